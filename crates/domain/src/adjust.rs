@@ -1,0 +1,80 @@
+//! Corrections by an administrator, and charges given back.
+
+use crate::{
+    catalog::{Catalog, MeterKind},
+    entry::{Cause, Effect, Entry, KindSet},
+    op::{Adjustment, Charge, Movement, OpError, Receipt},
+    record::kind_checked,
+    tenant::{Tenant, User},
+    time::{Instant, WindowKind},
+};
+
+impl Tenant {
+    pub(crate) fn adjust(
+        &mut self,
+        user: Option<&mut User>,
+        adjustment: &Adjustment,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Entry, OpError> {
+        let at = self.instant(now);
+        let effect = self.adjustment_effect(user.as_deref(), adjustment, at, catalog)?;
+        self.check_range(user.as_deref(), Some(&effect))?;
+        let mut entry = self.entry(Cause::Admin, user.as_deref(), at, catalog);
+        entry.binding = adjustment.binding;
+        entry.effects.push(effect);
+        self.fold(user, &entry);
+        Ok(entry)
+    }
+
+    fn adjustment_effect(
+        &self,
+        user: Option<&User>,
+        adjustment: &Adjustment,
+        at: Instant,
+        catalog: &Catalog,
+    ) -> Result<Effect, OpError> {
+        let meter = &adjustment.meter;
+        // A correction may take use away, which an event may not: check it by its size.
+        let sized = match adjustment.movement {
+            Movement::Add(amount) => Movement::Add(amount.saturating_abs()),
+            set => set,
+        };
+        let accounts = user.map_or(&self.accounts, |user| &user.accounts);
+        if kind_checked(catalog, meter, sized)? == MeterKind::Gauge {
+            if adjustment.window.is_some() {
+                return Err(OpError::GaugeHasNoWindow(meter.clone()));
+            }
+            let delta = match adjustment.movement {
+                Movement::Add(amount) => amount,
+                Movement::Set(value) => value - accounts.level(meter),
+            };
+            return Ok(self.level_effect(user, meter, delta));
+        }
+        let (amount, open) = match (adjustment.movement, adjustment.window) {
+            (Movement::Add(amount), None) => (amount, KindSet::ALL),
+            (Movement::Add(amount), Some(kind)) => (amount, KindSet::NONE.with(kind)),
+            (Movement::Set(value), kind) => {
+                let kind = kind.unwrap_or(WindowKind::Period);
+                let window = self.windows_at(at)[kind.index()];
+                (value - accounts.used(meter, kind, &window), KindSet::NONE.with(kind))
+            }
+        };
+        Ok(Effect::Use { meter: meter.clone(), amount, open, closed: Vec::new() })
+    }
+
+    pub(crate) fn refund(&mut self, user: Option<&mut User>, receipt: &Receipt, now: Instant, catalog: &Catalog) -> Entry {
+        let at = self.instant(now);
+        let (open, closed) = Tenant::split_windows(&receipt.windows, &self.windows_at(at));
+        let mut entry = self.entry(Cause::Refund, user.as_deref(), at, catalog);
+        for Charge { meter, amount } in &receipt.uses {
+            let (meter, amount) = (meter.clone(), -amount);
+            entry.effects.push(Effect::Use { meter, amount, open, closed: closed.clone() });
+        }
+        for Charge { meter, amount } in &receipt.levels {
+            entry.effects.push(self.level_effect(user.as_deref(), meter, -amount));
+        }
+        self.fold(user, &entry);
+        entry
+    }
+}

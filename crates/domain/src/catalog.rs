@@ -1,0 +1,339 @@
+//! The catalog: meters, features, plans and declared dimensions, as the rule needs them. How it is written in
+//! `tidegate.toml` is the business of `wire`; what is here has been validated whole.
+
+use crate::{
+    id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
+    time::WindowKind,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The largest amount any operation may carry, 2^53 - 1: what JSON numbers hold exactly everywhere.
+pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
+
+/// What a meter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeterKind {
+    /// Adds up in a window.
+    Counter,
+    /// A level that stays: products, seats, bytes stored.
+    Gauge,
+    /// A counter of milliseconds.
+    Duration,
+}
+
+impl MeterKind {
+    /// The word used in the catalog and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            MeterKind::Counter => "counter",
+            MeterKind::Gauge => "gauge",
+            MeterKind::Duration => "duration",
+        }
+    }
+}
+
+/// One meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    /// Its key.
+    pub key: MeterKey,
+    /// What it is.
+    pub kind: MeterKind,
+    /// For people.
+    pub label: Arc<str>,
+    /// The smallest unit amounts are counted in (`requests`, `bytes`, `ms`).
+    pub unit: Arc<str>,
+    /// Decimals shown to people; amounts stay integers in the smallest unit. 0 to 9.
+    pub decimals: u8,
+    /// The CloudEvents `type` that feeds it.
+    pub event_type: Arc<str>,
+    /// JSON pointer (RFC 6901) into an event's `data` where the amount is.
+    pub value_pointer: Arc<str>,
+    /// Whether it counts requests, and so may be advertised in `RateLimit` fields.
+    pub counts_requests: bool,
+}
+
+/// Whose use a limit bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// All of the tenant's.
+    Tenant,
+    /// One user's; applies when the operation names a user.
+    User,
+}
+
+impl Scope {
+    /// The word used in the catalog and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::Tenant => "tenant",
+            Scope::User => "user",
+        }
+    }
+}
+
+/// What happens at the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// Refused.
+    Hard,
+    /// Allowed, and said so.
+    Soft,
+    /// Allowed silently; what would have been refused is counted.
+    Shadow,
+}
+
+impl Mode {
+    /// The word used in the catalog and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Hard => "hard",
+            Mode::Soft => "soft",
+            Mode::Shadow => "shadow",
+        }
+    }
+}
+
+/// Where a limit came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The tenant's plan.
+    Plan,
+    /// An override of this tenant.
+    Override,
+}
+
+impl Source {
+    /// The word used on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Source::Plan => "plan",
+            Source::Override => "override",
+        }
+    }
+}
+
+/// What the doors do while the ledger can't be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outage {
+    /// Refuse with 503.
+    #[default]
+    Closed,
+    /// Let through, counted and alerted. Needs a spool; not offered on the embedded ledger.
+    Open,
+}
+
+/// The window of a limit: one of the kinds, or none for a gauge's level.
+pub type LimitWindow = Option<WindowKind>;
+
+/// A bound on one meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Unique within the plan: given, or built from meter, window and scope.
+    pub name: Arc<str>,
+    /// Which meter.
+    pub meter: MeterKey,
+    /// The largest use allowed; `None` is unlimited.
+    pub max: Option<i64>,
+    /// In which window.
+    pub window: LimitWindow,
+    /// Whose use.
+    pub scope: Scope,
+    /// What happens at the limit.
+    pub mode: Mode,
+    /// Whether the gateway answers 402 instead of 429 when this limit of a long window is reached.
+    pub answer_402: bool,
+    /// What happens while the ledger is away.
+    pub outage: Outage,
+}
+
+impl Limit {
+    /// The name a limit gets when the catalog gives none: `messages_day`, `messages_day_user`, `documents`.
+    pub fn default_name(meter: &MeterKey, window: LimitWindow, scope: Scope) -> String {
+        let mut name = meter.as_str().to_owned();
+        if let Some(kind) = window {
+            name.push('_');
+            name.push_str(kind.word());
+        }
+        if scope == Scope::User {
+            name.push_str("_user");
+        }
+        name
+    }
+
+    /// Whether both bound the same account.
+    pub fn same_account(&self, other: &Limit) -> bool {
+        self.meter == other.meter && self.window == other.window && self.scope == other.scope
+    }
+}
+
+/// A price, in the smallest unit people quote (`amount` may be "99" or "9.90" in the catalog).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Hundredths of the currency's unit.
+    pub amount_cents: i64,
+    /// ISO 4217.
+    pub currency: Arc<str>,
+    /// `month` or `year`.
+    pub per: Arc<str>,
+}
+
+/// A line of a feature's upgrade text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Benefit {
+    /// The text.
+    pub text: Arc<str>,
+    /// The name of an icon, if the catalog gives one.
+    pub icon: Option<Arc<str>>,
+}
+
+/// Something a plan has or has not, with the texts shown to those who lack it. Texts come from the operator; nothing
+/// is invented where one is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    /// Its key.
+    pub key: FeatureKey,
+    /// Heading of the upgrade text.
+    pub title: Arc<str>,
+    /// Body of the upgrade text.
+    pub description: Option<Arc<str>>,
+    /// What one gets.
+    pub benefits: Vec<Benefit>,
+    /// Where a preview can be seen; a template over `{plan}`, `{from}`, `{feature}`.
+    pub preview_url: Option<Arc<str>>,
+    /// A claim the operator vouches for.
+    pub social_proof: Option<Arc<str>>,
+    /// An estimate the operator vouches for: name and integer value, as written.
+    pub roi_estimate: BTreeMap<Arc<str>, RoiValue>,
+}
+
+/// A value inside a return-on-investment estimate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoiValue {
+    /// A number.
+    Integer(i64),
+    /// A text, such as a currency.
+    Text(Arc<str>),
+}
+
+/// What a tenant can buy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Its key.
+    pub key: PlanKey,
+    /// For people.
+    pub label: Arc<str>,
+    /// Order: a plan with a higher rank is an upgrade.
+    pub rank: i64,
+    /// What it costs; `None` when negotiated.
+    pub price: Option<Price>,
+    /// Whether it is offered in the public comparison and as an upgrade.
+    pub public: bool,
+    /// What it has.
+    pub features: Vec<FeatureKey>,
+    /// What it allows. A meter without a limit here is not limited.
+    pub limits: Vec<Limit>,
+}
+
+impl Plan {
+    /// Whether the plan has this feature.
+    pub fn has(&self, feature: &FeatureKey) -> bool {
+        self.features.contains(feature)
+    }
+    /// The limits on one meter.
+    pub fn limits_on<'a>(&'a self, meter: &'a MeterKey) -> impl Iterator<Item = &'a Limit> + 'a {
+        self.limits.iter().filter(move |limit| limit.meter == *meter)
+    }
+}
+
+/// Whether decisions refuse or only record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Enforce {
+    /// Refuse what the plan does not allow.
+    #[default]
+    On,
+    /// Decide, record and report everything; refuse nothing.
+    Observe,
+}
+
+impl Enforce {
+    /// The word used in the catalog and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Enforce::On => "on",
+            Enforce::Observe => "observe",
+        }
+    }
+    /// The value with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Enforce::On, Enforce::Observe].into_iter().find(|enforce| enforce.word() == word)
+    }
+}
+
+/// A property that entries keep, with a bound on how many values one tenant may give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dimension {
+    /// Its key.
+    pub key: DimensionKey,
+    /// The values it may take; empty means any, as long as they are few.
+    pub values: Vec<Arc<str>>,
+    /// How long a value may be, in bytes.
+    pub value_max_bytes: usize,
+}
+
+/// How late and how early an event may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventBounds {
+    /// An event older than this is refused.
+    pub late_ms: i64,
+    /// An event further ahead than this is refused; nearer ones count as now.
+    pub future_ms: i64,
+}
+
+/// Everything that decides, validated whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// The version entries carry; given by the ledger when the catalog is put in force, 0 before.
+    pub version: u32,
+    /// Meters, by key.
+    pub meters: BTreeMap<MeterKey, Arc<Meter>>,
+    /// Features, by key.
+    pub features: BTreeMap<FeatureKey, Arc<Feature>>,
+    /// Plans, by key.
+    pub plans: BTreeMap<PlanKey, Arc<Plan>>,
+    /// The plan of tenants that were never configured; `None` refuses them.
+    pub default_plan: Option<PlanKey>,
+    /// Declared dimensions.
+    pub dimensions: Vec<Dimension>,
+    /// Whether decisions refuse.
+    pub enforce: Enforce,
+    /// How late and how early events may be.
+    pub event_bounds: EventBounds,
+    /// Where an upgrade is bought; a template over `{plan}`, `{from}`, `{feature}`, `{tenant}`.
+    pub upgrade_url: Option<Arc<str>>,
+    /// Use from which warnings are given, in percent of a limit.
+    pub warn_percent: u8,
+}
+
+impl Catalog {
+    /// The meter with this key.
+    pub fn meter(&self, key: &str) -> Option<&Arc<Meter>> {
+        self.meters.get(key)
+    }
+    /// The plan with this key.
+    pub fn plan(&self, key: &str) -> Option<&Arc<Plan>> {
+        self.plans.get(key)
+    }
+    /// Public plans of a higher rank than `rank`, cheapest step first.
+    pub fn upgrades_from(&self, rank: i64) -> Vec<&Arc<Plan>> {
+        let mut plans: Vec<_> = self.plans.values().filter(|plan| plan.public && plan.rank > rank).collect();
+        plans.sort_by_key(|plan| plan.rank);
+        plans
+    }
+    /// Fills an upgrade or preview template.
+    pub fn fill_template(template: &str, tenant: &str, plan: &str, from: &str, feature: &str) -> String {
+        [("{tenant}", tenant), ("{plan}", plan), ("{from}", from), ("{feature}", feature)]
+            .into_iter()
+            .fold(template.to_owned(), |text, (slot, value)| text.replace(slot, value))
+    }
+}

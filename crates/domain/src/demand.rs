@@ -1,0 +1,183 @@
+//! Unmet demand: what was refused. Identical denials (tenant, user, limit, minute) are one run; its first is written
+//! down at once, later ones are counted here and written together, so that a storm of retries costs no disk.
+
+use crate::{
+    catalog::Catalog,
+    decision::{Decision, Denial},
+    entry::{Cause, DenialKey, DenialRun, Effect, Entry},
+    id::{MeterKey, UserId},
+    op::Charge,
+    tenant::{Tenant, User, Windows},
+    time::{Frame, Instant, WindowKind},
+};
+use std::sync::Arc;
+
+/// Denials of one run that are counted but not yet written down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingRun {
+    /// The run; its `count` and `amount` are what has to be added.
+    pub run: DenialRun,
+    /// What was asked for, by meter.
+    pub demand: Vec<Charge>,
+    /// The windows that were open.
+    pub windows: Windows,
+}
+
+/// The runs of a tenant's last minute. Bounded: at most [`RUNS_MAX`], past which the oldest must be flushed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PendingDenials {
+    /// Oldest first.
+    pub runs: Vec<PendingRun>,
+}
+
+/// How many runs a tenant may keep in memory; a denial past it is written down at once.
+pub const RUNS_MAX: usize = 256;
+
+impl PendingDenials {
+    /// Whether something waits to be written down.
+    pub fn is_empty(&self) -> bool {
+        self.runs.iter().all(|pending| pending.run.count == 0)
+    }
+
+    /// Unmet demand not yet written down, for the window of `kind` that starts at `start`.
+    pub fn denied(&self, meter: &MeterKey, user: Option<&UserId>, kind: WindowKind, start: Instant) -> i64 {
+        self.runs
+            .iter()
+            .filter(|pending| user.is_none() || pending.run.key.user.as_ref() == user)
+            .filter(|pending| pending.windows[kind.index()].start == start)
+            .flat_map(|pending| &pending.demand)
+            .filter(|charge| charge.meter == *meter)
+            .fold(0, |sum: i64, charge| sum.saturating_add(charge.amount))
+    }
+}
+
+impl Tenant {
+    /// Counts a denial. Gives the entry to append when it is the first of its run (and so needs a place on disk
+    /// before it is explained to anybody), and nothing when it was only counted.
+    pub(crate) fn note_denial(
+        &mut self,
+        user: Option<&mut User>,
+        decision: &Decision,
+        denial: &Denial,
+        charges: &[Charge],
+        shadow: bool,
+        catalog: &Catalog,
+    ) -> Option<Entry> {
+        let at = decision.at;
+        let demand: Vec<Charge> = charges.iter().filter(|charge| charge.amount > 0).cloned().collect();
+        let mut run = self.new_run(user.as_deref(), decision, denial, shadow);
+        let windows = self.windows_at(at);
+        self.pending.runs.retain(|pending| pending.run.count > 0 || pending.run.key.minute == run.key.minute);
+        let known = self.pending.runs.iter_mut().find(|pending| pending.run.key == run.key && pending.windows == windows);
+        if let Some(known) = known {
+            if known.count_one(denial, at, &demand) {
+                return None;
+            }
+        }
+        let entry_user = user.as_deref();
+        let mut entry = self.entry(Cause::Upkeep, entry_user, at, catalog);
+        push_denied(&mut entry.effects, shadow, &demand, &windows, &windows);
+        entry.effects.push(Effect::Denials(Box::new(run.clone())));
+        self.fold(user, &entry);
+        run.count = 0;
+        run.amount = 0;
+        let demand = demand.into_iter().map(|charge| Charge { amount: 0, ..charge }).collect();
+        if self.pending.runs.len() < RUNS_MAX && !self.pending.runs.iter().any(|pending| pending.run.key == run.key && pending.windows == windows) {
+            self.pending.runs.push(PendingRun { run, demand, windows });
+        }
+        Some(entry)
+    }
+
+    fn new_run(&self, user: Option<&User>, decision: &Decision, denial: &Denial, shadow: bool) -> DenialRun {
+        let limit = denial.limit.and_then(|index| decision.limits.get(index));
+        let subject: Arc<str> = match (limit, &denial.feature) {
+            (Some(limit), _) => limit.name.clone(),
+            (None, Some(feature)) => feature.as_str().into(),
+            (None, None) => "".into(),
+        };
+        let minute = Frame { anchor: Instant::EPOCH, zone: crate::time::Zone::utc() }.window(WindowKind::Minute, decision.at).start;
+        DenialRun {
+            key: DenialKey { minute, shadow, code: denial.code, user: user.map(|user| user.id.clone()), subject },
+            count: 1,
+            amount: denial.amount,
+            meter: denial.meter.clone(),
+            feature: denial.feature.clone(),
+            plan: decision.plan.clone(),
+            used: limit.map_or(0, |limit| limit.used),
+            max: limit.and_then(|limit| limit.max),
+            resets_at: limit.and_then(|limit| limit.resets_at),
+            first_at: decision.at,
+            last_at: decision.at,
+        }
+    }
+
+    /// The users whose counted denials wait to be written down (`None` stands for denials without a user).
+    pub fn users_with_pending_denials(&self) -> Vec<Option<UserId>> {
+        let mut users: Vec<Option<UserId>> =
+            self.pending.runs.iter().filter(|pending| pending.run.count > 0).map(|pending| pending.run.key.user.clone()).collect();
+        users.sort();
+        users.dedup();
+        users
+    }
+
+    /// Writes down what was counted for one user (or for requests without one). `None` if nothing was.
+    pub fn flush_denials(&mut self, user: Option<&mut User>, now: Instant, catalog: &Catalog) -> Option<Entry> {
+        let at = self.instant(now);
+        let id = user.as_deref().map(|user| user.id.clone());
+        let mut entry = self.entry(Cause::Upkeep, user.as_deref(), at, catalog);
+        let windows = self.windows_at(at);
+        let before = entry.effects.len();
+        for pending in self.pending.runs.iter_mut().filter(|pending| pending.run.key.user == id && pending.run.count > 0) {
+            push_denied(&mut entry.effects, pending.run.key.shadow, &pending.demand, &pending.windows, &windows);
+            entry.effects.push(Effect::Denials(Box::new(pending.run.clone())));
+            pending.run.count = 0;
+            pending.run.amount = 0;
+            pending.demand.iter_mut().for_each(|charge| charge.amount = 0);
+        }
+        self.pending.runs.retain(|pending| pending.run.count > 0 || at < pending.run.key.minute.plus_ms(60_000));
+        if entry.effects.len() == before {
+            return None;
+        }
+        self.fold(user, &entry);
+        Some(entry)
+    }
+}
+
+impl PendingRun {
+    /// Counts one more; `false` if its totals can't hold it, and it must be written down on its own.
+    fn count_one(&mut self, denial: &Denial, at: Instant, demand: &[Charge]) -> bool {
+        let Some(amount) = self.run.amount.checked_add(denial.amount) else { return false };
+        let sums: Option<Vec<i64>> = demand
+            .iter()
+            .map(|charge| {
+                let counted = self.demand.iter().find(|known| known.meter == charge.meter).map_or(0, |known| known.amount);
+                counted.checked_add(charge.amount)
+            })
+            .collect();
+        let Some(sums) = sums else { return false };
+        if self.run.count == 0 {
+            self.run.first_at = at;
+        }
+        self.run.last_at = at;
+        self.run.count += 1;
+        self.run.amount = amount;
+        for (charge, sum) in demand.iter().zip(sums) {
+            match self.demand.iter_mut().find(|known| known.meter == charge.meter) {
+                Some(known) => known.amount = sum,
+                None => self.demand.push(Charge { meter: charge.meter.clone(), amount: sum }),
+            }
+        }
+        true
+    }
+}
+
+/// What was only shadowed was used: it is not unmet demand.
+fn push_denied(effects: &mut Vec<Effect>, shadow: bool, demand: &[Charge], then: &Windows, now: &Windows) {
+    if shadow {
+        return;
+    }
+    for charge in demand.iter().filter(|charge| charge.amount > 0) {
+        let (open, closed) = Tenant::split_windows(then, now);
+        effects.push(Effect::Denied { meter: charge.meter.clone(), amount: charge.amount, open, closed });
+    }
+}

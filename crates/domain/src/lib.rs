@@ -1,0 +1,18 @@
+//! What a plan, a limit, a window, an account and a decision *are*, and the one rule that decides.
+//!
+//! Pure: no I/O, no clock, no async, no randomness. Time and ids are arguments. Types here are not serialisable; every
+//! edge owns its own shapes.
+
+mod adjust;
+pub mod catalog;
+mod configure;
+pub mod decision;
+pub mod demand;
+pub mod entry;
+pub mod id;
+pub mod op;
+mod record;
+mod spend;
+pub mod tenant;
+pub mod time;
+pub mod view;

@@ -1,0 +1,243 @@
+//! What a door may ask of a tenant, and why an operation can't be decided at all.
+
+use crate::{
+    catalog::{AMOUNT_MAX, Catalog, Enforce, Meter, MeterKind},
+    decision::Decision,
+    entry::{Binding, Cause, Entry, Override, Status},
+    id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
+    tenant::{Tenant, User, Windows},
+    time::{Instant, WindowKind, Zone},
+};
+use std::sync::Arc;
+
+/// Declared dimensions of an operation.
+pub type Dimensions = Vec<(DimensionKey, Arc<str>)>;
+
+/// An amount of one meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// Which meter.
+    pub meter: MeterKey,
+    /// How much, in the meter's smallest unit. Negative gives back, on gauges only.
+    pub amount: i64,
+}
+
+/// May these charges be made, all or none? And if `consume`: make them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spend {
+    /// What is charged. May be empty when only features are asked for. A meter named twice is summed.
+    pub charges: Vec<Charge>,
+    /// What the plan must have.
+    pub features: Vec<FeatureKey>,
+    /// Whether an allowed operation is charged, and a refused one counted as unmet demand.
+    pub consume: bool,
+    /// Whether this door refuses; `None` follows tenant and catalog.
+    pub enforce: Option<Enforce>,
+    /// Declared dimensions the entry keeps.
+    pub dimensions: Dimensions,
+    /// The idempotency key, if there is one.
+    pub binding: Option<Binding>,
+}
+
+/// How a gauge moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    /// Use of a counter, or a gauge moved by this much.
+    Add(i64),
+    /// A gauge observed at this level.
+    Set(i64),
+}
+
+/// Something that happened: always recorded, whatever the limits say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// What moved; several meters may read one event.
+    pub movements: Vec<(MeterKey, Movement)>,
+    /// When it happened; `None` is now.
+    pub time: Option<Instant>,
+    /// Declared dimensions the entry keeps.
+    pub dimensions: Dimensions,
+    /// The idempotency key.
+    pub binding: Option<Binding>,
+}
+
+/// What a tenant should be from now on; `None` leaves a thing as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProfileChange {
+    /// What it bought.
+    pub plan: Option<PlanKey>,
+    /// Whether it may use anything.
+    pub status: Option<Status>,
+    /// Whether decisions refuse; `Some(None)` follows the catalog again.
+    pub enforce: Option<Option<Enforce>>,
+    /// In which zone its calendar windows are cut.
+    pub zone: Option<Zone>,
+    /// Where its billing period is anchored.
+    pub anchor: Option<Instant>,
+    /// Limits of its own to put in place, each replacing one on the same account.
+    pub put_overrides: Vec<Override>,
+    /// Limits of its own to remove, by account.
+    pub remove_overrides: Vec<Override>,
+}
+
+/// A correction by an administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Which meter.
+    pub meter: MeterKey,
+    /// Set to a value, or move by one.
+    pub movement: Movement,
+    /// In which window alone. `None`: a move counts in every open window, a set in the billing period.
+    pub window: Option<WindowKind>,
+    /// The idempotency key, if there is one.
+    pub binding: Option<Binding>,
+}
+
+/// What a charge took, so that it can be given back to the very accounts it was taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Counters charged.
+    pub uses: Vec<Charge>,
+    /// Gauges moved.
+    pub levels: Vec<Charge>,
+    /// The windows that were open.
+    pub windows: Windows,
+}
+
+/// One operation on a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// A decision; charged if it says so.
+    Spend(Spend, Cause),
+    /// A fact.
+    Record(Fact),
+    /// A change of what the tenant is.
+    Configure(ProfileChange),
+    /// A correction.
+    Adjust(Adjustment),
+    /// A charge given back.
+    Refund(Receipt),
+}
+
+/// What an operation led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The decision, for a [`Op::Spend`].
+    pub decision: Option<Decision>,
+    /// What was charged, for a [`Op::Spend`] that consumed.
+    pub receipt: Option<Receipt>,
+    /// What must be appended to the ledger; already folded into the state.
+    pub entry: Option<Entry>,
+}
+
+/// Why an operation can't be decided: the caller asked for something that has no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpError {
+    /// The catalog has no such meter.
+    #[error("the catalog has no meter {0:?}")]
+    UnknownMeter(MeterKey),
+    /// The catalog has no such feature.
+    #[error("the catalog has no feature {0:?}")]
+    UnknownFeature(FeatureKey),
+    /// The catalog has no such plan.
+    #[error("the catalog has no plan {0:?}")]
+    UnknownPlan(PlanKey),
+    /// Neither charges nor features.
+    #[error("nothing was asked for: give a meter, a feature or charges")]
+    Empty,
+    /// A negative amount on a meter that only adds up.
+    #[error("{0} only adds up: its amount must not be negative")]
+    NegativeAmount(MeterKey),
+    /// An amount beyond [`AMOUNT_MAX`].
+    #[error("the amount on {0} is beyond 2^53 - 1")]
+    AmountTooLarge(MeterKey),
+    /// `set` on a counter.
+    #[error("{0} is not a gauge: it can't be set by an event")]
+    NotAGauge(MeterKey),
+    /// A window given for a gauge, or a kind of window that makes no sense here.
+    #[error("{0} is a gauge: its level has no window")]
+    GaugeHasNoWindow(MeterKey),
+    /// The account would pass the range of its integer.
+    #[error("the account of {0} can't hold that much")]
+    Overflow(MeterKey),
+    /// The event is older than the catalog accepts.
+    #[error("the event is too old: it is dated {at:?}, and events are accepted for {late_ms} ms")]
+    TooLate {
+        /// Its time.
+        at: Instant,
+        /// The bound.
+        late_ms: i64,
+    },
+    /// The event is further in the future than the catalog accepts.
+    #[error("the event is dated {at:?}, more than {future_ms} ms ahead of the server's clock")]
+    TooEarly {
+        /// Its time.
+        at: Instant,
+        /// The bound.
+        future_ms: i64,
+    },
+    /// An override of a gauge with a window, or of a counter without.
+    #[error("a limit on {0} needs a window if it is a counter, and none if it is a gauge")]
+    WindowDoesNotFit(MeterKey),
+    /// More overrides than one tenant may have.
+    #[error("a tenant may have at most {0} overrides")]
+    TooManyOverrides(usize),
+}
+
+/// How many overrides one tenant may have.
+pub const OVERRIDES_MAX: usize = 100;
+
+impl Tenant {
+    /// Applies an operation at `now`: decides, folds what follows into the state, and hands back what must be
+    /// appended. `user` must be given for an operation that is about one.
+    ///
+    /// # Errors
+    /// [`OpError`] where the operation has no meaning; then nothing has changed.
+    pub fn apply(
+        &mut self,
+        user: Option<&mut User>,
+        op: &Op,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        match op {
+            Op::Spend(spend, cause) => self.spend(user, spend, *cause, now, catalog),
+            Op::Record(fact) => self.record(user, fact, now, catalog).map(Outcome::of_entry),
+            Op::Configure(change) => self.configure(change, now, catalog).map(Outcome::of_entry),
+            Op::Adjust(adjustment) => self.adjust(user, adjustment, now, catalog).map(Outcome::of_entry),
+            Op::Refund(receipt) => Ok(Outcome::of_entry(self.refund(user, receipt, now, catalog))),
+        }
+    }
+
+    /// An entry about `user` at `at`, with the windows of `at` opened first.
+    pub(crate) fn entry(&self, cause: Cause, user: Option<&User>, at: Instant, catalog: &Catalog) -> Entry {
+        Entry {
+            at,
+            catalog: catalog.version,
+            cause,
+            binding: None,
+            user: user.map(|user| user.id.clone()),
+            dimensions: Vec::new(),
+            note: None,
+            effects: self.turn_effects(at),
+        }
+    }
+}
+
+impl Outcome {
+    fn of_entry(entry: Entry) -> Self {
+        Self { decision: None, receipt: None, entry: Some(entry) }
+    }
+}
+
+/// The meter of a charge, if the amount makes sense on it.
+pub(crate) fn checked_meter<'a>(catalog: &'a Catalog, key: &MeterKey, amount: i64) -> Result<&'a Meter, OpError> {
+    let meter = catalog.meters.get(key).ok_or_else(|| OpError::UnknownMeter(key.clone()))?;
+    if amount.unsigned_abs() > AMOUNT_MAX as u64 {
+        return Err(OpError::AmountTooLarge(key.clone()));
+    }
+    if amount < 0 && meter.kind != MeterKind::Gauge {
+        return Err(OpError::NegativeAmount(key.clone()));
+    }
+    Ok(meter)
+}

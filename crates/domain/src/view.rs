@@ -1,0 +1,70 @@
+//! What is shown: the same numbers that are checked, at an instant, changing nothing.
+
+use crate::{
+    catalog::{Catalog, Meter, MeterKind, Plan},
+    decision::LimitState,
+    id::PlanKey,
+    tenant::{Tenant, User},
+    time::{Instant, Window, WindowKind},
+};
+use std::sync::Arc;
+
+/// A tenant's (or one user's) use of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The plan.
+    pub plan: PlanKey,
+    /// The billing period.
+    pub period: Window,
+    /// Every meter of the catalog, in order of key.
+    pub meters: Vec<MeterUsage>,
+    /// When this was true.
+    pub at: Instant,
+}
+
+/// Use of one meter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeterUsage {
+    /// The meter.
+    pub meter: Arc<Meter>,
+    /// Use in the billing period; a gauge's level.
+    pub used: i64,
+    /// Reserved for work in flight.
+    pub held: i64,
+    /// Unmet demand in the billing period.
+    pub denied: i64,
+    /// Its limits, with their numbers.
+    pub limits: Vec<LimitState>,
+}
+
+impl Tenant {
+    /// What was used, as it stands at `now`.
+    pub fn usage(&self, user: Option<&User>, now: Instant, catalog: &Catalog) -> Usage {
+        let at = self.instant(now);
+        let windows = self.windows_at(at);
+        let period = windows[WindowKind::Period.index()];
+        let no_plan = || {
+            let (key, label) = (self.profile.plan.clone(), "".into());
+            Arc::new(Plan { key, label, rank: 0, price: None, public: false, features: vec![], limits: vec![] })
+        };
+        let plan = self.plan(catalog).cloned().unwrap_or_else(|_| no_plan());
+        let meters = catalog.meters.values().map(|meter| {
+            let accounts = user.map_or(&self.accounts, |user| &user.accounts);
+            let slot = accounts.slot(&meter.key, WindowKind::Period, &period);
+            let pending = self.pending.denied(&meter.key, user.map(|user| &user.id), WindowKind::Period, period.start);
+            let mut limits = Vec::new();
+            self.push_limit_states(&mut limits, user, &plan, &meter.key, &windows, at);
+            MeterUsage {
+                meter: meter.clone(),
+                used: match meter.kind {
+                    MeterKind::Gauge => accounts.level(&meter.key),
+                    MeterKind::Counter | MeterKind::Duration => slot.map_or(0, |slot| slot.used),
+                },
+                held: 0,
+                denied: slot.map_or(0, |slot| slot.denied).saturating_add(pending),
+                limits,
+            }
+        });
+        Usage { plan: self.profile.plan.clone(), period, meters: meters.collect(), at }
+    }
+}

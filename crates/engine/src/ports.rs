@@ -1,0 +1,384 @@
+//! Everything with an outside behind it. Stores load and append; they never decide.
+
+use domain::{
+    decision::Code,
+    entry::{ClosedWindow, DenialRun, Entry},
+    id::{MeterKey, PlanKey, TenantId, UserId},
+    tenant::{Tenant, User},
+    time::Instant,
+};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use tokio::sync::oneshot;
+
+/// A future that can be named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A position in the journal: 1 for the first entry. 0 is before all.
+pub type Seq = u64;
+
+/// Tells the time. The only source of `now`.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Instant;
+}
+
+/// Why the ledger could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The queue in front of the committer is full: try again shortly.
+    #[error("the ledger has more waiting than it can take ({waiting} entries)")]
+    Overloaded {
+        /// How many entries wait.
+        waiting: usize,
+    },
+    /// A commit failed, or one before it did; what was not acknowledged may not be on disk.
+    #[error("the ledger can't be written: {0}")]
+    Unwritable(Arc<str>),
+    /// Something on disk can't be read, or is not what it was when it was written.
+    #[error("the ledger is damaged: {0}")]
+    Damaged(Arc<str>),
+    /// The ledger can't be opened: another process holds it, its schema is newer, the path is wrong.
+    #[error("the ledger can't be opened: {0}")]
+    Unopenable(Arc<str>),
+}
+
+/// State as a fold of the journal through `seq`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored<T> {
+    /// The state.
+    pub state: T,
+    /// The last entry of the tenant (or user) that is folded into it.
+    pub seq: Seq,
+}
+
+/// Entries of one tenant, in the order they were decided.
+#[derive(Debug)]
+pub struct Append {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What. Never empty.
+    pub entries: Vec<Entry>,
+    /// `Some(seq)`: gateway traffic, which the ledger may add to a pending entry after `seq` that differs in its
+    /// amounts alone (same user, dimensions, catalog and windows, no binding), as long as no other entry of the tenant
+    /// came in between. `None`: each entry is its own row.
+    pub fold_after: Option<Seq>,
+    /// Whether the caller waits for the commit.
+    pub wait: bool,
+}
+
+/// Where entries went.
+#[derive(Debug)]
+pub struct Appended {
+    /// Position of the first entry (for folded traffic: of the entry it was added to).
+    pub first: Seq,
+    /// Position of the last entry.
+    pub last: Seq,
+    /// Resolves when all of them are durable.
+    pub commit: Commit,
+}
+
+/// A commit to wait for.
+#[derive(Debug)]
+pub enum Commit {
+    /// Durable already, or nobody waits.
+    Done,
+    /// Not yet.
+    Waiting(oneshot::Receiver<Result<(), LedgerError>>),
+}
+
+impl Commit {
+    /// Waits until it is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unwritable`] when the commit failed or the committer is gone.
+    pub async fn wait(self) -> Result<(), LedgerError> {
+        match self {
+            Commit::Done => Ok(()),
+            Commit::Waiting(receiver) => receiver
+                .await
+                .unwrap_or_else(|_| Err(LedgerError::Unwritable("the committer stopped".into()))),
+        }
+    }
+}
+
+/// What memory knows about an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// Never seen inside the dedupe window.
+    Fresh,
+    /// Bound to the entry at this position (which may not be durable yet).
+    Bound(Seq),
+    /// Memory can't tell: ask the disk. The answer holds while the generation is the same.
+    Unsure {
+        /// Grows when ids move from memory to disk.
+        generation: u64,
+    },
+}
+
+/// State to write down. What is written is the state without [`Accounts::closed`](domain::tenant::Accounts::closed),
+/// whose totals are added to history in the same transaction, and without pending denials.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    /// The tenant and the position of its last entry; `None` where only users are dirty.
+    pub tenant: Option<Stored<Tenant>>,
+    /// Whose users these are.
+    pub tenant_id: TenantId,
+    /// Users and the position of the last entry of each.
+    pub users: Vec<Stored<User>>,
+}
+
+/// A stored API key. The key itself is never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Public id, `key_...`.
+    pub id: Arc<str>,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// For people.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub scope: KeyScope,
+    /// When it was made.
+    pub created_at: Instant,
+    /// Who made it: another key's id, `bootstrap` or `cli`.
+    pub created_by: Arc<str>,
+    /// When it was revoked.
+    pub revoked_at: Option<Instant>,
+}
+
+/// What an API key (or tenant token) may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Everything.
+    Admin,
+    /// Send events, check, consume.
+    Ingest,
+    /// Read everything, change nothing.
+    Read,
+    /// One tenant: read its own usage, check and be identified at the gateway.
+    Tenant(TenantId),
+}
+
+/// A catalog as it was put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCatalog {
+    /// 1 for the first.
+    pub version: u32,
+    /// The text, whole.
+    pub text: Arc<str>,
+    /// When it was put in force.
+    pub applied_at: Instant,
+}
+
+/// Which denials to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct DenialQuery {
+    /// Only this tenant's.
+    pub tenant: Option<TenantId>,
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Only with this code.
+    pub code: Option<Code>,
+    /// Only about this meter.
+    pub meter: Option<MeterKey>,
+    /// Those that were only recorded, instead of those that were refused.
+    pub shadow: bool,
+    /// Only runs whose first denial is before this place (from the last row of the page before).
+    pub before: Option<DenialPlace>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// The place of a denial in the listing: newest first, then by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DenialPlace {
+    /// When its first denial happened.
+    pub first_at: Instant,
+    /// Its id.
+    pub id: DenialId,
+}
+
+/// Names a run of identical denials. Shown as `den_` and 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DenialId(pub u128);
+
+impl fmt::Display for DenialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "den_{:032x}", self.0)
+    }
+}
+
+impl DenialId {
+    /// Reads what [`DenialId`] shows.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("den_").filter(|digits| digits.len() == 32)?;
+        u128::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+/// A run of identical denials as it stands in the ledger: [`DenialRun::count`] and amount are totals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDenial {
+    /// Its id.
+    pub id: DenialId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What happened.
+    pub run: DenialRun,
+}
+
+/// A closed window's totals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedRow {
+    /// Which meter.
+    pub meter: MeterKey,
+    /// Which window.
+    pub closed: ClosedWindow,
+    /// Use.
+    pub used: i64,
+    /// Unmet demand.
+    pub denied: i64,
+}
+
+/// Figures for `/metrics`. All are since the ledger was opened unless they say otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LedgerStats {
+    /// Last durable position.
+    pub committed_seq: Seq,
+    /// Entries waiting for a commit, now.
+    pub queue_entries: u64,
+    /// Commits made.
+    pub commits: u64,
+    /// Entries committed.
+    pub entries: u64,
+    /// Time spent in commits, microseconds.
+    pub commit_us: u64,
+    /// The longest commit, microseconds.
+    pub commit_max_us: u64,
+    /// Commits that failed.
+    pub commit_failures: u64,
+    /// Entries after the last checkpoint, now.
+    pub tail_entries: u64,
+    /// Folds written.
+    pub checkpoint_rows: u64,
+    /// Time spent writing folds, microseconds.
+    pub checkpoint_us: u64,
+    /// Ids held in memory, now.
+    pub recent_ids: u64,
+    /// Sealed runs of ids, now.
+    pub id_runs: u64,
+    /// Memory of the filters, bytes, now.
+    pub filter_bytes: u64,
+    /// Look-ups of ids that had to read the disk.
+    pub id_disk_reads: u64,
+    /// Size of the file and its log, bytes, now.
+    pub file_bytes: u64,
+}
+
+/// How long things are kept. All are measured from arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long an id stays bound. At least this long: runs are dropped whole.
+    pub dedupe_ms: i64,
+    /// How long entries stay in the journal before they are cut behind a sealed opening balance. Never less than
+    /// `dedupe_ms`, and never inside an open period.
+    pub journal_ms: i64,
+    /// How long denials can be explained.
+    pub denials_ms: i64,
+}
+
+/// The account book. One writer; every call may come from any thread.
+pub trait Ledger: Send + Sync {
+    /// The state of a tenant as of its last checkpoint, with the tail folded in by the engine at start.
+    fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>>;
+
+    /// The state of a user.
+    fn load_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Option<Stored<User>>, LedgerError>>;
+
+    /// Visits every entry after the last complete checkpoint, in order. Called once, before anything is appended (and
+    /// again after [`Ledger::reopen`]).
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] where an entry can't be read.
+    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError>;
+
+    /// Queues entries for the next group commit and gives them their positions. Called under the tenant's lock, so the
+    /// order of a tenant's entries is the order of its decisions. Ids bound by the entries are known to
+    /// [`Ledger::find`] from here on.
+    ///
+    /// # Errors
+    /// [`LedgerError::Overloaded`] when the queue is full (nothing was queued), [`LedgerError::Unwritable`] after a
+    /// failed commit, until [`Ledger::reopen`].
+    fn append(&self, append: Append) -> Result<Appended, LedgerError>;
+
+    /// A commit that resolves when everything through `seq` is durable.
+    fn committed(&self, seq: Seq) -> Commit;
+
+    /// What memory knows about an id.
+    fn find(&self, id: u128) -> Lookup;
+
+    /// What the disk knows about an id.
+    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>>;
+
+    /// One durable entry; `None` if it was cut.
+    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>>;
+
+    /// Durable entries after `after`, in order, at most `limit`, in one short read.
+    fn journal<'a>(&'a self, after: Seq, limit: usize) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>>;
+
+    /// Writes folds down, after every entry queued before this call is durable, in slices between commits. With
+    /// `complete_through`, everything through that position is then in folds, and the tail begins after it.
+    fn checkpoint(&self, folds: Vec<Fold>, complete_through: Option<Seq>) -> Commit;
+
+    /// After a failed commit: closes and opens the ledger anew. What was acknowledged is there; what was not may be.
+    ///
+    /// # Errors
+    /// As when it was opened first.
+    fn reopen(&self) -> Result<(), LedgerError>;
+
+    /// Tenants with a fold, in order of id, after `after`.
+    fn tenants<'a>(&'a self, after: Option<&'a TenantId>, limit: usize) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>>;
+
+    /// The plans of all tenants with a fold.
+    fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>>;
+
+    /// Denials, newest first, written down or queued.
+    fn denials<'a>(&'a self, query: &'a DenialQuery) -> BoxFuture<'a, Result<Vec<StoredDenial>, LedgerError>>;
+
+    /// One denial.
+    fn denial<'a>(&'a self, id: DenialId) -> BoxFuture<'a, Result<Option<StoredDenial>, LedgerError>>;
+
+    /// Totals of a tenant's (or user's) closed windows that were checkpointed, oldest first.
+    fn closed<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: Option<&'a UserId>,
+    ) -> BoxFuture<'a, Result<Vec<ClosedRow>, LedgerError>>;
+
+    /// Every API key, revoked ones included.
+    fn keys<'a>(&'a self) -> BoxFuture<'a, Result<Vec<ApiKey>, LedgerError>>;
+
+    /// Writes a key, durable when the future ends. Replaces the one with the same id.
+    fn put_key<'a>(&'a self, key: &'a ApiKey) -> BoxFuture<'a, Result<(), LedgerError>>;
+
+    /// The catalog put in force last.
+    fn newest_catalog<'a>(&'a self) -> BoxFuture<'a, Result<Option<StoredCatalog>, LedgerError>>;
+
+    /// Puts a catalog in force and gives it its version, durable when the future ends.
+    fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>>;
+
+    /// A secret made when the ledger was, under which ids are hashed and tenant tokens signed.
+    fn secret(&self) -> [u8; 32];
+
+    /// Drops what is past its time, in slices between commits. Safe to call at any time; does nothing when there is
+    /// nothing to do.
+    fn retain<'a>(&'a self, retention: Retention, now: Instant) -> BoxFuture<'a, Result<(), LedgerError>>;
+
+    /// Figures.
+    fn stats(&self) -> LedgerStats;
+}
+

@@ -1,0 +1,133 @@
+//! What doors ask of the engine, and what they get.
+
+use crate::ports::{Commit, DenialId, LedgerError, Seq};
+use domain::{
+    catalog::Enforce,
+    decision::Decision,
+    entry::{Cause, Profile},
+    id::{FeatureKey, TenantId, UserId},
+    op::{Charge, Dimensions, Fact, OpError, Receipt},
+    time::Instant,
+};
+use std::sync::Arc;
+
+/// When an answer may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// When it is durable.
+    #[default]
+    Disk,
+    /// At once: outside the promise of durability.
+    Memory,
+}
+
+/// An idempotency key from outside: unique per tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpId {
+    /// Where the id comes from: an event's `source`; empty for our own calls.
+    pub source: Arc<str>,
+    /// The id.
+    pub id: Arc<str>,
+}
+
+/// A decision that is asked for.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The user, if one is named.
+    pub user: Option<UserId>,
+    /// What is charged.
+    pub charges: Vec<Charge>,
+    /// What the plan must have.
+    pub features: Vec<FeatureKey>,
+    /// Whether to charge.
+    pub consume: bool,
+    /// Whether this door refuses; `None` follows tenant and catalog.
+    pub enforce: Option<Enforce>,
+    /// Declared dimensions.
+    pub dimensions: Dimensions,
+    /// The idempotency key. Only [`Cause::Check`] has one: the gateway never deduplicates by what a client sends.
+    pub id: Option<OpId>,
+    /// [`Cause::Check`] or [`Cause::Gateway`].
+    pub cause: Cause,
+}
+
+/// A decision that was made.
+#[derive(Debug)]
+pub struct Admission {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: Option<UserId>,
+    /// The decision.
+    pub decision: Decision,
+    /// The denial's id, for a refusal that was counted.
+    pub denial_id: Option<DenialId>,
+    /// Whether this repeats an operation that was accepted before.
+    pub repeated: bool,
+    /// What was charged, to be given back if the work could not be begun.
+    pub receipt: Option<Receipt>,
+    /// Dimensions of the charge, for a refund.
+    pub dimensions: Dimensions,
+    /// Resolves when the answer may go out.
+    pub commit: Commit,
+}
+
+/// An event: a fact about a tenant.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The user, if one is named.
+    pub user: Option<UserId>,
+    /// The idempotency key; every event has one.
+    pub id: OpId,
+    /// What happened. Its `binding` is filled in by the engine.
+    pub fact: Fact,
+}
+
+/// What became of one event of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// Recorded.
+    Accepted,
+    /// Recorded before; nothing changed.
+    Duplicate,
+    /// Not recorded.
+    Rejected(EngineError),
+}
+
+/// A tenant, as administration sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantCard {
+    /// Its id.
+    pub id: TenantId,
+    /// What it is.
+    pub profile: Profile,
+}
+
+/// Why the engine did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The operation has no meaning.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The tenant is unknown, and the catalog has no `default_plan`.
+    #[error("the tenant {0:?} is unknown; create it with PUT /api/v1/tenants/{{id}} or set default_plan in the catalog")]
+    UnknownTenant(TenantId),
+    /// Another payload was accepted under this id.
+    #[error("the id was used before for another payload, at {at:?}")]
+    IdempotencyConflict {
+        /// When it was used.
+        at: Instant,
+        /// Where.
+        seq: Seq,
+    },
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Plans that tenants are on are missing from a new catalog.
+    #[error("tenants are on plans that the new catalog lacks: {0}")]
+    PlansInUse(Arc<str>),
+}

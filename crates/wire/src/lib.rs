@@ -1,0 +1,10 @@
+//! Every shape that crosses the edge, and the one table that turns outcomes into HTTP status and problem type. serde
+//! lives here; core types are not serialisable. No I/O.
+
+pub mod catalog;
+pub mod cloudevents;
+pub mod denial;
+pub mod headers;
+pub mod problem;
+pub mod rescue;
+pub mod v1;
