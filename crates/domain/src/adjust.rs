@@ -63,7 +63,13 @@ impl Tenant {
         Ok(Effect::Use { meter: meter.clone(), amount, open, closed: Vec::new() })
     }
 
-    pub(crate) fn refund(&mut self, user: Option<&mut User>, receipt: &Receipt, now: Instant, catalog: &Catalog) -> Entry {
+    pub(crate) fn refund(
+        &mut self,
+        user: Option<&mut User>,
+        receipt: &Receipt,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Entry {
         let at = self.instant(now);
         let (open, closed) = Tenant::split_windows(&receipt.windows, &self.windows_at(at));
         let mut entry = self.entry(Cause::Refund, user.as_deref(), at, catalog);

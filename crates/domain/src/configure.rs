@@ -39,7 +39,12 @@ impl Tenant {
         Ok(Some((tenant, entry)))
     }
 
-    pub(crate) fn configure(&mut self, change: &ProfileChange, now: Instant, catalog: &Catalog) -> Result<Entry, OpError> {
+    pub(crate) fn configure(
+        &mut self,
+        change: &ProfileChange,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Entry, OpError> {
         let at = self.instant(now);
         let profile = changed(self.profile.clone(), change, catalog)?;
         let mut entry = self.entry(Cause::Admin, None, at, catalog);

@@ -68,7 +68,8 @@ impl Tenant {
         let mut run = self.new_run(user.as_deref(), decision, denial, shadow);
         let windows = self.windows_at(at);
         self.pending.runs.retain(|pending| pending.run.count > 0 || pending.run.key.minute == run.key.minute);
-        let known = self.pending.runs.iter_mut().find(|pending| pending.run.key == run.key && pending.windows == windows);
+        let known =
+            self.pending.runs.iter_mut().find(|pending| pending.run.key == run.key && pending.windows == windows);
         if let Some(known) = known {
             if known.count_one(denial, at, &demand) {
                 return None;
@@ -82,7 +83,9 @@ impl Tenant {
         run.count = 0;
         run.amount = 0;
         let demand = demand.into_iter().map(|charge| Charge { amount: 0, ..charge }).collect();
-        if self.pending.runs.len() < RUNS_MAX && !self.pending.runs.iter().any(|pending| pending.run.key == run.key && pending.windows == windows) {
+        if self.pending.runs.len() < RUNS_MAX
+            && !self.pending.runs.iter().any(|pending| pending.run.key == run.key && pending.windows == windows)
+        {
             self.pending.runs.push(PendingRun { run, demand, windows });
         }
         Some(entry)
@@ -95,7 +98,9 @@ impl Tenant {
             (None, Some(feature)) => feature.as_str().into(),
             (None, None) => "".into(),
         };
-        let minute = Frame { anchor: Instant::EPOCH, zone: crate::time::Zone::utc() }.window(WindowKind::Minute, decision.at).start;
+        let minute = Frame { anchor: Instant::EPOCH, zone: crate::time::Zone::utc() }
+            .window(WindowKind::Minute, decision.at)
+            .start;
         DenialRun {
             key: DenialKey { minute, shadow, code: denial.code, user: user.map(|user| user.id.clone()), subject },
             count: 1,
@@ -113,8 +118,13 @@ impl Tenant {
 
     /// The users whose counted denials wait to be written down (`None` stands for denials without a user).
     pub fn users_with_pending_denials(&self) -> Vec<Option<UserId>> {
-        let mut users: Vec<Option<UserId>> =
-            self.pending.runs.iter().filter(|pending| pending.run.count > 0).map(|pending| pending.run.key.user.clone()).collect();
+        let mut users: Vec<Option<UserId>> = self
+            .pending
+            .runs
+            .iter()
+            .filter(|pending| pending.run.count > 0)
+            .map(|pending| pending.run.key.user.clone())
+            .collect();
         users.sort();
         users.dedup();
         users
@@ -127,7 +137,9 @@ impl Tenant {
         let mut entry = self.entry(Cause::Upkeep, user.as_deref(), at, catalog);
         let windows = self.windows_at(at);
         let before = entry.effects.len();
-        for pending in self.pending.runs.iter_mut().filter(|pending| pending.run.key.user == id && pending.run.count > 0) {
+        for pending in
+            self.pending.runs.iter_mut().filter(|pending| pending.run.key.user == id && pending.run.count > 0)
+        {
             push_denied(&mut entry.effects, pending.run.key.shadow, &pending.demand, &pending.windows, &windows);
             entry.effects.push(Effect::Denials(Box::new(pending.run.clone())));
             pending.run.count = 0;
@@ -150,7 +162,8 @@ impl PendingRun {
         let sums: Option<Vec<i64>> = demand
             .iter()
             .map(|charge| {
-                let counted = self.demand.iter().find(|known| known.meter == charge.meter).map_or(0, |known| known.amount);
+                let counted =
+                    self.demand.iter().find(|known| known.meter == charge.meter).map_or(0, |known| known.amount);
                 counted.checked_add(charge.amount)
             })
             .collect();

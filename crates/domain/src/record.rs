@@ -46,7 +46,13 @@ impl Tenant {
     }
 
     /// What a gauge event moves; `None` for a level that was observed before the one known.
-    fn gauge_effect(&self, user: Option<&User>, meter: &MeterKey, movement: Movement, happened: Instant) -> Option<Effect> {
+    fn gauge_effect(
+        &self,
+        user: Option<&User>,
+        meter: &MeterKey,
+        movement: Movement,
+        happened: Instant,
+    ) -> Option<Effect> {
         let value = match movement {
             Movement::Add(amount) => return Some(self.level_effect(user, meter, amount)),
             Movement::Set(value) => value,

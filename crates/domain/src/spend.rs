@@ -34,15 +34,8 @@ impl Tenant {
             Verdict { refused, shadowed } => (None, refused.or(shadowed)),
         };
         let denial = denial.map(|denial| self.with_upgrade(denial, user.as_deref(), plan, &ask, catalog));
-        let mut decision = Decision {
-            allowed: denial.is_none(),
-            plan: plan.key.clone(),
-            denial,
-            shadow,
-            limits,
-            charged: false,
-            at,
-        };
+        let mut decision =
+            Decision { allowed: denial.is_none(), plan: plan.key.clone(), denial, shadow, limits, charged: false, at };
         if !spend.consume {
             return Ok(Outcome { decision: Some(decision), receipt: None, entry: None });
         }
@@ -90,9 +83,8 @@ impl Tenant {
         }
         for charge in &charges {
             let fits = Tenant::has_room_in_range(&self.accounts, &charge.meter, charge.amount.max(0))
-                && user.is_none_or(|user| {
-                    Tenant::has_room_in_range(&user.accounts, &charge.meter, charge.amount.max(0))
-                });
+                && user
+                    .is_none_or(|user| Tenant::has_room_in_range(&user.accounts, &charge.meter, charge.amount.max(0)));
             if !fits {
                 return Err(OpError::Overflow(charge.meter.clone()));
             }
@@ -212,7 +204,14 @@ impl Tenant {
     }
 
     /// Adds the cheapest public plan under which the same request would pass with today's use.
-    fn with_upgrade(&self, mut denial: Denial, user: Option<&User>, plan: &Plan, ask: &Ask<'_>, catalog: &Catalog) -> Denial {
+    fn with_upgrade(
+        &self,
+        mut denial: Denial,
+        user: Option<&User>,
+        plan: &Plan,
+        ask: &Ask<'_>,
+        catalog: &Catalog,
+    ) -> Denial {
         if denial.code != Code::TenantSuspended {
             denial.upgrade = catalog
                 .upgrades_from(plan.rank)

@@ -94,9 +94,9 @@ impl Commit {
     pub async fn wait(self) -> Result<(), LedgerError> {
         match self {
             Commit::Done => Ok(()),
-            Commit::Waiting(receiver) => receiver
-                .await
-                .unwrap_or_else(|_| Err(LedgerError::Unwritable("the committer stopped".into()))),
+            Commit::Waiting(receiver) => {
+                receiver.await.unwrap_or_else(|_| Err(LedgerError::Unwritable("the committer stopped".into())))
+            }
         }
     }
 }
@@ -328,7 +328,11 @@ pub trait Ledger: Send + Sync {
     fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>>;
 
     /// Durable entries after `after`, in order, at most `limit`, in one short read.
-    fn journal<'a>(&'a self, after: Seq, limit: usize) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>>;
+    fn journal<'a>(
+        &'a self,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>>;
 
     /// Writes folds down, after every entry queued before this call is durable, in slices between commits. With
     /// `complete_through`, everything through that position is then in folds, and the tail begins after it.
@@ -341,7 +345,11 @@ pub trait Ledger: Send + Sync {
     fn reopen(&self) -> Result<(), LedgerError>;
 
     /// Tenants with a fold, in order of id, after `after`.
-    fn tenants<'a>(&'a self, after: Option<&'a TenantId>, limit: usize) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>>;
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>>;
 
     /// The plans of all tenants with a fold.
     fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>>;
@@ -381,4 +389,3 @@ pub trait Ledger: Send + Sync {
     /// Figures.
     fn stats(&self) -> LedgerStats;
 }
-

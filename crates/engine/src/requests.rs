@@ -114,7 +114,9 @@ pub enum EngineError {
     #[error(transparent)]
     Op(#[from] OpError),
     /// The tenant is unknown, and the catalog has no `default_plan`.
-    #[error("the tenant {0:?} is unknown; create it with PUT /api/v1/tenants/{{id}} or set default_plan in the catalog")]
+    #[error(
+        "the tenant {0:?} is unknown; create it with PUT /api/v1/tenants/{{id}} or set default_plan in the catalog"
+    )]
     UnknownTenant(TenantId),
     /// Another payload was accepted under this id.
     #[error("the id was used before for another payload, at {at:?}")]
