@@ -115,15 +115,16 @@ pub enum Lookup {
     },
 }
 
-/// State to write down. What is written is the state without [`Accounts::closed`](domain::tenant::Accounts::closed),
-/// whose totals are added to history in the same transaction, and without pending denials.
+/// State to write down: a tenant and those of its users that changed. **Written whole, in one transaction**, so that a
+/// user's row is never ahead of its tenant's: on replay the tenant's `seq` alone says what is folded already. What is
+/// written is the state without [`Accounts::closed`](domain::tenant::Accounts::closed), whose totals are added to
+/// history in the same transaction, and without pending denials. A fold that is not newer than the stored row is
+/// skipped, closed totals included.
 #[derive(Debug, Clone)]
 pub struct Fold {
-    /// The tenant and the position of its last entry; `None` where only users are dirty.
-    pub tenant: Option<Stored<Tenant>>,
-    /// Whose users these are.
-    pub tenant_id: TenantId,
-    /// Users and the position of the last entry of each.
+    /// The tenant and the position of its last entry.
+    pub tenant: Stored<Tenant>,
+    /// Users that changed and the position of the last entry of each.
     pub users: Vec<Stored<User>>,
 }
 
@@ -287,6 +288,31 @@ pub struct Retention {
     pub denials_ms: i64,
 }
 
+/// What was decided, for metrics. Never names a tenant.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// The door.
+    pub cause: domain::entry::Cause,
+    /// The plan.
+    pub plan: &'a PlanKey,
+    /// The code of the answer; of a shadowed refusal when `shadow`.
+    pub code: Code,
+    /// The meter, if the answer is about one.
+    pub meter: Option<&'a MeterKey>,
+    /// The feature, if the answer is about one.
+    pub feature: Option<&'a domain::id::FeatureKey>,
+    /// Whether this would have been refused, had the limit been hard or enforcement on.
+    pub shadow: bool,
+    /// Whether it was only asked, not consumed.
+    pub dry: bool,
+}
+
+/// Told of every decision. Must be quick: called on the request path.
+pub trait Observer: Send + Sync {
+    /// A decision was made.
+    fn decided(&self, decided: &Decided<'_>);
+}
+
 /// The account book. One writer; every call may come from any thread.
 pub trait Ledger: Send + Sync {
     /// The state of a tenant as of its last checkpoint, with the tail folded in by the engine at start.
@@ -300,7 +326,8 @@ pub trait Ledger: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Stored<User>>, LedgerError>>;
 
     /// Visits every entry after the last complete checkpoint, in order. Called once, before anything is appended (and
-    /// again after [`Ledger::reopen`]).
+    /// again after [`Ledger::reopen`]). A tenant's row may be newer than some of these: the engine skips what the row's
+    /// `seq` covers.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`] where an entry can't be read.

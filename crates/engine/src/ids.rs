@@ -1,0 +1,121 @@
+//! Hashes under which operations and denials are known. All inputs are length-prefixed, so that no two different ones
+//! read the same.
+
+use crate::{ports::DenialId, requests::OpId};
+use domain::{
+    entry::{Binding, DenialKey},
+    id::{TenantId, UserId},
+    op::{Charge, Fact, Movement},
+};
+use siphasher::{sip::SipHasher13, sip128};
+use std::hash::Hasher;
+
+/// Keys for the hashes of one ledger, so that nobody outside can aim for a collision.
+#[derive(Clone, Copy)]
+pub(crate) struct IdKeys {
+    id: [u8; 16],
+    fingerprint: [u8; 16],
+}
+
+impl IdKeys {
+    /// From the ledger's secret.
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        let mut keys = Self { id: [0; 16], fingerprint: [0; 16] };
+        keys.id.copy_from_slice(&secret[..16]);
+        keys.fingerprint.copy_from_slice(&secret[16..]);
+        keys
+    }
+
+    /// What an event is bound to: everything but its time, so that a repeat may carry another.
+    pub(crate) fn of_fact(&self, tenant: &TenantId, user: Option<&UserId>, id: &OpId, fact: &Fact) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(1);
+        write_user(&mut payload, user);
+        for (meter, movement) in &fact.movements {
+            write_text(&mut payload, meter.as_str());
+            let (tag, amount) = match movement {
+                Movement::Add(amount) => (0, *amount),
+                Movement::Set(value) => (1, *value),
+            };
+            payload.write_u8(tag);
+            payload.write_i64(amount);
+        }
+        write_dimensions(&mut payload, &fact.dimensions);
+        Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
+    }
+
+    /// What a consumed check is bound to.
+    pub(crate) fn of_check(&self, check: &crate::requests::Check, id: &OpId) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(2);
+        write_user(&mut payload, check.user.as_ref());
+        for Charge { meter, amount } in &check.charges {
+            write_text(&mut payload, meter.as_str());
+            payload.write_i64(*amount);
+        }
+        payload.write_u8(0xff);
+        check.features.iter().for_each(|feature| write_text(&mut payload, feature.as_str()));
+        write_dimensions(&mut payload, &check.dimensions);
+        Binding { id: self.id(&check.tenant, id), fingerprint: payload.finish() }
+    }
+
+    /// What an adjustment is bound to.
+    pub(crate) fn of_adjustment(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        id: &OpId,
+        adjustment: &domain::op::Adjustment,
+    ) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(3);
+        write_user(&mut payload, user);
+        write_text(&mut payload, adjustment.meter.as_str());
+        let (tag, amount) = match adjustment.movement {
+            Movement::Add(amount) => (0, amount),
+            Movement::Set(value) => (1, value),
+        };
+        payload.write_u8(tag);
+        payload.write_i64(amount);
+        payload.write_u8(adjustment.window.map_or(0xff, |kind| kind.index() as u8));
+        Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
+    }
+
+    fn id(&self, tenant: &TenantId, id: &OpId) -> u128 {
+        let mut hasher = sip128::SipHasher13::new_with_key(&self.id);
+        write_text(&mut hasher, tenant.as_str());
+        write_text(&mut hasher, &id.source);
+        write_text(&mut hasher, &id.id);
+        sip128::Hasher128::finish128(&hasher).as_u128()
+    }
+}
+
+/// The id that identical denials of a tenant share.
+pub fn denial_id(tenant: &TenantId, key: &DenialKey) -> DenialId {
+    let mut hasher = sip128::SipHasher24::new_with_key(b"tidegate denials");
+    write_text(&mut hasher, tenant.as_str());
+    hasher.write_i64(key.minute.ms());
+    hasher.write_u8(u8::from(key.shadow));
+    write_text(&mut hasher, key.code.word());
+    write_user(&mut hasher, key.user.as_ref());
+    write_text(&mut hasher, &key.subject);
+    DenialId(sip128::Hasher128::finish128(&hasher).as_u128())
+}
+
+fn write_text(hasher: &mut impl Hasher, text: &str) {
+    hasher.write_u32(text.len() as u32);
+    hasher.write(text.as_bytes());
+}
+
+fn write_user(hasher: &mut impl Hasher, user: Option<&UserId>) {
+    hasher.write_u8(u8::from(user.is_some()));
+    write_text(hasher, user.map_or("", |user| user.as_str()));
+}
+
+fn write_dimensions(hasher: &mut impl Hasher, dimensions: &domain::op::Dimensions) {
+    hasher.write_u8(0xfe);
+    for (key, value) in dimensions {
+        write_text(hasher, key.as_str());
+        write_text(hasher, value);
+    }
+}
