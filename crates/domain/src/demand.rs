@@ -52,7 +52,7 @@ impl PendingDenials {
 }
 
 impl Tenant {
-    /// Counts a denial. Gives the entry to append when it is the first of its run (and so needs a place on disk
+    /// Counts a denial. Gives the run it belongs to, and the entry to append when it is the first of its run (and so needs a place on disk
     /// before it is explained to anybody), and nothing when it was only counted.
     pub(crate) fn note_denial(
         &mut self,
@@ -62,7 +62,7 @@ impl Tenant {
         charges: &[Charge],
         shadow: bool,
         catalog: &Catalog,
-    ) -> Option<Entry> {
+    ) -> (DenialKey, Option<Entry>) {
         let at = decision.at;
         let demand: Vec<Charge> = charges.iter().filter(|charge| charge.amount > 0).cloned().collect();
         let mut run = self.new_run(user.as_deref(), decision, denial, shadow);
@@ -72,7 +72,7 @@ impl Tenant {
             self.pending.runs.iter_mut().find(|pending| pending.run.key == run.key && pending.windows == windows);
         if let Some(known) = known {
             if known.count_one(denial, at, &demand) {
-                return None;
+                return (run.key, None);
             }
         }
         let entry_user = user.as_deref();
@@ -80,6 +80,7 @@ impl Tenant {
         push_denied(&mut entry.effects, shadow, &demand, &windows, &windows);
         entry.effects.push(Effect::Denials(Box::new(run.clone())));
         self.fold(user, &entry);
+        let key = run.key.clone();
         run.count = 0;
         run.amount = 0;
         let demand = demand.into_iter().map(|charge| Charge { amount: 0, ..charge }).collect();
@@ -88,7 +89,7 @@ impl Tenant {
         {
             self.pending.runs.push(PendingRun { run, demand, windows });
         }
-        Some(entry)
+        (key, Some(entry))
     }
 
     fn new_run(&self, user: Option<&User>, decision: &Decision, denial: &Denial, shadow: bool) -> DenialRun {

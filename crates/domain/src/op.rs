@@ -3,7 +3,7 @@
 use crate::{
     catalog::{AMOUNT_MAX, Catalog, Enforce, Meter, MeterKind},
     decision::Decision,
-    entry::{Binding, Cause, Entry, Override, Status},
+    entry::{Binding, Cause, DenialKey, Entry, Override, Status},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
     tenant::{Tenant, User, Windows},
     time::{Instant, WindowKind, Zone},
@@ -128,6 +128,8 @@ pub struct Outcome {
     pub receipt: Option<Receipt>,
     /// What must be appended to the ledger; already folded into the state.
     pub entry: Option<Entry>,
+    /// The run of denials that a refusal (or a shadowed one) was counted in.
+    pub denial: Option<DenialKey>,
 }
 
 /// Why an operation can't be decided: the caller asked for something that has no meaning.
@@ -226,7 +228,7 @@ impl Tenant {
 
 impl Outcome {
     fn of_entry(entry: Entry) -> Self {
-        Self { decision: None, receipt: None, entry: Some(entry) }
+        Self { decision: None, receipt: None, entry: Some(entry), denial: None }
     }
 }
 

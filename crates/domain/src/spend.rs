@@ -37,16 +37,19 @@ impl Tenant {
         let mut decision =
             Decision { allowed: denial.is_none(), plan: plan.key.clone(), denial, shadow, limits, charged: false, at };
         if !spend.consume {
-            return Ok(Outcome { decision: Some(decision), receipt: None, entry: None });
+            return Ok(Outcome { decision: Some(decision), receipt: None, entry: None, denial: None });
         }
         if let Some(denial) = decision.denial.clone() {
-            let entry = self.note_denial(user, &decision, &denial, &charges, false, catalog);
-            return Ok(Outcome { decision: Some(decision), receipt: None, entry });
+            let (key, entry) = self.note_denial(user, &decision, &denial, &charges, false, catalog);
+            return Ok(Outcome { decision: Some(decision), receipt: None, entry, denial: Some(key) });
         }
-        let noted = decision
-            .shadow
-            .clone()
-            .and_then(|shadow| self.note_denial(user.as_deref_mut(), &decision, &shadow, &charges, true, catalog));
+        let (shadowed, noted) = match decision.shadow.clone() {
+            None => (None, None),
+            Some(shadow) => {
+                let (key, entry) = self.note_denial(user.as_deref_mut(), &decision, &shadow, &charges, true, catalog);
+                (Some(key), entry)
+            }
+        };
 
         // Past this line nothing may fail.
         let mut entry = self.entry(cause, user.as_deref(), at, catalog);
@@ -62,7 +65,7 @@ impl Tenant {
             None => entry,
             Some(noted) => joined(noted, entry),
         };
-        Ok(Outcome { decision: Some(decision), receipt: Some(receipt), entry: Some(entry) })
+        Ok(Outcome { decision: Some(decision), receipt: Some(receipt), entry: Some(entry), denial: shadowed })
     }
 
     /// The charges, a meter named twice summed, each checked to have a meaning and to fit its account.
