@@ -1,0 +1,368 @@
+//! `POST /api/v1/check`: what is asked and what is answered.
+
+use super::{
+    amount::Amount,
+    limit::LimitShape,
+    text::{amount_text, window_text},
+};
+use crate::{problem::Problem, rescue};
+use domain::{
+    catalog::Catalog,
+    decision::{Code, Decision, Denial},
+    entry::Cause,
+    id::{FeatureKey, MeterKey, TenantId, UserId},
+    op::{Charge, OpError},
+};
+use engine::requests::{Ack, Admission, Check, OpId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// How many meters one check may charge.
+pub const CHARGES_MAX: usize = 32;
+/// How many features one check may ask for.
+pub const FEATURES_MAX: usize = 32;
+/// Longest id and event source, in bytes.
+pub const ID_MAX_BYTES: usize = 512;
+
+/// What is asked: a meter, a feature or charges; one suffices.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = CheckRequest)]
+pub struct CheckRequest<'a> {
+    /// Whose use is asked about.
+    #[serde(borrow)]
+    #[schema(example = "acme")]
+    pub tenant_id: Cow<'a, str>,
+    /// The meter to charge.
+    #[serde(borrow, default)]
+    #[schema(example = "messages")]
+    pub meter: Option<Cow<'a, str>>,
+    /// How much of `meter`; 1 where it is not given.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, example = 1)]
+    pub amount: Option<Amount>,
+    /// The feature the plan must have.
+    #[serde(borrow, default)]
+    pub feature: Option<Cow<'a, str>>,
+    /// The features the plan must have, several at once.
+    #[serde(borrow, default)]
+    pub features: Vec<Cow<'a, str>>,
+    /// Several charges, all or none.
+    #[serde(borrow, default)]
+    pub charges: Vec<ChargeRequest<'a>>,
+    /// The user, for limits that are the user's own.
+    #[serde(borrow, default)]
+    pub user_id: Option<Cow<'a, str>>,
+    /// Whether an allowed check is charged, in the same step.
+    #[serde(default)]
+    pub consume: bool,
+    /// Not available yet: answered with `holds_not_available`.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<Object>)]
+    pub hold: Option<&'a RawValue>,
+    /// The idempotency key; the same thing as the header `Idempotency-Key`.
+    #[serde(borrow, default)]
+    pub id: Option<Cow<'a, str>>,
+    /// `disk` (the answer waits until the charge is durable) or `memory` (it does not).
+    #[serde(default)]
+    pub ack: AckRequest,
+}
+
+/// One of several charges.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Charge)]
+pub struct ChargeRequest<'a> {
+    /// Which meter.
+    #[serde(borrow)]
+    #[schema(example = "messages")]
+    pub meter: Cow<'a, str>,
+    /// How much; 1 where it is not given.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, example = 1)]
+    pub amount: Option<Amount>,
+}
+
+/// When the answer may go out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Ack)]
+pub enum AckRequest {
+    /// When the charge is durable.
+    #[default]
+    Disk,
+    /// At once.
+    Memory,
+}
+
+impl CheckRequest<'_> {
+    /// The check that is asked for. `header_id` is the `Idempotency-Key` header.
+    ///
+    /// # Errors
+    /// A problem that names what is wrong: an unknown meter or feature, a name that can't be one, two different ids.
+    pub fn into_check(self, header_id: Option<&str>, catalog: &Catalog) -> Result<(Check, Ack), Problem> {
+        if self.hold.is_some() {
+            return Err(rescue::HOLDS_NOT_AVAILABLE.problem(
+                "This version can't hold an amount for later. Use \"consume\": true, or leave \"hold\" out.",
+            ));
+        }
+        let tenant = TenantId::new(&self.tenant_id).map_err(|error| bad_name("tenant_id", &error))?;
+        let user = self.user_id.as_deref().map(UserId::new).transpose().map_err(|error| bad_name("user_id", &error))?;
+        let check = Check {
+            id: op_id(self.id.as_deref(), header_id)?,
+            charges: self.charges(catalog)?,
+            features: self.features(catalog)?,
+            tenant,
+            user,
+            consume: self.consume,
+            enforce: None,
+            dimensions: Vec::new(),
+            cause: Cause::Check,
+        };
+        let ack = match self.ack {
+            AckRequest::Disk => Ack::Disk,
+            AckRequest::Memory => Ack::Memory,
+        };
+        Ok((check, ack))
+    }
+
+    fn charges(&self, catalog: &Catalog) -> Result<Vec<Charge>, Problem> {
+        if self.charges.len() > CHARGES_MAX {
+            return Err(rescue::INVALID_BODY.problem(format!("A check may hold at most {CHARGES_MAX} charges.")));
+        }
+        if self.amount.is_some() && self.meter.is_none() {
+            return Err(rescue::INVALID_BODY.problem("\"amount\" belongs to \"meter\", which is missing."));
+        }
+        let mut charges = Vec::with_capacity(self.charges.len() + 1);
+        if let Some(meter) = &self.meter {
+            charges.push(charge(catalog, meter, self.amount)?);
+        }
+        for asked in &self.charges {
+            charges.push(charge(catalog, &asked.meter, asked.amount)?);
+        }
+        Ok(charges)
+    }
+
+    fn features(&self, catalog: &Catalog) -> Result<Vec<FeatureKey>, Problem> {
+        if self.features.len() > FEATURES_MAX {
+            return Err(rescue::INVALID_BODY.problem(format!("A check may ask for at most {FEATURES_MAX} features.")));
+        }
+        self.feature.iter().chain(&self.features).map(|feature| known_feature(catalog, feature)).collect()
+    }
+}
+
+fn charge(catalog: &Catalog, meter: &str, amount: Option<Amount>) -> Result<Charge, Problem> {
+    Ok(Charge { meter: known_meter(catalog, meter)?, amount: amount.map_or(1, |amount| amount.0) })
+}
+
+/// The catalog's own key for a meter that a request names.
+///
+/// # Errors
+/// A problem where the catalog has no such meter.
+pub fn known_meter(catalog: &Catalog, meter: &str) -> Result<MeterKey, Problem> {
+    match catalog.meters.get_key_value(meter) {
+        Some((key, _)) => Ok(key.clone()),
+        None => Err(rescue::problem_of_op(&OpError::UnknownMeter(MeterKey::trusted(clipped(meter))))),
+    }
+}
+
+/// The catalog's own key for a feature that a request names.
+///
+/// # Errors
+/// A problem where the catalog has no such feature.
+pub fn known_feature(catalog: &Catalog, feature: &str) -> Result<FeatureKey, Problem> {
+    match catalog.features.get_key_value(feature) {
+        Some((key, _)) => Ok(key.clone()),
+        None => Err(rescue::problem_of_op(&OpError::UnknownFeature(FeatureKey::trusted(clipped(feature))))),
+    }
+}
+
+/// As much of a word from outside as an error message repeats.
+pub fn clipped(word: &str) -> &str {
+    word.char_indices().nth(64).map_or(word, |(end, _)| &word[..end])
+}
+
+/// A problem for a name from outside that can't be one.
+pub fn bad_name(field: &str, error: &dyn std::fmt::Display) -> Problem {
+    rescue::INVALID_BODY.problem(format!("\"{field}\" can't be used: {error}."))
+}
+
+/// The idempotency key of a call: the body's `id` or the header, which are the same thing.
+///
+/// # Errors
+/// A problem where both are given and differ, or where the id is empty, too long or holds control characters.
+pub fn op_id(body: Option<&str>, header: Option<&str>) -> Result<Option<OpId>, Problem> {
+    if let (Some(body), Some(header)) = (body, header)
+        && body != header
+    {
+        return Err(rescue::TWO_IDS.problem("Send the id once, in the body or as Idempotency-Key, or the same twice."));
+    }
+    let Some(id) = body.or(header) else { return Ok(None) };
+    if id.is_empty() || id.len() > ID_MAX_BYTES || id.chars().any(char::is_control) {
+        return Err(rescue::INVALID_BODY
+            .problem(format!("An id must have 1 to {ID_MAX_BYTES} bytes and no control characters.")));
+    }
+    Ok(Some(OpId { source: "".into(), id: id.into() }))
+}
+
+/// A decision on the wire.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Decision)]
+pub struct CheckAnswer<'a> {
+    /// Whether the caller may go on.
+    pub allowed: bool,
+    /// `allowed`, or why not.
+    #[schema(example = "allowed")]
+    pub code: &'static str,
+    /// The limit or the feature that refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_by: Option<&'a str>,
+    /// For people.
+    pub message: Cow<'static, str>,
+    /// Whose.
+    pub tenant_id: &'a str,
+    /// The plan decided on.
+    pub plan: &'a str,
+    /// The meter that refused; where none did, the first that was asked for. Null where only features were.
+    pub meter: Option<&'a str>,
+    /// The amount asked for of that meter.
+    pub amount: i64,
+    /// Every limit on every meter asked for.
+    pub limits: Vec<LimitShape<'a>>,
+    /// The hold, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_id: Option<&'a str>,
+    /// Seconds until a repeat is worth it; absent where waiting does not help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+    /// Where the refusal can be read again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denial_id: Option<String>,
+    /// What would have been refused, had the limit been hard or enforcement on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowShape<'a>>,
+    /// The cheapest plan under which the same request would pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeShape<'a>>,
+}
+
+/// A refusal that was only recorded.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Shadow)]
+pub struct ShadowShape<'a> {
+    /// Why it would have been refused.
+    pub code: &'static str,
+    /// The limit or the feature that would have refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_by: Option<&'a str>,
+    /// For people.
+    pub message: Cow<'static, str>,
+}
+
+/// A plan that would help.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Upgrade)]
+pub struct UpgradeShape<'a> {
+    /// The plan.
+    pub plan: &'a str,
+    /// Where it is bought; absent where the catalog has no `upgrade_url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+impl<'a> CheckAnswer<'a> {
+    /// The answer to an admission. `asked` is the first charge that was asked for.
+    pub fn of(admission: &'a Admission, asked: Option<(&'a str, i64)>, catalog: &Catalog) -> Self {
+        let decision = &admission.decision;
+        let denial = decision.denial.as_ref();
+        let refused_on = denial.and_then(|denial| Some((denial.meter.as_ref()?.as_str(), denial.amount)));
+        let subject = refused_on.or(asked);
+        Self {
+            allowed: decision.allowed,
+            code: decision.code().word(),
+            denied_by: denial.and_then(|denial| denied_by(denial, decision)),
+            message: denial.map_or(Cow::Borrowed("Allowed."), |denial| message(denial, decision, catalog)),
+            tenant_id: admission.tenant.as_str(),
+            plan: decision.plan.as_str(),
+            meter: subject.map(|(meter, _)| meter),
+            amount: subject.map_or(0, |(_, amount)| amount),
+            limits: decision.limits.iter().map(LimitShape::of).collect(),
+            hold_id: None,
+            retry_after_s: decision.retry_after_s(),
+            denial_id: admission.denial_id.map(|id| id.to_string()),
+            shadow: decision.shadow.as_ref().map(|shadow| ShadowShape {
+                code: shadow.code.word(),
+                denied_by: denied_by(shadow, decision),
+                message: message(shadow, decision, catalog),
+            }),
+            upgrade: denial.and_then(|denial| upgrade(denial, admission, catalog)),
+        }
+    }
+
+    /// The JSON, written once into a buffer of about the right size.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(320 + 256 * self.limits.len());
+        // Strings and numbers: nothing here can fail to serialise.
+        let written = serde_json::to_writer(&mut json, self);
+        debug_assert!(written.is_ok());
+        json
+    }
+}
+
+fn denied_by<'a>(denial: &'a Denial, decision: &'a Decision) -> Option<&'a str> {
+    match denial.limit.and_then(|index| decision.limits.get(index)) {
+        Some(limit) => Some(&limit.name),
+        None => denial.feature.as_ref().map(FeatureKey::as_str),
+    }
+}
+
+fn upgrade<'a>(denial: &'a Denial, admission: &Admission, catalog: &Catalog) -> Option<UpgradeShape<'a>> {
+    let plan = denial.upgrade.as_ref()?.as_str();
+    let feature = denial.feature.as_ref().map_or("", FeatureKey::as_str);
+    let url = catalog.upgrade_url.as_deref().map(|template| {
+        Catalog::fill_template(template, admission.tenant.as_str(), plan, admission.decision.plan.as_str(), feature)
+    });
+    Some(UpgradeShape { plan, url })
+}
+
+/// A refusal as a sentence with its numbers.
+pub fn message(denial: &Denial, decision: &Decision, catalog: &Catalog) -> Cow<'static, str> {
+    let limit = denial.limit.and_then(|index| decision.limits.get(index));
+    let meter = limit.and_then(|limit| catalog.meters.get(&limit.meter));
+    let (Some(limit), Some(meter)) = (limit, meter) else { return message_without_limit(denial, decision, catalog) };
+    let max = limit.max.unwrap_or_default();
+    let whose = match limit.scope {
+        domain::catalog::Scope::Tenant => "",
+        domain::catalog::Scope::User => " by this user",
+    };
+    let mut text = format!(
+        "{}: {} of {} {}{whose}, {} more asked for",
+        meter.label,
+        amount_text(meter, limit.used),
+        amount_text(meter, max),
+        window_text(limit.window),
+        amount_text(meter, denial.amount),
+    );
+    match (denial.retry_at, limit.resets_at) {
+        (Some(at), _) => text.push_str(&format!("; try again from {}.", at.rfc3339())),
+        (None, Some(_)) => text.push_str("; this is more than the limit allows at any time."),
+        (None, None) => text.push('.'),
+    }
+    Cow::Owned(text)
+}
+
+fn message_without_limit(denial: &Denial, decision: &Decision, catalog: &Catalog) -> Cow<'static, str> {
+    match (denial.code, &denial.feature) {
+        (Code::TenantSuspended, _) => Cow::Borrowed("The tenant is suspended; nothing may be used until it is active."),
+        (_, Some(feature)) => {
+            let title = catalog.features.get(feature).map_or(feature.as_str(), |feature| &feature.title);
+            Cow::Owned(format!("The plan \"{}\" does not have the feature \"{feature}\": {title}.", decision.plan))
+        }
+        (code, None) => Cow::Owned(format!("Refused: {}.", code.word())),
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
