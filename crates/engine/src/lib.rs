@@ -1,7 +1,18 @@
 //! The road: load, decide, commit. One file per verb. Owns the ports; spawns nothing; async without a runtime.
 
+mod administer;
+mod admit;
+mod engine;
 mod ids;
+mod keys;
+mod live;
 pub mod ports;
+mod read;
+mod record;
+mod recover;
+mod repeat;
 pub mod requests;
+mod upkeep;
 
+pub use engine::{Engine, EngineOptions, EngineStats};
 pub use ids::denial_id;

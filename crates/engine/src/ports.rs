@@ -16,6 +16,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A position in the journal: 1 for the first entry. 0 is before all.
 pub type Seq = u64;
 
+/// One line of the journal.
+pub type Line = (Seq, TenantId, Entry);
+
 /// Tells the time. The only source of `now`.
 pub trait Clock: Send + Sync {
     /// The present instant.
@@ -333,13 +336,21 @@ pub trait Ledger: Send + Sync {
     /// [`LedgerError::Damaged`] where an entry can't be read.
     fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError>;
 
+    /// Whether entries can be queued: asked before anything is decided, so that no decision is made that can't be kept.
+    /// The bound of the queue is soft: those who asked just before it was reached may still append.
+    ///
+    /// # Errors
+    /// [`LedgerError::Overloaded`] when the queue is full, [`LedgerError::Unwritable`] after a failed commit, until
+    /// [`Ledger::reopen`].
+    fn ready(&self) -> Result<(), LedgerError>;
+
     /// Queues entries for the next group commit and gives them their positions. Called under the tenant's lock, so the
     /// order of a tenant's entries is the order of its decisions. Ids bound by the entries are known to
     /// [`Ledger::find`] from here on.
     ///
     /// # Errors
-    /// [`LedgerError::Overloaded`] when the queue is full (nothing was queued), [`LedgerError::Unwritable`] after a
-    /// failed commit, until [`Ledger::reopen`].
+    /// [`LedgerError::Unwritable`] after a failed commit, until [`Ledger::reopen`]. Never `Overloaded`: what was
+    /// decided is taken.
     fn append(&self, append: Append) -> Result<Appended, LedgerError>;
 
     /// A commit that resolves when everything through `seq` is durable.
@@ -355,11 +366,7 @@ pub trait Ledger: Send + Sync {
     fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>>;
 
     /// Durable entries after `after`, in order, at most `limit`, in one short read.
-    fn journal<'a>(
-        &'a self,
-        after: Seq,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>>;
+    fn journal<'a>(&'a self, after: Seq, limit: usize) -> BoxFuture<'a, Result<Vec<Line>, LedgerError>>;
 
     /// Writes folds down, after every entry queued before this call is durable, in slices between commits. With
     /// `complete_through`, everything through that position is then in folds, and the tail begins after it.

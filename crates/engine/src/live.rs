@@ -1,0 +1,179 @@
+//! Tenants and users in memory. One lock per tenant; a tenant is loaded when first asked for and dropped when it is
+//! clean, idle and in the way.
+
+use crate::ports::Seq;
+use domain::{
+    id::{TenantId, UserId},
+    tenant::{Tenant, User},
+    time::Instant,
+};
+use parking_lot::Mutex;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+const SHARDS: usize = 64;
+
+/// A user in memory.
+#[derive(Debug)]
+pub(crate) struct LiveUser {
+    pub(crate) user: User,
+    /// Its last entry.
+    pub(crate) seq: Seq,
+    /// The entry through which it was handed to a checkpoint.
+    pub(crate) saved: Seq,
+    /// When it was last asked for.
+    pub(crate) touched: Instant,
+}
+
+/// A tenant in memory with those of its users that were asked for.
+#[derive(Debug)]
+pub(crate) struct Book {
+    pub(crate) tenant: Tenant,
+    /// Its last entry.
+    pub(crate) seq: Seq,
+    /// The entry through which it was handed to a checkpoint.
+    pub(crate) saved: Seq,
+    /// The checkpoint round it was handed to last.
+    pub(crate) saved_round: u64,
+    /// Whether it stands in the list of dirty books.
+    pub(crate) listed: bool,
+    /// Whether it stands in the list of books with denials to write down.
+    pub(crate) demanding: bool,
+    pub(crate) users: FxHashMap<UserId, LiveUser>,
+    /// Grows when users are dropped, so that a load that began before is not believed.
+    pub(crate) user_drops: u64,
+    /// When it was last asked for.
+    pub(crate) touched: Instant,
+}
+
+impl Book {
+    pub(crate) fn new(tenant: Tenant, seq: Seq) -> Self {
+        Self {
+            tenant,
+            seq,
+            saved: seq,
+            saved_round: 0,
+            listed: false,
+            demanding: false,
+            users: FxHashMap::default(),
+            user_drops: 0,
+            touched: Instant::EPOCH,
+        }
+    }
+}
+
+/// A place for a book.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Not loaded yet.
+    Empty,
+    /// In memory.
+    Open(Box<Book>),
+    /// Dropped: whoever holds this must look the tenant up again.
+    Gone,
+}
+
+/// The lock of one tenant.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) id: TenantId,
+    pub(crate) place: Mutex<Place>,
+}
+
+/// All tenants in memory.
+pub(crate) struct Live {
+    shards: Vec<Mutex<FxHashMap<TenantId, Arc<Cell>>>>,
+    dirty: Mutex<Vec<Arc<Cell>>>,
+    demanding: Mutex<Vec<Arc<Cell>>>,
+    pub(crate) tenants: AtomicU64,
+    pub(crate) users: AtomicU64,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            dirty: Mutex::default(),
+            demanding: Mutex::default(),
+            tenants: AtomicU64::new(0),
+            users: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, id: &TenantId) -> &Mutex<FxHashMap<TenantId, Arc<Cell>>> {
+        let hash = FxBuildHasher.hash_one(id.as_str());
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// The cell of a tenant, made empty where there is none.
+    pub(crate) fn cell(&self, id: &TenantId) -> Arc<Cell> {
+        let mut shard = self.shard(id).lock();
+        if let Some(cell) = shard.get(id) {
+            return cell.clone();
+        }
+        let cell = Arc::new(Cell { id: id.clone(), place: Mutex::new(Place::Empty) });
+        shard.insert(id.clone(), cell.clone());
+        cell
+    }
+
+    /// Removes a cell. The caller holds its lock and marks it gone.
+    pub(crate) fn forget(&self, cell: &Arc<Cell>) {
+        let mut shard = self.shard(&cell.id).lock();
+        if shard.get(&cell.id).is_some_and(|known| Arc::ptr_eq(known, cell)) {
+            shard.remove(&cell.id);
+        }
+    }
+
+    /// Drops everything. Nothing may be inside a critical section.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let cells: Vec<_> = shard.lock().drain().collect();
+            for (_, cell) in cells {
+                *cell.place.lock() = Place::Gone;
+            }
+        }
+        self.dirty.lock().clear();
+        self.demanding.lock().clear();
+        self.tenants.store(0, Ordering::Relaxed);
+        self.users.store(0, Ordering::Relaxed);
+    }
+
+    /// Puts a book on the list of dirty ones, before its entry is queued.
+    pub(crate) fn list_dirty(&self, cell: &Arc<Cell>, book: &mut Book) {
+        if !book.listed {
+            book.listed = true;
+            self.dirty.lock().push(cell.clone());
+        }
+    }
+
+    /// Puts a book on the list of those with denials to write down.
+    pub(crate) fn list_demanding(&self, cell: &Arc<Cell>, book: &mut Book) {
+        if !book.demanding {
+            book.demanding = true;
+            self.demanding.lock().push(cell.clone());
+        }
+    }
+
+    pub(crate) fn take_dirty(&self) -> Vec<Arc<Cell>> {
+        std::mem::take(&mut *self.dirty.lock())
+    }
+
+    pub(crate) fn take_demanding(&self) -> Vec<Arc<Cell>> {
+        std::mem::take(&mut *self.demanding.lock())
+    }
+
+    /// The cells of one shard, for sweeps.
+    pub(crate) fn shard_cells(&self, shard: usize) -> Vec<Arc<Cell>> {
+        self.shards[shard % SHARDS].lock().values().cloned().collect()
+    }
+
+    pub(crate) const fn shard_count(&self) -> usize {
+        SHARDS
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading: the same numbers that are checked. Nothing here changes anything, and nothing here is refused for lack of
+//! quota.
+
+use crate::{
+    administer::card,
+    engine::{Engine, IfUnknown},
+    ports::{ClosedRow, DenialId, DenialQuery, Line, Seq, StoredDenial},
+    requests::{EngineError, TenantCard},
+};
+use domain::{
+    id::{TenantId, UserId},
+    view::Usage,
+};
+
+impl Engine {
+    /// A tenant.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn tenant(&self, id: &TenantId) -> Result<TenantCard, EngineError> {
+        self.with_tenant(id, &[], IfUnknown::Refuse, |open| Ok(card(&open.book.tenant))).await
+    }
+
+    /// Tenants in order of id, after `after`.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantCard>, EngineError> {
+        let mut ids = self.ledger.tenants(after, limit).await?;
+        {
+            let unsaved = self.unsaved.lock();
+            let later = unsaved.iter().filter(|id| after.is_none_or(|after| *id > after));
+            ids.extend(later.take(limit).cloned());
+        }
+        ids.sort();
+        ids.dedup();
+        ids.truncate(limit);
+        let mut cards = Vec::with_capacity(ids.len());
+        for id in &ids {
+            cards.push(self.tenant(id).await?);
+        }
+        Ok(cards)
+    }
+
+    /// What a tenant (or one of its users) used, now.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn usage(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<(TenantCard, Usage), EngineError> {
+        let users: Vec<UserId> = user.cloned().into_iter().collect();
+        self.with_tenant(tenant, &users, IfUnknown::Refuse, |open| {
+            let user = user.and_then(|user| open.book.users.get(user)).map(|live| &live.user);
+            Ok((card(&open.book.tenant), open.book.tenant.usage(user, open.now, open.catalog)))
+        })
+        .await
+    }
+
+    /// Denials, newest first. What was counted in the last seconds is in [`Engine::usage`] before it is here.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn denials(&self, query: &DenialQuery) -> Result<Vec<StoredDenial>, EngineError> {
+        Ok(self.ledger.denials(query).await?)
+    }
+
+    /// One denial.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn denial(&self, id: DenialId) -> Result<Option<StoredDenial>, EngineError> {
+        Ok(self.ledger.denial(id).await?)
+    }
+
+    /// Durable entries after `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn journal(&self, after: Seq, limit: usize) -> Result<Vec<Line>, EngineError> {
+        Ok(self.ledger.journal(after, limit).await?)
+    }
+
+    /// Totals of closed windows that were checkpointed, oldest first.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn closed(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<Vec<ClosedRow>, EngineError> {
+        Ok(self.ledger.closed(tenant, user).await?)
+    }
+}

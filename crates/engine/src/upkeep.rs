@@ -1,0 +1,220 @@
+//! What has to happen now and then: recover from a failure, write down counted denials, write folds, drop what is
+//! idle. Called by the binary; spawns nothing itself.
+
+use crate::{
+    engine::{Engine, IfUnknown},
+    live::{Book, Cell, Place},
+    ports::{Commit, Fold, LedgerError, Retention, Stored},
+    requests::EngineError,
+};
+use domain::{
+    id::UserId,
+    tenant::{Accounts, Tenant, User},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// How many tenants one fold batch holds.
+const FOLD_BATCH: usize = 256;
+/// How many shards one upkeep sweeps at most.
+const SWEEP_SHARDS: usize = 8;
+
+impl Engine {
+    /// Recovers if the ledger failed; else writes down what is due. Call it several times a second.
+    ///
+    /// # Errors
+    /// What is wrong with the ledger; the next call tries again.
+    pub async fn upkeep(&self) -> Result<(), EngineError> {
+        let Ok(_one_at_a_time) = self.rounds.busy.try_lock() else { return Ok(()) };
+        if let Err(error @ (LedgerError::Unwritable(_) | LedgerError::Damaged(_))) = self.ledger.ready() {
+            self.fail(&error);
+        }
+        if self.failure.read().is_some() {
+            return self.recover().await;
+        }
+        let now_ms = self.now().ms();
+        if due(&self.rounds.last_flush_ms, now_ms, self.options.flush_denials_every_ms) {
+            self.flush_denials().await?;
+        }
+        let tail = self.ledger.stats().tail_entries;
+        if tail >= self.options.tail_max
+            || (tail > 0 && due(&self.rounds.last_checkpoint_ms, now_ms, self.options.checkpoint_every_ms))
+        {
+            self.checkpoint().await?;
+        }
+        self.evict();
+        Ok(())
+    }
+
+    /// Writes everything down: on shutdown, after the doors are closed.
+    ///
+    /// # Errors
+    /// What is wrong with the ledger. What was acknowledged is on disk all the same.
+    pub async fn drain(&self) -> Result<(), EngineError> {
+        let _one_at_a_time = self.rounds.busy.lock().await;
+        if let Some(error) = self.failure.read().clone() {
+            return Err(error.into());
+        }
+        self.flush_denials().await?;
+        self.checkpoint().await
+    }
+
+    /// Drops what is past its time.
+    ///
+    /// # Errors
+    /// What is wrong with the ledger.
+    pub async fn retain(&self, retention: Retention) -> Result<(), EngineError> {
+        Ok(self.ledger.retain(retention, self.now()).await?)
+    }
+
+    async fn flush_denials(&self) -> Result<(), EngineError> {
+        for cell in self.live.take_demanding() {
+            let waiting = {
+                let mut place = cell.place.lock();
+                let Place::Open(book) = &mut *place else { continue };
+                book.demanding = false;
+                book.tenant.users_with_pending_denials()
+            };
+            for user in waiting {
+                self.flush_denials_of(&cell, user).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_denials_of(&self, cell: &Arc<Cell>, user: Option<UserId>) -> Result<(), EngineError> {
+        let users: Vec<UserId> = user.clone().into_iter().collect();
+        let flushed = self
+            .with_tenant(&cell.id, &users, IfUnknown::Refuse, |open| {
+                open.engine.ledger.ready()?;
+                let Book { tenant, users, .. } = &mut *open.book;
+                let user = user.as_ref().and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
+                let entry = tenant.flush_denials(user, open.now, open.catalog);
+                entry.map(|entry| open.append(vec![entry], false, false)).transpose()
+            })
+            .await;
+        match flushed {
+            // What could not be queued for lack of room is still counted in memory.
+            Err(EngineError::Ledger(LedgerError::Overloaded { .. })) => {
+                if let Place::Open(book) = &mut *cell.place.lock() {
+                    self.live.list_demanding(cell, book);
+                }
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Hands every dirty book to the ledger. Then the tail begins where this round began.
+    async fn checkpoint(&self) -> Result<(), EngineError> {
+        let round = self.rounds.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        // Every entry up to here was queued by a book that stood on the list before.
+        let through = self.ledger.stats().committed_seq;
+        let created = self.unsaved.lock().clone();
+        let dirty = self.live.take_dirty();
+        let mut batches = dirty.chunks(FOLD_BATCH).peekable();
+        while let Some(batch) = batches.next() {
+            let folds: Vec<Fold> = batch.iter().filter_map(|cell| snapshot(cell, round)).collect();
+            let last = batches.peek().is_none();
+            self.checkpointed(self.ledger.checkpoint(folds, last.then_some(through))).await?;
+        }
+        if dirty.is_empty() {
+            self.checkpointed(self.ledger.checkpoint(Vec::new(), Some(through))).await?;
+        }
+        self.unsaved.lock().retain(|id| !created.contains(id));
+        self.rounds.done.store(round, Ordering::Release);
+        Ok(())
+    }
+
+    async fn checkpointed(&self, commit: Commit) -> Result<(), EngineError> {
+        // A fold that was taken and not written is lost to memory's book-keeping: only a recovery finds it again.
+        Ok(commit.wait().await.inspect_err(|error| self.fail(error))?)
+    }
+
+    /// Drops clean tenants and users where there are more in memory than there may be.
+    fn evict(&self) {
+        let too_many = |count: &AtomicU64, max: u64| count.load(Ordering::Relaxed) > max;
+        for _ in 0..SWEEP_SHARDS {
+            let users = too_many(&self.live.users, self.options.users_max);
+            let tenants = too_many(&self.live.tenants, self.options.tenants_max);
+            if !users && !tenants {
+                return;
+            }
+            let shard = self.rounds.sweep.fetch_add(1, Ordering::Relaxed) as usize;
+            for cell in self.live.shard_cells(shard) {
+                self.evict_from(&cell, tenants);
+            }
+        }
+    }
+
+    fn evict_from(&self, cell: &Arc<Cell>, tenants: bool) {
+        let written = self.rounds.done.load(Ordering::Acquire);
+        let mut place = cell.place.lock();
+        let Place::Open(book) = &mut *place else { return };
+        let clean = !book.listed && book.saved_round <= written && book.tenant.pending.is_empty();
+        if !clean {
+            return;
+        }
+        let before = book.users.len();
+        book.users.retain(|_, live| live.seq > live.saved);
+        book.user_drops += 1;
+        self.live.users.fetch_sub((before - book.users.len()) as u64, Ordering::Relaxed);
+        if tenants && book.users.is_empty() {
+            *place = Place::Gone;
+            drop(place);
+            self.live.forget(cell);
+            self.live.tenants.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether `every_ms` have passed since `last`, or the clock was moved back; remembers `now_ms` if so.
+fn due(last: &AtomicU64, now_ms: i64, every_ms: i64) -> bool {
+    let before = last.load(Ordering::Relaxed) as i64;
+    let is_due = now_ms - before >= every_ms || now_ms < before;
+    if is_due {
+        last.store(now_ms as u64, Ordering::Relaxed);
+    }
+    is_due
+}
+
+/// What has to be written of a book, which is clean afterwards.
+fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
+    let mut place = cell.place.lock();
+    let Place::Open(book) = &mut *place else { return None };
+    book.listed = false;
+    if book.seq == 0 {
+        return None;
+    }
+    book.saved = book.seq;
+    book.saved_round = round;
+    let users = book
+        .users
+        .values_mut()
+        .filter(|live| live.seq > live.saved)
+        .map(|live| {
+            live.saved = live.seq;
+            let accounts = taken(&mut live.user.accounts);
+            Stored { state: User { id: live.user.id.clone(), accounts }, seq: live.seq }
+        })
+        .collect();
+    let accounts = taken(&mut book.tenant.accounts);
+    let tenant = &book.tenant;
+    let state = Tenant {
+        id: tenant.id.clone(),
+        profile: tenant.profile.clone(),
+        last: tenant.last,
+        windows: tenant.windows,
+        previous: tenant.previous,
+        accounts,
+        pending: Default::default(),
+    };
+    Some(Fold { tenant: Stored { state, seq: book.seq }, users })
+}
+
+/// A copy of accounts that takes the closed totals along: they are written once.
+fn taken(accounts: &mut Accounts) -> Accounts {
+    Accounts { list: accounts.list.clone(), closed: std::mem::take(&mut accounts.closed) }
+}
