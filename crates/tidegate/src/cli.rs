@@ -1,0 +1,380 @@
+//! The command line: what may be said. What it means is in `config` and `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// What `--help` says after everything else.
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 it did not work, or problems were found; 2 the command line or a setting is wrong.
+
+Commands that ask or change something talk to the running node: TIDEGATE_API_URL (default http://127.0.0.1:8081) and
+TIDEGATE_API_KEY. Settings of `serve` are listed by `tidegate serve --help` and in docs/operations.md.";
+
+/// Meters what each tenant of a SaaS uses, and decides in the request path what its plan allows.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway and the API
+    Serve(ServeArgs),
+    /// Run everything with a sample upstream, example tenants and some traffic, and say what to try
+    Demo(DemoArgs),
+    /// Write a commented starter catalog that observes and refuses nothing
+    Init(InitArgs),
+    /// Check a catalog file; problems are shown with file, line and column
+    CheckConfig(CheckConfigArgs),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Make a short-lived token of one tenant, for browsers
+    Token(TokenArgs),
+    /// List, show and change tenants
+    #[command(subcommand)]
+    Tenants(TenantsCommand),
+    /// Show what a tenant uses now, beside its limits
+    Usage(UsageArgs),
+    /// List requests that were refused
+    Denials(DenialsArgs),
+    /// Explain one denial
+    Explain(ExplainArgs),
+    /// Show the newest lines of the journal
+    Events(EventsArgs),
+    /// Rebuild every account from the journal on a copy of the ledger, and compare
+    Verify(VerifyArgs),
+    /// Copy the ledger into a file, also while a node writes to it
+    Backup(BackupArgs),
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, Args)]
+pub struct LedgerArgs {
+    /// Where the ledger is: `sqlite:PATH` or `memory:` [default: sqlite:tidegate.db]
+    #[arg(long = "ledger", value_name = "URL", env = "TIDEGATE_LEDGER_URL")]
+    pub ledger_url: Option<String>,
+}
+
+/// Settings of a node. Every one is a flag and a variable; an empty variable counts as not set.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The catalog: meters, plans, routes
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CATALOG_FILE", default_value = "tidegate.toml")]
+    pub config: PathBuf,
+    /// Where the gateway listens, or `off` [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_GATEWAY_LISTEN")]
+    pub gateway_listen: Option<String>,
+    /// Where requests go that no route of the catalog sends elsewhere, e.g. http://127.0.0.1:3000
+    #[arg(long = "upstream", value_name = "URL", env = "TIDEGATE_GATEWAY_UPSTREAM")]
+    pub gateway_upstream: Option<String>,
+    /// Where the API listens [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_API_LISTEN")]
+    pub api_listen: Option<String>,
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
+    /// A file that holds the first admin key (or the key itself in TIDEGATE_ADMIN_KEY). With neither, and no admin key
+    /// in the ledger, a key is made and shown once
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_KEY_FILE")]
+    pub admin_key_file: Option<String>,
+    /// How long an id stays bound to what was accepted under it [default: 35d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_DEDUPE")]
+    pub dedupe: Option<String>,
+    /// How long entries stay in the journal before they are cut behind a sealed opening balance [default: 400d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_JOURNAL")]
+    pub journal: Option<String>,
+    /// How long denials can be explained [default: 90d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_DENIALS")]
+    pub denials: Option<String>,
+    /// How long requests in flight may take to end after SIGTERM [default: 30s]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_TIMEOUT")]
+    pub drain_timeout: Option<String>,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Let POST /api/v1/test/clock move the clock ahead. For tests only
+    #[arg(long)]
+    pub test_clock: bool,
+    /// Print the settings in force, without secrets, and stop
+    #[arg(long)]
+    pub print_settings: bool,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// How log lines look on stderr: `human` or `json` [default: human]
+    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT")]
+    pub log_format: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,gateway=debug` [default: info]
+    #[arg(long, value_name = "LEVEL", env = "TIDEGATE_LOG_LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Which example
+    #[arg(value_enum, default_value_t = Example::Chat)]
+    pub example: Example,
+    /// Where the gateway listens; if the port is taken, a free one is used
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub gateway_listen: String,
+    /// Where the API listens; if the port is taken, a free one is used
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub api_listen: String,
+    /// No traffic in the background
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// The examples that come with the binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Example {
+    /// An AI chat product: messages, conversation time, documents
+    Chat,
+    /// Software for bakeries: products, forecasts, API calls
+    Bakery,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// The file to write, or the directory to write `tidegate.toml` into
+    #[arg(value_name = "FILE|DIR", default_value = "tidegate.toml")]
+    pub target: PathBuf,
+}
+
+/// Arguments of `check-config`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckConfigArgs {
+    /// The catalog to check
+    #[arg(value_name = "FILE", default_value = "tidegate.toml", env = "TIDEGATE_CATALOG_FILE")]
+    pub file: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which node is asked, and how the answer looks.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The node's API [default: http://127.0.0.1:8081]
+    #[arg(long, value_name = "URL", env = "TIDEGATE_API_URL", global = true)]
+    pub api_url: Option<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeysCommand {
+    /// Create a key and show it, once. With --ledger and no running node, writes it into the file directly
+    Create(KeysCreateArgs),
+    /// List keys; their secrets are not stored and can't be shown
+    List(NodeArgs),
+    /// Revoke a key, at once and for good
+    Revoke {
+        /// The key's id, `key_...`
+        id: String,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+/// Arguments of `keys create`.
+#[derive(Debug, Clone, Args)]
+pub struct KeysCreateArgs {
+    /// What the key may do
+    #[arg(long, value_enum)]
+    pub scope: ScopeArg,
+    /// The tenant, for scope `tenant`
+    #[arg(long, value_name = "TENANT", required_if_eq("scope", "tenant"))]
+    pub tenant: Option<String>,
+    /// For people: what the key is for
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// Write into this ledger directly; no node may be running on it. `sqlite:PATH`
+    #[arg(long = "ledger", value_name = "URL")]
+    pub ledger_url: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeArg {
+    /// Everything
+    Admin,
+    /// Send events, check, consume
+    Ingest,
+    /// Read everything, change nothing
+    Read,
+    /// One tenant: be identified at the gateway, read its own usage
+    Tenant,
+}
+
+/// Arguments of `token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// Whose token
+    #[arg(long)]
+    pub tenant: String,
+    /// How long it is valid, at most 24h
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub ttl: String,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// What can be done with tenants.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TenantsCommand {
+    /// List tenants
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Show one tenant
+    Show {
+        /// Its id
+        tenant: String,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Create a tenant, or change what is given and leave the rest
+    Set(TenantSetArgs),
+}
+
+/// Arguments of `tenants set`.
+#[derive(Debug, Clone, Args)]
+pub struct TenantSetArgs {
+    /// Its id
+    pub tenant: String,
+    /// What it bought
+    #[arg(long)]
+    pub plan: Option<String>,
+    /// `active` or `suspended`
+    #[arg(long)]
+    pub status: Option<String>,
+    /// In which time zone its days and months are cut, e.g. Europe/Madrid
+    #[arg(long)]
+    pub timezone: Option<String>,
+    /// Where its billing period is anchored, e.g. 2026-01-31T00:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub period_anchor: Option<String>,
+    /// `on` refuses, `observe` only records
+    #[arg(long)]
+    pub enforce: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Arguments of `usage`.
+#[derive(Debug, Clone, Args)]
+pub struct UsageArgs {
+    /// Whose use
+    pub tenant: String,
+    /// Only this user's
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Arguments of `denials`.
+#[derive(Debug, Clone, Args)]
+pub struct DenialsArgs {
+    /// Only this tenant's
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only with this code, e.g. period_limit_reached
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Those that were only recorded (observe mode, shadow limits) instead of those that were refused
+    #[arg(long)]
+    pub shadow: bool,
+    /// How many at most
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// The denial's id, `den_...`
+    #[arg(value_name = "DENIAL_ID")]
+    pub denial: String,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Only this tenant's
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Start after this position of the journal instead of at its end
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<u64>,
+    /// How many at most
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Go on showing new lines as they are written
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
+    /// Answer in JSON, one line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The ledger file; without it, the one of TIDEGATE_LEDGER_URL
+    pub path: Option<PathBuf>,
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}

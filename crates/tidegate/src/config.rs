@@ -1,0 +1,289 @@
+//! Settings: flags and `TIDEGATE_<SECTION>_<KEY>` variables, turned into meaning in one place.
+
+use crate::{
+    cli::{LedgerArgs, LogArgs, ServeArgs},
+    secret::Secret,
+};
+use anyhow::{Context, bail};
+use engine::ports::Retention;
+use http::Uri;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// Where things are when nobody says otherwise.
+pub const GATEWAY_LISTEN: &str = "127.0.0.1:8080";
+/// See [`GATEWAY_LISTEN`].
+pub const API_LISTEN: &str = "127.0.0.1:8081";
+/// See [`GATEWAY_LISTEN`].
+pub const API_URL: &str = "http://127.0.0.1:8081";
+/// See [`GATEWAY_LISTEN`].
+pub const LEDGER_URL: &str = "sqlite:tidegate.db";
+
+/// Every variable the program reads. One that is close to these but not among them is probably a slip, and said so.
+pub const VARIABLES: [&str; 17] = [
+    "TIDEGATE_CATALOG_FILE",
+    "TIDEGATE_GATEWAY_LISTEN",
+    "TIDEGATE_GATEWAY_UPSTREAM",
+    "TIDEGATE_API_LISTEN",
+    "TIDEGATE_API_URL",
+    "TIDEGATE_API_KEY",
+    "TIDEGATE_API_KEY_FILE",
+    "TIDEGATE_LEDGER_URL",
+    "TIDEGATE_LEDGER_DEDUPE",
+    "TIDEGATE_LEDGER_JOURNAL",
+    "TIDEGATE_LEDGER_DENIALS",
+    "TIDEGATE_ADMIN_KEY",
+    "TIDEGATE_ADMIN_KEY_FILE",
+    "TIDEGATE_DRAIN_TIMEOUT",
+    "TIDEGATE_LOG_FORMAT",
+    "TIDEGATE_LOG_LEVEL",
+    "TIDEGATE_CRASH_SEED",
+];
+
+/// A setting that can't be what it is. The program ends with code 2.
+#[derive(Debug)]
+pub struct WrongSetting(pub String);
+
+impl fmt::Display for WrongSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for WrongSetting {}
+
+/// Which ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerUrl {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// Memory; gone when the process ends.
+    Memory,
+}
+
+impl LedgerUrl {
+    /// Reads `sqlite:PATH` or `memory:`.
+    ///
+    /// # Errors
+    /// [`WrongSetting`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, WrongSetting> {
+        match text.split_once(':') {
+            Some(("memory", "" | "//")) => Ok(Self::Memory),
+            Some(("sqlite", path)) if !path.trim_start_matches("//").is_empty() => {
+                Ok(Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
+            }
+            Some(("postgres" | "postgresql", _)) => Err(WrongSetting(
+                "ledgers on PostgreSQL come with a later version of Tidegate; use sqlite:PATH (one file, one node)".into(),
+            )),
+            _ => Err(WrongSetting(format!(
+                "the ledger {text:?} is not one that is known; write sqlite:PATH, e.g. {LEDGER_URL}, or memory:"
+            ))),
+        }
+    }
+
+    /// The ledger that arguments and variables name.
+    ///
+    /// # Errors
+    /// As [`LedgerUrl::parse`].
+    pub fn of(args: &LedgerArgs) -> Result<Self, WrongSetting> {
+        Self::parse(given(args.ledger_url.as_deref()).unwrap_or(LEDGER_URL))
+    }
+}
+
+impl fmt::Display for LedgerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            LedgerUrl::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines there are.
+    pub level: String,
+}
+
+impl LogSettings {
+    /// Reads flags and variables.
+    ///
+    /// # Errors
+    /// [`WrongSetting`] for an unknown format.
+    pub fn of(args: &LogArgs) -> Result<Self, WrongSetting> {
+        let format = match given(args.log_format.as_deref()) {
+            None | Some("human") => LogFormat::Human,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                return Err(WrongSetting(format!("TIDEGATE_LOG_FORMAT is {other:?}; it may be human or json")));
+            }
+        };
+        Ok(Self { format, level: given(args.log_level.as_deref()).unwrap_or("info").to_owned() })
+    }
+}
+
+/// Everything a node is told, apart from the catalog.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The catalog file.
+    pub catalog: PathBuf,
+    /// Where the gateway listens; `None` is not at all.
+    pub gateway_listen: Option<String>,
+    /// The upstream of requests that no route sends elsewhere.
+    pub gateway_upstream: Option<Uri>,
+    /// Where the API listens.
+    pub api_listen: String,
+    /// Which ledger.
+    pub ledger: LedgerUrl,
+    /// The first admin key.
+    pub admin_key: Option<Secret>,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// How long requests in flight may take to end after SIGTERM, in milliseconds.
+    pub drain_ms: u64,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Whether tests may move the clock.
+    pub test_clock: bool,
+}
+
+impl Settings {
+    /// Reads flags, variables and the files they name.
+    ///
+    /// # Errors
+    /// Where one of them can't be what it is: a sentence that says which and what it may be.
+    pub fn of(args: &ServeArgs) -> anyhow::Result<Self> {
+        let day_ms = domain::time::DAY_MS;
+        let duration = |name, text: &Option<String>, default_ms: i64| match given(text.as_deref()) {
+            None => Ok(default_ms),
+            Some(text) => parse_duration_ms(text).map_err(|problem| WrongSetting(format!("{name}: {problem}"))),
+        };
+        let retention = Retention {
+            dedupe_ms: duration("TIDEGATE_LEDGER_DEDUPE", &args.dedupe, 35 * day_ms)?,
+            journal_ms: duration("TIDEGATE_LEDGER_JOURNAL", &args.journal, 400 * day_ms)?,
+            denials_ms: duration("TIDEGATE_LEDGER_DENIALS", &args.denials, 90 * day_ms)?,
+        };
+        if retention.journal_ms < retention.dedupe_ms {
+            bail!(WrongSetting(
+                "TIDEGATE_LEDGER_JOURNAL is shorter than TIDEGATE_LEDGER_DEDUPE: the journal must outlive the ids that are bound in it"
+                    .into()
+            ));
+        }
+        let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
+        let gateway_listen = given(args.gateway_listen.as_deref()).unwrap_or(GATEWAY_LISTEN);
+        Ok(Self {
+            catalog: args.config.clone(),
+            gateway_listen: (gateway_listen != "off").then(|| gateway_listen.to_owned()),
+            gateway_upstream: given(args.gateway_upstream.as_deref()).map(parse_upstream).transpose()?,
+            api_listen: given(args.api_listen.as_deref()).unwrap_or(API_LISTEN).to_owned(),
+            ledger: LedgerUrl::of(&args.ledger)?,
+            admin_key: secret("TIDEGATE_ADMIN_KEY", given(args.admin_key_file.as_deref()))?,
+            retention,
+            drain_ms: u64::try_from(drain_ms).unwrap_or(0),
+            log: LogSettings::of(&args.log)?,
+            test_clock: args.test_clock,
+        })
+    }
+
+    /// The settings in force, for people and without secrets, one `NAME=value` a line.
+    pub fn shown(&self) -> String {
+        let listen = self.gateway_listen.as_deref().unwrap_or("off");
+        let upstream = self.gateway_upstream.as_ref().map(Uri::to_string).unwrap_or_default();
+        let format = if self.log.format == LogFormat::Json { "json" } else { "human" };
+        let admin_key = if self.admin_key.is_some() { "[secret]" } else { "" };
+        [
+            ("TIDEGATE_CATALOG_FILE", self.catalog.display().to_string()),
+            ("TIDEGATE_GATEWAY_LISTEN", listen.to_owned()),
+            ("TIDEGATE_GATEWAY_UPSTREAM", upstream),
+            ("TIDEGATE_API_LISTEN", self.api_listen.clone()),
+            ("TIDEGATE_LEDGER_URL", self.ledger.to_string()),
+            ("TIDEGATE_LEDGER_DEDUPE", format!("{}s", self.retention.dedupe_ms / 1000)),
+            ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),
+            ("TIDEGATE_LEDGER_DENIALS", format!("{}s", self.retention.denials_ms / 1000)),
+            ("TIDEGATE_ADMIN_KEY", admin_key.to_owned()),
+            ("TIDEGATE_DRAIN_TIMEOUT", format!("{}ms", self.drain_ms)),
+            ("TIDEGATE_LOG_FORMAT", format.to_owned()),
+            ("TIDEGATE_LOG_LEVEL", self.log.level.clone()),
+        ]
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect()
+    }
+}
+
+/// A value that was really given: compose files and manifests set variables to nothing where they mean "not set".
+pub fn given(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A secret from the variable `name`, or from the file that `file` (or the variable `name_FILE`) names.
+///
+/// # Errors
+/// Where both are given, or the file can't be read.
+pub fn secret(name: &str, file: Option<&str>) -> anyhow::Result<Option<Secret>> {
+    let value = std::env::var(name).ok();
+    let variable_file = std::env::var(format!("{name}_FILE")).ok();
+    match (given(value.as_deref()), file.or(given(variable_file.as_deref()))) {
+        (Some(_), Some(_)) => bail!(WrongSetting(format!("{name} and {name}_FILE are both set; set one of them"))),
+        (Some(value), None) => Ok(Some(Secret::new(value))),
+        (None, Some(file)) => Secret::read(Path::new(file)).map(Some).with_context(|| format!("{name}_FILE")),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A length of time such as `500ms`, `60s`, `15m`, `12h` or `35d`, in milliseconds.
+///
+/// # Errors
+/// A sentence, where it is not one.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit_ms = match &text[digits_end..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => domain::time::DAY_MS,
+        _ => return Err(format!("{text:?} is not a length of time; write a number and ms, s, m, h or d, e.g. 90s")),
+    };
+    let number = text[..digits_end].parse::<i64>().ok().and_then(|number| number.checked_mul(unit_ms));
+    number.ok_or_else(|| format!("{text:?} is not a length of time that can be counted"))
+}
+
+fn parse_upstream(text: &str) -> Result<Uri, WrongSetting> {
+    let wrong = || {
+        WrongSetting(format!(
+            "TIDEGATE_GATEWAY_UPSTREAM is {text:?}; write where your server listens, e.g. http://127.0.0.1:3000"
+        ))
+    };
+    let uri = text.parse::<Uri>().map_err(|_| wrong())?;
+    let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    if known_scheme && uri.host().is_some() && uri.query().is_none() { Ok(uri) } else { Err(wrong()) }
+}
+
+/// Variables that look like ours but are not: probably slips.
+pub fn unknown_variables() -> Vec<String> {
+    let sections = ["TIDEGATE_GATEWAY_", "TIDEGATE_API_", "TIDEGATE_LEDGER_", "TIDEGATE_ADMIN_", "TIDEGATE_LOG_"];
+    let name = |name: std::ffi::OsString| name.into_string().ok();
+    std::env::vars_os()
+        .filter_map(|(variable, _)| name(variable))
+        .filter(|name| sections.iter().any(|section| name.starts_with(section)))
+        .filter(|name| !VARIABLES.contains(&name.as_str()))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,40 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+#[test]
+fn durations_have_a_unit() {
+    for (text, ms) in [("500ms", 500), ("60s", 60_000), ("15m", 900_000), ("12h", 43_200_000), ("35d", 3_024_000_000)] {
+        assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
+    }
+    for text in ["", "5", "s", "-1s", "1.5h", "1w", "99999999999999999999d", "9223372036854775807d"] {
+        assert!(parse_duration_ms(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn ledger_urls_say_what_is_possible() {
+    assert_eq!(LedgerUrl::parse("memory:").unwrap(), LedgerUrl::Memory);
+    assert_eq!(LedgerUrl::parse("sqlite:a/b.db").unwrap(), LedgerUrl::Sqlite("a/b.db".into()));
+    assert_eq!(LedgerUrl::parse("sqlite:///a/b.db").unwrap(), LedgerUrl::Sqlite("/a/b.db".into()));
+    let later = LedgerUrl::parse("postgres://localhost/x").unwrap_err().to_string();
+    assert!(later.contains("later version"), "{later}");
+    for wrong in ["sqlite:", "tidegate.db", "mysql://x", ""] {
+        assert!(LedgerUrl::parse(wrong).unwrap_err().to_string().contains("sqlite:"), "{wrong}");
+    }
+}
+
+#[test]
+fn upstreams_are_addresses_of_servers() {
+    assert!(parse_upstream("http://127.0.0.1:3000").is_ok());
+    assert!(parse_upstream("https://api.example.com/v2").is_ok());
+    for wrong in ["localhost:3000", "ftp://x", "http://", "http://x/?q=1", "/path"] {
+        assert!(parse_upstream(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let secret = Secret::new("tg_very_secret");
+    assert!(!format!("{secret:?}").contains("very"));
+}

@@ -1,0 +1,260 @@
+//! `/metrics`: counters and histograms in the OpenMetrics text format. Labels come from the catalog and from routes,
+//! whose number is bounded; never from a tenant, a user or a path as it was sent.
+
+use domain::{
+    entry::Cause,
+    id::{FeatureKey, MeterKey, PlanKey},
+};
+use engine::{
+    Engine,
+    ports::{Decided, Observer},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, text},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::{Family, MetricConstructor},
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+/// The content type of the format.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of request durations in seconds, as OpenTelemetry's HTTP conventions have them.
+const DURATION_BUCKETS_S: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// What tells decisions apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct DecisionLabels {
+    cause: Cause,
+    plan: PlanKey,
+    code: &'static str,
+    meter: Option<MeterKey>,
+    feature: Option<FeatureKey>,
+}
+
+impl EncodeLabelSet for DecisionLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let labels = [
+            ("door", self.cause.word()),
+            ("plan", self.plan.as_str()),
+            ("code", self.code),
+            ("meter", self.meter.as_ref().map_or("", MeterKey::as_str)),
+            ("feature", self.feature.as_ref().map_or("", FeatureKey::as_str)),
+        ];
+        labels.encode(encoder)
+    }
+}
+
+/// What tells requests apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RequestLabels {
+    door: &'static str,
+    method: &'static str,
+    route: Arc<str>,
+    status: u16,
+}
+
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let status = self.status.to_string();
+        let labels = [
+            ("door", self.door),
+            ("http_request_method", self.method),
+            ("http_route", &self.route),
+            ("http_response_status_code", status.as_str()),
+        ];
+        labels.encode(encoder)
+    }
+}
+
+#[derive(Clone)]
+struct NewHistogram;
+
+impl MetricConstructor<Histogram> for NewHistogram {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(DURATION_BUCKETS_S)
+    }
+}
+
+/// Every figure of the process.
+pub struct Figures {
+    registry: Registry,
+    decisions: Family<DecisionLabels, Counter>,
+    denials: Family<DecisionLabels, Counter>,
+    shadow_denials: Family<DecisionLabels, Counter>,
+    durations: Family<RequestLabels, Histogram, NewHistogram>,
+    catalog_reloads: Counter,
+    catalog_reloads_refused: Counter,
+    upkeep_failures: Counter,
+    requests_in_flight: Gauge,
+}
+
+impl Figures {
+    /// Figures of a node with this engine.
+    pub fn new(engine: &Arc<Engine>) -> Self {
+        let mut figures = Self {
+            registry: Registry::with_prefix("tidegate"),
+            decisions: Family::default(),
+            denials: Family::default(),
+            shadow_denials: Family::default(),
+            durations: Family::new_with_constructor(NewHistogram),
+            catalog_reloads: Counter::default(),
+            catalog_reloads_refused: Counter::default(),
+            upkeep_failures: Counter::default(),
+            requests_in_flight: Gauge::default(),
+        };
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let registry = &mut figures.registry;
+        registry.register("build", "The running version", build);
+        registry.register("decisions", "Decisions made", figures.decisions.clone());
+        registry.register("denials", "Decisions that refused", figures.denials.clone());
+        let help = "Decisions that would have refused, had the limit been hard or enforcement on";
+        registry.register("shadow_denials", help, figures.shadow_denials.clone());
+        registry.register_with_unit(
+            "http_server_request_duration",
+            "From the first byte of a request to the head of its response",
+            Unit::Seconds,
+            figures.durations.clone(),
+        );
+        registry.register("http_requests_in_flight", "Requests to the API begun, not ended", figures.requests_in_flight.clone());
+        registry.register("catalog_reloads", "Catalogs put in force", figures.catalog_reloads.clone());
+        let help = "Catalogs refused by SIGHUP; the one before stayed in force";
+        registry.register("catalog_reloads_refused", help, figures.catalog_reloads_refused.clone());
+        registry.register("upkeep_failures", "Rounds of upkeep that failed", figures.upkeep_failures.clone());
+        registry.register_collector(Box::new(EngineFigures(Arc::downgrade(engine))));
+        figures
+    }
+
+    /// All of them, as text.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing into a String can't fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, door: &'static str, method: &http::Method, route: Arc<str>, status: u16, took: Duration) {
+        let labels = RequestLabels { door, method: known_method(method), route, status };
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Requests to the API that were begun and have not ended.
+    pub fn in_flight(&self) -> &Gauge {
+        &self.requests_in_flight
+    }
+
+    /// A catalog was put in force, or refused.
+    pub fn catalog_reloaded(&self, accepted: bool) {
+        if accepted { self.catalog_reloads.inc() } else { self.catalog_reloads_refused.inc() };
+    }
+
+    /// A round of upkeep failed.
+    pub fn upkeep_failed(&self) {
+        self.upkeep_failures.inc();
+    }
+}
+
+impl Observer for Figures {
+    fn decided(&self, decided: &Decided<'_>) {
+        let labels = DecisionLabels {
+            cause: decided.cause,
+            plan: decided.plan.clone(),
+            code: decided.code.word(),
+            meter: decided.meter.cloned(),
+            feature: decided.feature.cloned(),
+        };
+        if decided.shadow {
+            self.shadow_denials.get_or_create(&labels).inc();
+            return;
+        }
+        if decided.code != domain::decision::Code::Allowed {
+            self.denials.get_or_create(&labels).inc();
+        }
+        self.decisions.get_or_create(&labels).inc();
+    }
+}
+
+/// The methods that may be a label.
+fn known_method(method: &http::Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"]
+        .into_iter()
+        .find(|known| method == known)
+        .unwrap_or("_OTHER")
+}
+
+/// The engine's and the ledger's own figures, read when they are asked for.
+struct EngineFigures(Weak<Engine>);
+
+impl fmt::Debug for EngineFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineFigures")
+    }
+}
+
+impl Collector for EngineFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(engine) = self.0.upgrade() else { return Ok(()) };
+        let stats = engine.stats();
+        let ledger = stats.ledger;
+        let seconds = |us: u64| us as f64 / 1e6;
+        let counters = [
+            ("ledger_commits", "Group commits made", ledger.commits),
+            ("ledger_commit_failures", "Group commits that failed", ledger.commit_failures),
+            ("ledger_entries", "Entries committed", ledger.entries),
+            ("ledger_checkpoint_rows", "Folds written", ledger.checkpoint_rows),
+            ("ledger_id_disk_reads", "Look-ups of ids that read the disk", ledger.id_disk_reads),
+            ("engine_recoveries", "Times the ledger was opened anew after a failure", stats.recoveries),
+        ];
+        for (name, help, value) in counters {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let times = [
+            ("ledger_commit_time", "Time spent in group commits", seconds(ledger.commit_us)),
+            ("ledger_checkpoint_time", "Time spent writing folds", seconds(ledger.checkpoint_us)),
+        ];
+        for (name, help, value) in times {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), metric.metric_type())?)?;
+        }
+        let healthy = u64::from(engine.healthy().is_ok());
+        let gauges = [
+            ("ledger_healthy", "1 while the ledger can be written", healthy),
+            ("ledger_position", "The last durable position of the journal", ledger.committed_seq),
+            ("ledger_queue_entries", "Entries that wait for a commit", ledger.queue_entries),
+            ("ledger_tail_entries", "Entries after the last checkpoint", ledger.tail_entries),
+            ("ledger_recent_ids", "Ids held in memory", ledger.recent_ids),
+            ("ledger_id_runs", "Sealed runs of ids", ledger.id_runs),
+            ("ledger_filter_bytes", "Memory of the filters of ids", ledger.filter_bytes),
+            ("ledger_file_bytes", "Size of the file and its log", ledger.file_bytes),
+            ("engine_tenants_in_memory", "Tenants held in memory", stats.tenants_in_memory),
+            ("engine_users_in_memory", "Users held in memory", stats.users_in_memory),
+            ("catalog_version", "The version of the catalog in force", u64::from(stats.catalog_version)),
+        ];
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let longest = ConstGauge::new(seconds(ledger.commit_max_us));
+        let help = "The longest group commit since the start";
+        longest.encode(encoder.encode_descriptor(
+            "ledger_commit_longest",
+            help,
+            Some(&Unit::Seconds),
+            longest.metric_type(),
+        )?)
+    }
+}
