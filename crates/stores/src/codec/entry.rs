@@ -1,0 +1,272 @@
+//! Entries. The instant stands in a column of the row, not in the bytes.
+
+use super::{
+    Decoded, Malformed, Reader, put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
+};
+use domain::{
+    catalog::{Enforce, Mode, Scope},
+    decision::Code,
+    entry::{Binding, Cause, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
+    id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
+    time::{Instant, WindowKind, Zone},
+};
+
+const VERSION: u8 = 1;
+
+const HAS_BINDING: u8 = 1;
+const HAS_USER: u8 = 2;
+const HAS_DIMENSIONS: u8 = 4;
+const HAS_NOTE: u8 = 8;
+
+const STATUSES: [Status; 2] = [Status::Active, Status::Suspended];
+const ENFORCES: [Enforce; 2] = [Enforce::Observe, Enforce::On];
+const SCOPES: [Scope; 2] = [Scope::Tenant, Scope::User];
+const MODES: [Mode; 3] = [Mode::Hard, Mode::Soft, Mode::Shadow];
+
+/// The position of a value in its list; part of the format.
+fn position<T: PartialEq>(all: &[T], value: &T) -> u8 {
+    all.iter().position(|known| known == value).unwrap_or(all.len()) as u8
+}
+
+pub(crate) fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let flag = |has: bool, flag: u8| if has { flag } else { 0 };
+    out.push(VERSION);
+    out.push(
+        flag(entry.binding.is_some(), HAS_BINDING)
+            | flag(entry.user.is_some(), HAS_USER)
+            | flag(!entry.dimensions.is_empty(), HAS_DIMENSIONS)
+            | flag(entry.note.is_some(), HAS_NOTE),
+    );
+    if let Some(binding) = &entry.binding {
+        out.extend_from_slice(&binding.id.to_be_bytes());
+        out.extend_from_slice(&binding.fingerprint.to_be_bytes());
+    }
+    put_u64(out, u64::from(entry.catalog));
+    out.push(position(&Cause::ALL, &entry.cause));
+    if let Some(user) = &entry.user {
+        put_text(out, user.as_str());
+    }
+    if !entry.dimensions.is_empty() {
+        put_u64(out, entry.dimensions.len() as u64);
+        for (key, value) in &entry.dimensions {
+            put_text(out, key.as_str());
+            put_text(out, value);
+        }
+    }
+    if let Some(note) = &entry.note {
+        put_text(out, note);
+    }
+    put_u64(out, entry.effects.len() as u64);
+    for effect in &entry.effects {
+        put_effect(out, effect);
+    }
+}
+
+/// The idempotency key of an encoded entry, without reading the rest.
+pub(crate) fn decode_binding(bytes: &[u8]) -> Decoded<Option<Binding>> {
+    let mut reader = Reader::new(bytes);
+    reader.version(VERSION)?;
+    let flags = reader.byte()?;
+    binding(&mut reader, flags)
+}
+
+fn binding(reader: &mut Reader<'_>, flags: u8) -> Decoded<Option<Binding>> {
+    if flags & HAS_BINDING == 0 {
+        return Ok(None);
+    }
+    let id = u128::from_be_bytes(reader.array()?);
+    Ok(Some(Binding { id, fingerprint: u64::from_be_bytes(reader.array()?) }))
+}
+
+pub(crate) fn decode_entry(at: Instant, bytes: &[u8]) -> Decoded<Entry> {
+    let mut reader = Reader::new(bytes);
+    reader.version(VERSION)?;
+    let flags = reader.byte()?;
+    if flags & !(HAS_BINDING | HAS_USER | HAS_DIMENSIONS | HAS_NOTE) != 0 {
+        return Err(Malformed("an unknown flag"));
+    }
+    let entry = Entry {
+        at,
+        binding: binding(&mut reader, flags)?,
+        catalog: reader.u32()?,
+        cause: reader.one_of(&Cause::ALL)?,
+        user: if flags & HAS_USER != 0 { Some(UserId::trusted(reader.text()?)) } else { None },
+        dimensions: if flags & HAS_DIMENSIONS != 0 {
+            reader.list(|reader| Ok((DimensionKey::trusted(reader.text()?), reader.shared_text()?)))?
+        } else {
+            Vec::new()
+        },
+        note: if flags & HAS_NOTE != 0 { Some(reader.shared_text()?) } else { None },
+        effects: reader.list(effect)?,
+    };
+    reader.end()?;
+    Ok(entry)
+}
+
+fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
+    match effect {
+        Effect::Use { meter, amount, open, closed } => {
+            out.push(0);
+            put_counted(out, meter, *amount, *open, closed);
+        }
+        Effect::Denied { meter, amount, open, closed } => {
+            out.push(1);
+            put_counted(out, meter, *amount, *open, closed);
+        }
+        Effect::Level { meter, tenant_delta, user_delta, set_at } => {
+            out.push(2);
+            put_text(out, meter.as_str());
+            put_i64(out, *tenant_delta);
+            put_i64(out, *user_delta);
+            put_option(out, *set_at, put_instant);
+        }
+        Effect::Turn { kind, window } => {
+            out.push(3);
+            out.push(kind.index() as u8);
+            put_window(out, *window);
+        }
+        Effect::Profile(profile) => {
+            out.push(4);
+            put_profile(out, profile);
+        }
+        Effect::Denials(run) => {
+            out.push(5);
+            put_run(out, run);
+        }
+    }
+}
+
+fn put_counted(out: &mut Vec<u8>, meter: &MeterKey, amount: i64, open: KindSet, closed: &[domain::entry::ClosedWindow]) {
+    put_text(out, meter.as_str());
+    put_i64(out, amount);
+    out.push(open.0);
+    put_u64(out, closed.len() as u64);
+    for window in closed {
+        put_closed(out, window);
+    }
+}
+
+fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
+    let tag = reader.byte()?;
+    Ok(match tag {
+        0 | 1 => {
+            let meter = MeterKey::trusted(reader.text()?);
+            let amount = reader.i64()?;
+            let open = KindSet(reader.byte()?);
+            if open.0 & !KindSet::ALL.0 != 0 {
+                return Err(Malformed("an unknown window"));
+            }
+            let closed = reader.list(Reader::closed)?;
+            if tag == 0 {
+                Effect::Use { meter, amount, open, closed }
+            } else {
+                Effect::Denied { meter, amount, open, closed }
+            }
+        }
+        2 => Effect::Level {
+            meter: MeterKey::trusted(reader.text()?),
+            tenant_delta: reader.i64()?,
+            user_delta: reader.i64()?,
+            set_at: reader.option(Reader::instant)?,
+        },
+        3 => Effect::Turn { kind: reader.one_of(&WindowKind::ALL)?, window: reader.window()? },
+        4 => Effect::Profile(Box::new(profile(reader)?)),
+        5 => Effect::Denials(Box::new(run(reader)?)),
+        _ => return Err(Malformed("an unknown effect")),
+    })
+}
+
+pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
+    put_text(out, profile.plan.as_str());
+    out.push(position(&STATUSES, &profile.status));
+    put_option(out, profile.enforce, |out, enforce| out.push(position(&ENFORCES, &enforce)));
+    put_text(out, profile.zone.name());
+    put_instant(out, profile.anchor);
+    put_instant(out, profile.created_at);
+    put_u64(out, profile.overrides.len() as u64);
+    for own in &profile.overrides {
+        put_text(out, own.meter.as_str());
+        put_option(out, own.window, |out, kind| out.push(kind.index() as u8));
+        out.push(position(&SCOPES, &own.scope));
+        put_option(out, own.max, put_i64);
+        out.push(position(&MODES, &own.mode));
+        put_option(out, own.until, put_instant);
+        put_option(out, own.reason.as_deref(), put_text);
+    }
+}
+
+pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
+    Ok(Profile {
+        plan: PlanKey::trusted(reader.text()?),
+        status: reader.one_of(&STATUSES)?,
+        enforce: reader.option(|reader| reader.one_of(&ENFORCES))?,
+        zone: Zone::named(reader.text()?).ok_or(Malformed("an unknown time zone"))?,
+        anchor: reader.instant()?,
+        created_at: reader.instant()?,
+        overrides: reader.list(|reader| {
+            Ok(Override {
+                meter: MeterKey::trusted(reader.text()?),
+                window: reader.option(|reader| reader.one_of(&WindowKind::ALL))?,
+                scope: reader.one_of(&SCOPES)?,
+                max: reader.option(Reader::i64)?,
+                mode: reader.one_of(&MODES)?,
+                until: reader.option(Reader::instant)?,
+                reason: reader.option(Reader::shared_text)?,
+            })
+        })?,
+    })
+}
+
+fn put_run(out: &mut Vec<u8>, run: &DenialRun) {
+    put_instant(out, run.key.minute);
+    out.push(u8::from(run.key.shadow));
+    out.push(position(&Code::ALL, &run.key.code));
+    put_option(out, run.key.user.as_ref(), |out, user| put_text(out, user.as_str()));
+    put_text(out, &run.key.subject);
+    put_i64(out, run.count);
+    put_i64(out, run.amount);
+    put_option(out, run.meter.as_ref(), |out, meter| put_text(out, meter.as_str()));
+    put_option(out, run.feature.as_ref(), |out, feature| put_text(out, feature.as_str()));
+    put_text(out, run.plan.as_str());
+    put_i64(out, run.used);
+    put_option(out, run.max, put_i64);
+    put_option(out, run.resets_at, put_instant);
+    put_instant(out, run.first_at);
+    put_instant(out, run.last_at);
+}
+
+fn run(reader: &mut Reader<'_>) -> Decoded<DenialRun> {
+    Ok(DenialRun {
+        key: DenialKey {
+            minute: reader.instant()?,
+            shadow: reader.flag()?,
+            code: reader.one_of(&Code::ALL)?,
+            user: reader.option(Reader::text)?.map(UserId::trusted),
+            subject: reader.shared_text()?,
+        },
+        count: reader.i64()?,
+        amount: reader.i64()?,
+        meter: reader.option(Reader::text)?.map(MeterKey::trusted),
+        feature: reader.option(Reader::text)?.map(FeatureKey::trusted),
+        plan: PlanKey::trusted(reader.text()?),
+        used: reader.i64()?,
+        max: reader.option(Reader::i64)?,
+        resets_at: reader.option(Reader::instant)?,
+        first_at: reader.instant()?,
+        last_at: reader.instant()?,
+    })
+}
+
+/// A run of denials, as its own row.
+pub(crate) fn encode_run(run: &DenialRun, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    put_run(out, run);
+}
+
+pub(crate) fn decode_run(bytes: &[u8]) -> Decoded<DenialRun> {
+    let mut reader = Reader::new(bytes);
+    reader.version(VERSION)?;
+    let run = run(&mut reader)?;
+    reader.end()?;
+    Ok(run)
+}

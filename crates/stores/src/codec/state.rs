@@ -1,0 +1,110 @@
+//! The state of tenants and users, without totals that wait for history and without pending denials.
+//!
+//! Accounts of one tenant mostly share their windows, so each slot says "as the account before" in one byte.
+
+use super::{
+    Decoded, Malformed, Reader,
+    entry::{profile, put_profile},
+    put_i64, put_instant, put_text, put_u64, put_window,
+};
+use domain::{
+    demand::PendingDenials,
+    id::{MeterKey, TenantId, UserId},
+    tenant::{Account, Accounts, Slot, Tenant, User, Windows},
+    time::WindowKind,
+};
+
+const VERSION: u8 = 1;
+
+const SLOT_UNUSED: u8 = 0;
+const SLOT_OF_SAME_WINDOW: u8 = 1;
+const SLOT_OF_OWN_WINDOW: u8 = 2;
+
+pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    put_profile(out, &tenant.profile);
+    put_instant(out, tenant.last);
+    for window in tenant.windows.iter().chain(&tenant.previous) {
+        put_window(out, *window);
+    }
+    put_accounts(out, &tenant.accounts, tenant.windows);
+}
+
+pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
+    let mut reader = Reader::new(bytes);
+    reader.version(VERSION)?;
+    let profile = profile(&mut reader)?;
+    let last = reader.instant()?;
+    let windows = read_windows(&mut reader)?;
+    let previous = read_windows(&mut reader)?;
+    let accounts = read_accounts(&mut reader, windows)?;
+    reader.end()?;
+    Ok(Tenant { id, profile, last, windows, previous, accounts, pending: PendingDenials::default() })
+}
+
+pub(crate) fn encode_user(user: &User, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    put_accounts(out, &user.accounts, Windows::default());
+}
+
+pub(crate) fn decode_user(id: UserId, bytes: &[u8]) -> Decoded<User> {
+    let mut reader = Reader::new(bytes);
+    reader.version(VERSION)?;
+    let accounts = read_accounts(&mut reader, Windows::default())?;
+    reader.end()?;
+    Ok(User { id, accounts })
+}
+
+fn read_windows(reader: &mut Reader<'_>) -> Decoded<Windows> {
+    let mut windows = Windows::default();
+    for window in &mut windows {
+        *window = reader.window()?;
+    }
+    Ok(windows)
+}
+
+fn put_accounts(out: &mut Vec<u8>, accounts: &Accounts, mut before: Windows) {
+    put_u64(out, accounts.list.len() as u64);
+    for (meter, account) in &accounts.list {
+        put_text(out, meter.as_str());
+        for kind in WindowKind::ALL {
+            let slot = &account.slots[kind.index()];
+            if *slot == Slot::default() {
+                out.push(SLOT_UNUSED);
+                continue;
+            }
+            if slot.window == before[kind.index()] {
+                out.push(SLOT_OF_SAME_WINDOW);
+            } else {
+                out.push(SLOT_OF_OWN_WINDOW);
+                put_window(out, slot.window);
+                before[kind.index()] = slot.window;
+            }
+            put_i64(out, slot.used);
+            put_i64(out, slot.denied);
+        }
+        put_i64(out, account.level);
+        put_instant(out, account.level_set_at);
+    }
+}
+
+fn read_accounts(reader: &mut Reader<'_>, mut before: Windows) -> Decoded<Accounts> {
+    let list = reader.list(|reader| {
+        let meter = MeterKey::trusted(reader.text()?);
+        let mut account = Account::default();
+        for kind in WindowKind::ALL {
+            match reader.byte()? {
+                SLOT_UNUSED => continue,
+                SLOT_OF_SAME_WINDOW => {}
+                SLOT_OF_OWN_WINDOW => before[kind.index()] = reader.window()?,
+                _ => return Err(Malformed("an unknown slot")),
+            }
+            let window = before[kind.index()];
+            account.slots[kind.index()] = Slot { window, used: reader.i64()?, denied: reader.i64()? };
+        }
+        account.level = reader.i64()?;
+        account.level_set_at = reader.instant()?;
+        Ok((meter, account))
+    })?;
+    Ok(Accounts { list, closed: Vec::new() })
+}

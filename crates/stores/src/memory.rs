@@ -1,0 +1,431 @@
+//! A ledger in memory: for `memory:`, and for tests, which can hold commits back or make them fail.
+//!
+//! Same contract as the embedded store, by the same conformance suite. Nothing is merged and nothing is dropped but
+//! what retention drops; a process that ends takes it all along.
+
+use crate::denials::{self, Runs};
+use domain::{
+    entry::{ClosedWindow, Entry},
+    id::{MeterKey, PlanKey, TenantId, UserId},
+    tenant::{ClosedTotal, Tenant, User},
+    time::{Instant, WindowKind},
+};
+use engine::ports::{
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
+    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
+};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+use tokio::sync::oneshot;
+
+/// When entries become durable, as far as memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Commits {
+    /// At once.
+    #[default]
+    AtOnce,
+    /// Not before [`MemoryLedger::release`].
+    Held,
+    /// Never: the next commit fails, and the ledger is unwritable until it is reopened.
+    Failing,
+}
+
+/// The ledger. Share it in an [`Arc`].
+pub struct MemoryLedger {
+    state: Mutex<State>,
+    secret: [u8; 32],
+    queue_entries_max: usize,
+}
+
+type Waiter = oneshot::Sender<Result<(), LedgerError>>;
+type ClosedKey = (TenantId, Option<UserId>, WindowKind, Instant, MeterKey);
+
+#[derive(Default)]
+struct State {
+    commits: Commits,
+    failed: Option<LedgerError>,
+    /// Entries after `cut`, the first of which is at `cut + 1`.
+    journal: VecDeque<(TenantId, Entry)>,
+    cut: Seq,
+    committed: Seq,
+    complete_through: Seq,
+    waiters: Vec<(Seq, Waiter)>,
+    checkpoints: VecDeque<(Seq, Vec<Fold>, Option<Seq>, Waiter)>,
+    ids: FxHashMap<u128, (Seq, Instant)>,
+    tenants: BTreeMap<TenantId, Stored<Tenant>>,
+    users: BTreeMap<(TenantId, UserId), Stored<User>>,
+    closed: BTreeMap<ClosedKey, ClosedRow>,
+    denials: Runs,
+    keys: BTreeMap<Arc<str>, ApiKey>,
+    catalogs: Vec<StoredCatalog>,
+    stats: LedgerStats,
+}
+
+impl MemoryLedger {
+    /// An empty ledger whose secret is made of `secret`, which should be random.
+    pub fn new(secret: [u8; 32]) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), secret, queue_entries_max: 200_000 })
+    }
+
+    /// From here on, commits happen so. Turning from held to at once commits what waits.
+    pub fn set_commits(&self, commits: Commits) {
+        let mut state = self.state.lock();
+        state.commits = commits;
+        if commits == Commits::AtOnce {
+            state.commit();
+        }
+    }
+
+    /// Commits what waits, once; with [`Commits::Failing`], fails it.
+    pub fn release(&self) {
+        self.state.lock().commit();
+    }
+
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&State) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, LedgerError>> {
+        Box::pin(async move { Ok(read(&self.state.lock())) })
+    }
+}
+
+impl State {
+    fn last(&self) -> Seq {
+        self.cut + self.journal.len() as Seq
+    }
+
+    fn check(&self) -> Result<(), LedgerError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Makes everything queued durable, or fails it.
+    fn commit(&mut self) {
+        if self.commits == Commits::Failing {
+            let error = LedgerError::Unwritable("the commit was made to fail".into());
+            self.failed = Some(error.clone());
+            self.stats.commit_failures += 1;
+            for (_, waiter) in self.waiters.drain(..) {
+                let _ = waiter.send(Err(error.clone()));
+            }
+            for (_, _, _, waiter) in self.checkpoints.drain(..) {
+                let _ = waiter.send(Err(error.clone()));
+            }
+            return;
+        }
+        let last = self.last();
+        if last > self.committed {
+            self.stats.commits += 1;
+            self.stats.entries += last - self.committed;
+            self.committed = last;
+        }
+        for (_, waiter) in self.waiters.drain(..) {
+            let _ = waiter.send(Ok(()));
+        }
+        while let Some((_, folds, complete_through, waiter)) = self.checkpoints.pop_front() {
+            self.write_folds(folds, complete_through);
+            let _ = waiter.send(Ok(()));
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.commits != Commits::Held {
+            self.commit();
+        }
+    }
+
+    fn write_folds(&mut self, folds: Vec<Fold>, complete_through: Option<Seq>) {
+        for Fold { mut tenant, users } in folds {
+            let id = tenant.state.id.clone();
+            if self.tenants.get(&id).is_some_and(|known| known.seq >= tenant.seq) {
+                continue;
+            }
+            for mut user in users {
+                let key = (id.clone(), user.state.id.clone());
+                if self.users.get(&key).is_some_and(|known| known.seq >= user.seq) {
+                    continue;
+                }
+                let gained = std::mem::take(&mut user.state.accounts.closed);
+                self.add_closed(&id, Some(&key.1), gained);
+                self.users.insert(key, user);
+                self.stats.checkpoint_rows += 1;
+            }
+            let gained = std::mem::take(&mut tenant.state.accounts.closed);
+            tenant.state.pending = Default::default();
+            self.add_closed(&id, None, gained);
+            self.tenants.insert(id, tenant);
+            self.stats.checkpoint_rows += 1;
+        }
+        self.complete_through = self.complete_through.max(complete_through.unwrap_or(0));
+    }
+
+    fn add_closed(&mut self, tenant: &TenantId, user: Option<&UserId>, gained: Vec<ClosedTotal>) {
+        for ClosedTotal { meter, closed, used, denied } in gained {
+            let key = (tenant.clone(), user.cloned(), closed.kind, closed.window.start, meter.clone());
+            let row = self.closed.entry(key).or_insert(ClosedRow { meter, closed, used: 0, denied: 0 });
+            row.closed.window.end = closed.window.end;
+            row.used = row.used.saturating_add(used);
+            row.denied = row.denied.saturating_add(denied);
+        }
+    }
+
+    fn commit_for(&mut self, seq: Seq) -> Commit {
+        if let Some(error) = &self.failed {
+            return answered(Err(error.clone()));
+        }
+        if seq <= self.committed {
+            return Commit::Done;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.push((seq, sender));
+        Commit::Waiting(receiver)
+    }
+}
+
+fn answered(result: Result<(), LedgerError>) -> Commit {
+    let (sender, receiver) = oneshot::channel();
+    let _ = sender.send(result);
+    Commit::Waiting(receiver)
+}
+
+impl Ledger for MemoryLedger {
+    fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {
+        self.read(|state| state.tenants.get(tenant).cloned())
+    }
+
+    fn load_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Option<Stored<User>>, LedgerError>> {
+        self.read(|state| state.users.get(&(tenant.clone(), user.clone())).cloned())
+    }
+
+    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError> {
+        let (first, tail) = {
+            let state = self.state.lock();
+            let skip = state.complete_through.saturating_sub(state.cut) as usize;
+            let tail: Vec<_> = state.journal.iter().skip(skip).cloned().collect();
+            (state.cut + skip as Seq + 1, tail)
+        };
+        for (seq, (tenant, entry)) in (first..).zip(tail) {
+            visit(seq, tenant, entry);
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), LedgerError> {
+        let state = self.state.lock();
+        state.check()?;
+        let waiting = (state.last() - state.committed) as usize;
+        if waiting >= self.queue_entries_max { Err(LedgerError::Overloaded { waiting }) } else { Ok(()) }
+    }
+
+    fn append(&self, append: Append) -> Result<Appended, LedgerError> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let first = state.last() + 1;
+        for (seq, entry) in (first..).zip(append.entries) {
+            if let Some(binding) = entry.binding {
+                state.ids.insert(binding.id, (seq, entry.at));
+            }
+            denials::note_entry(&mut state.denials, seq, &append.tenant, &entry);
+            state.journal.push_back((append.tenant.clone(), entry));
+        }
+        let last = state.last();
+        let commit = if append.wait { state.commit_for(last) } else { Commit::Done };
+        state.settle();
+        Ok(Appended { first, last, commit })
+    }
+
+    fn committed(&self, seq: Seq) -> Commit {
+        self.state.lock().commit_for(seq)
+    }
+
+    fn find(&self, id: u128) -> Lookup {
+        self.state.lock().ids.get(&id).map_or(Lookup::Fresh, |(seq, _)| Lookup::Bound(*seq))
+    }
+
+    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
+        self.read(move |state| state.ids.get(&id).map(|(seq, _)| *seq))
+    }
+
+    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>> {
+        self.read(move |state| {
+            let index = seq.checked_sub(state.cut + 1).filter(|_| seq <= state.committed)?;
+            state.journal.get(index as usize).cloned()
+        })
+    }
+
+    fn journal<'a>(
+        &'a self,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>> {
+        self.read(move |state| {
+            let after = after.max(state.cut);
+            let durable = state.committed.saturating_sub(after) as usize;
+            let rows = state.journal.iter().skip((after - state.cut) as usize).take(limit.min(durable));
+            (after + 1..).zip(rows).map(|(seq, (tenant, entry))| (seq, tenant.clone(), entry.clone())).collect()
+        })
+    }
+
+    fn checkpoint(&self, folds: Vec<Fold>, complete_through: Option<Seq>) -> Commit {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.failed {
+            return answered(Err(error.clone()));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let last = state.last();
+        state.checkpoints.push_back((last, folds, complete_through, sender));
+        state.settle();
+        Commit::Waiting(receiver)
+    }
+
+    fn reopen(&self) -> Result<(), LedgerError> {
+        let mut state = self.state.lock();
+        let durable = (state.committed - state.cut) as usize;
+        state.journal.truncate(durable);
+        state.failed = None;
+        if state.commits == Commits::Failing {
+            state.commits = Commits::AtOnce;
+        }
+        state.waiters.clear();
+        state.checkpoints.clear();
+        let committed = state.committed;
+        state.ids.retain(|_, (seq, _)| *seq <= committed);
+        let mut runs = Runs::default();
+        for (seq, (tenant, entry)) in (state.cut + 1..).zip(&state.journal) {
+            denials::note_entry(&mut runs, seq, tenant, entry);
+        }
+        let cut = state.cut;
+        state.denials.retain(|_, run| run.first_seq <= cut);
+        for (id, run) in runs {
+            denials::add_to(&mut state.denials, id, run);
+        }
+        Ok(())
+    }
+
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>> {
+        self.read(move |state| {
+            let all = state.tenants.keys();
+            all.filter(|id| after.is_none_or(|after| *id > after)).take(limit).cloned().collect()
+        })
+    }
+
+    fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>> {
+        self.read(|state| {
+            let mut plans: Vec<PlanKey> =
+                state.tenants.values().map(|tenant| tenant.state.profile.plan.clone()).collect();
+            plans.sort();
+            plans.dedup();
+            plans
+        })
+    }
+
+    fn denials<'a>(&'a self, query: &'a DenialQuery) -> BoxFuture<'a, Result<Vec<StoredDenial>, LedgerError>> {
+        self.read(|state| denials::page(query, state.denials.iter().map(|(id, fold)| (*id, fold.clone()))))
+    }
+
+    fn denial<'a>(&'a self, id: DenialId) -> BoxFuture<'a, Result<Option<StoredDenial>, LedgerError>> {
+        self.read(move |state| state.denials.get(&id).map(|fold| fold.stored(id)))
+    }
+
+    fn closed<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: Option<&'a UserId>,
+    ) -> BoxFuture<'a, Result<Vec<ClosedRow>, LedgerError>> {
+        self.read(move |state| {
+            let first = (tenant.clone(), user.cloned(), WindowKind::Period, Instant::EPOCH, MeterKey::trusted(""));
+            let rows = state.closed.range(first..).take_while(|(key, _)| key.0 == *tenant && key.1.as_ref() == user);
+            let mut rows: Vec<ClosedRow> = rows.map(|(_, row)| row.clone()).collect();
+            rows.sort_by(|a, b| closed_order(&a.closed, &a.meter).cmp(&closed_order(&b.closed, &b.meter)));
+            rows
+        })
+    }
+
+    fn keys<'a>(&'a self) -> BoxFuture<'a, Result<Vec<ApiKey>, LedgerError>> {
+        self.read(|state| state.keys.values().cloned().collect())
+    }
+
+    fn put_key<'a>(&'a self, key: &'a ApiKey) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.check()?;
+            state.keys.insert(key.id.clone(), key.clone());
+            Ok(())
+        })
+    }
+
+    fn newest_catalog<'a>(&'a self) -> BoxFuture<'a, Result<Option<StoredCatalog>, LedgerError>> {
+        self.read(|state| state.catalogs.last().cloned())
+    }
+
+    fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.check()?;
+            let version = state.catalogs.last().map_or(1, |newest| newest.version + 1);
+            state.catalogs.push(StoredCatalog { version, text: text.into(), applied_at: at });
+            Ok(version)
+        })
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    fn retain<'a>(&'a self, retention: Retention, now: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.check()?;
+            state.retain(retention, now);
+            Ok(())
+        })
+    }
+
+    fn stats(&self) -> LedgerStats {
+        let state = self.state.lock();
+        LedgerStats {
+            committed_seq: state.committed,
+            queue_entries: state.last() - state.committed,
+            tail_entries: state.last().saturating_sub(state.complete_through),
+            recent_ids: state.ids.len() as u64,
+            ..state.stats
+        }
+    }
+}
+
+/// Closed windows are listed oldest first.
+pub(crate) fn closed_order<'a>(closed: &ClosedWindow, meter: &'a MeterKey) -> (Instant, usize, &'a MeterKey) {
+    (closed.window.start, closed.kind.index(), meter)
+}
+
+impl State {
+    fn retain(&mut self, retention: Retention, now: Instant) {
+        let kept_from = now.plus_ms(-retention.dedupe_ms.max(0));
+        self.ids.retain(|_, (_, at)| *at >= kept_from);
+        let denials_from = now.plus_ms(-retention.denials_ms.max(0));
+        self.denials.retain(|_, fold| fold.run.last_at >= denials_from);
+        let entries_from = now.plus_ms(-retention.journal_ms.max(retention.dedupe_ms));
+        let open = self.tenants.values().map(|tenant| tenant.state.windows[WindowKind::Period.index()]);
+        let open_from = open.filter(|window| window.contains(now)).map(|window| window.start).min();
+        let cut_before = open_from.map_or(entries_from, |open| open.min(entries_from));
+        while self.cut < self.complete_through.min(self.committed) {
+            if self.journal.front().is_none_or(|(_, entry)| entry.at >= cut_before) {
+                break;
+            }
+            self.journal.pop_front();
+            self.cut += 1;
+        }
+    }
+}
+
