@@ -19,7 +19,7 @@ impl Tenant {
     ) -> Result<Entry, OpError> {
         let at = self.instant(now);
         let effect = self.adjustment_effect(user.as_deref(), adjustment, at, catalog)?;
-        self.check_range(user.as_deref(), Some(&effect))?;
+        self.check_range(user.as_deref(), &effect, &self.windows_at(at))?;
         let mut entry = self.entry(Cause::Admin, user.as_deref(), at, catalog);
         entry.binding = adjustment.binding;
         entry.effects.push(effect);
@@ -45,11 +45,15 @@ impl Tenant {
             if adjustment.window.is_some() {
                 return Err(OpError::GaugeHasNoWindow(meter.clone()));
             }
-            let delta = match adjustment.movement {
-                Movement::Add(amount) => amount,
-                Movement::Set(value) => value - accounts.level(meter),
+            let (delta, at) = match adjustment.movement {
+                Movement::Add(amount) => (amount, None),
+                Movement::Set(value) => (value - accounts.level(meter), Some(at)),
             };
-            return Ok(self.level_effect(user, meter, delta));
+            let mut effect = self.level_effect(user, meter, delta);
+            if let Effect::Level { set_at, .. } = &mut effect {
+                *set_at = at;
+            }
+            return Ok(effect);
         }
         let (amount, open) = match (adjustment.movement, adjustment.window) {
             (Movement::Add(amount), None) => (amount, KindSet::ALL),
@@ -77,8 +81,9 @@ impl Tenant {
             let (meter, amount) = (meter.clone(), -amount);
             entry.effects.push(Effect::Use { meter, amount, open, closed: closed.clone() });
         }
-        for Charge { meter, amount } in &receipt.levels {
-            entry.effects.push(self.level_effect(user.as_deref(), meter, -amount));
+        for (level, of_user) in receipt.levels.iter().zip(&receipt.user_levels) {
+            let effect = self.level_effect_of(user.as_deref(), &level.meter, -level.amount, -of_user.amount);
+            entry.effects.push(effect);
         }
         self.fold(user, &entry);
         entry

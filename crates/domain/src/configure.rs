@@ -1,7 +1,7 @@
 //! What a tenant is: created, changed, moved to another plan, anchor or time zone. Use is never touched.
 
 use crate::{
-    catalog::{Catalog, MeterKind},
+    catalog::{AMOUNT_MAX, Catalog, MeterKind},
     entry::{Cause, Effect, Entry, Override, Profile, Status},
     id::TenantId,
     op::{OVERRIDES_MAX, OpError, ProfileChange},
@@ -93,6 +93,9 @@ fn check_override(put: &Override, catalog: &Catalog) -> Result<(), OpError> {
     let meter = catalog.meters.get(&put.meter).ok_or_else(|| OpError::UnknownMeter(put.meter.clone()))?;
     if put.max.is_some_and(|max| max < 0) {
         return Err(OpError::NegativeAmount(put.meter.clone()));
+    }
+    if put.max.is_some_and(|max| max > AMOUNT_MAX) {
+        return Err(OpError::AmountTooLarge(put.meter.clone()));
     }
     if put.window.is_none() != (meter.kind == MeterKind::Gauge) {
         return Err(OpError::WindowDoesNotFit(put.meter.clone()));

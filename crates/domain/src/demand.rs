@@ -8,7 +8,7 @@ use crate::{
     id::{MeterKey, UserId},
     op::Charge,
     tenant::{Tenant, User, Windows},
-    time::{Frame, Instant, WindowKind},
+    time::{Instant, WindowKind},
 };
 use std::sync::Arc;
 
@@ -23,14 +23,16 @@ pub struct PendingRun {
     pub windows: Windows,
 }
 
-/// The runs of a tenant's last minute. Bounded: at most [`RUNS_MAX`], past which the oldest must be flushed.
+/// The runs of a tenant's last minute. Bounded: at most [`RUNS_MAX`] that name a user, and those without one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PendingDenials {
     /// Oldest first.
     pub runs: Vec<PendingRun>,
 }
 
-/// How many runs a tenant may keep in memory; a denial past it is written down at once.
+/// How many runs a tenant may keep in memory. Past it, denials of further users in the same minute are counted in
+/// runs without a user, of which there are as many as there are limits and features: neither memory nor disk grows
+/// with the number of users that are refused.
 pub const RUNS_MAX: usize = 256;
 
 impl PendingDenials {
@@ -39,10 +41,17 @@ impl PendingDenials {
         self.runs.iter().all(|pending| pending.run.count == 0)
     }
 
+    /// Counts a denial in the run it belongs to; `false` if there is none yet.
+    fn count(&mut self, run: &DenialRun, charges: &[Charge], windows: &Windows) -> bool {
+        let known = self.runs.iter_mut().find(|known| known.run.key == run.key && known.windows == *windows);
+        known.map(|known| known.count_one(run, charges)).is_some()
+    }
+
     /// Unmet demand not yet written down, for the window of `kind` that starts at `start`.
     pub fn denied(&self, meter: &MeterKey, user: Option<&UserId>, kind: WindowKind, start: Instant) -> i64 {
         self.runs
             .iter()
+            .filter(|pending| !pending.run.key.shadow)
             .filter(|pending| user.is_none() || pending.run.key.user.as_ref() == user)
             .filter(|pending| pending.windows[kind.index()].start == start)
             .flat_map(|pending| &pending.demand)
@@ -52,11 +61,11 @@ impl PendingDenials {
 }
 
 impl Tenant {
-    /// Counts a denial. Gives the run it belongs to, and the entry to append when it is the first of its run (and so needs a place on disk
-    /// before it is explained to anybody), and nothing when it was only counted.
+    /// Counts a denial. Gives the run it was counted in, and the entry to append when it is the first of that run (and
+    /// so needs a place on disk before it is explained to anybody); no entry when it was only counted.
     pub(crate) fn note_denial(
         &mut self,
-        user: Option<&mut User>,
+        mut user: Option<&mut User>,
         decision: &Decision,
         denial: &Denial,
         charges: &[Charge],
@@ -64,44 +73,45 @@ impl Tenant {
         catalog: &Catalog,
     ) -> (DenialKey, Option<Entry>) {
         let at = decision.at;
-        let demand: Vec<Charge> = charges.iter().filter(|charge| charge.amount > 0).cloned().collect();
-        let mut run = self.new_run(user.as_deref(), decision, denial, shadow);
         let windows = self.windows_at(at);
+        let mut run = self.new_run(user.as_deref(), decision, denial, shadow, &windows);
+        if self.pending.count(&run, charges, &windows) {
+            return (run.key, None);
+        }
         self.pending.runs.retain(|pending| pending.run.count > 0 || pending.run.key.minute == run.key.minute);
-        let known =
-            self.pending.runs.iter_mut().find(|pending| pending.run.key == run.key && pending.windows == windows);
-        if let Some(known) = known {
-            if known.count_one(denial, at, &demand) {
+        if self.pending.runs.len() >= RUNS_MAX && user.is_some() {
+            (user, run.key.user) = (None, None);
+            if self.pending.count(&run, charges, &windows) {
                 return (run.key, None);
             }
         }
-        let entry_user = user.as_deref();
-        let mut entry = self.entry(Cause::Upkeep, entry_user, at, catalog);
+        let demand: Vec<Charge> = charges.iter().filter(|charge| charge.amount > 0).cloned().collect();
+        let mut entry = self.entry(Cause::Upkeep, user.as_deref(), at, catalog);
         push_denied(&mut entry.effects, shadow, &demand, &windows, &windows);
         entry.effects.push(Effect::Denials(Box::new(run.clone())));
         self.fold(user, &entry);
         let key = run.key.clone();
-        run.count = 0;
-        run.amount = 0;
-        let demand = demand.into_iter().map(|charge| Charge { amount: 0, ..charge }).collect();
-        if self.pending.runs.len() < RUNS_MAX
-            && !self.pending.runs.iter().any(|pending| pending.run.key == run.key && pending.windows == windows)
-        {
-            self.pending.runs.push(PendingRun { run, demand, windows });
-        }
+        let mut pending = PendingRun { run, demand, windows };
+        pending.written_down();
+        self.pending.runs.push(pending);
         (key, Some(entry))
     }
 
-    fn new_run(&self, user: Option<&User>, decision: &Decision, denial: &Denial, shadow: bool) -> DenialRun {
+    fn new_run(
+        &self,
+        user: Option<&User>,
+        decision: &Decision,
+        denial: &Denial,
+        shadow: bool,
+        windows: &Windows,
+    ) -> DenialRun {
         let limit = denial.limit.and_then(|index| decision.limits.get(index));
         let subject: Arc<str> = match (limit, &denial.feature) {
             (Some(limit), _) => limit.name.clone(),
             (None, Some(feature)) => feature.as_str().into(),
             (None, None) => "".into(),
         };
-        let minute = Frame { anchor: Instant::EPOCH, zone: crate::time::Zone::utc() }
-            .window(WindowKind::Minute, decision.at)
-            .start;
+        let minute = windows[WindowKind::Minute.index()].start;
         DenialRun {
             key: DenialKey { minute, shadow, code: denial.code, user: user.map(|user| user.id.clone()), subject },
             count: 1,
@@ -143,9 +153,7 @@ impl Tenant {
         {
             push_denied(&mut entry.effects, pending.run.key.shadow, &pending.demand, &pending.windows, &windows);
             entry.effects.push(Effect::Denials(Box::new(pending.run.clone())));
-            pending.run.count = 0;
-            pending.run.amount = 0;
-            pending.demand.iter_mut().for_each(|charge| charge.amount = 0);
+            pending.written_down();
         }
         self.pending.runs.retain(|pending| pending.run.count > 0 || at < pending.run.key.minute.plus_ms(60_000));
         if entry.effects.len() == before {
@@ -157,31 +165,25 @@ impl Tenant {
 }
 
 impl PendingRun {
-    /// Counts one more; `false` if its totals can't hold it, and it must be written down on its own.
-    fn count_one(&mut self, denial: &Denial, at: Instant, demand: &[Charge]) -> bool {
-        let Some(amount) = self.run.amount.checked_add(denial.amount) else { return false };
-        let sums: Option<Vec<i64>> = demand
-            .iter()
-            .map(|charge| {
-                let counted =
-                    self.demand.iter().find(|known| known.meter == charge.meter).map_or(0, |known| known.amount);
-                counted.checked_add(charge.amount)
-            })
-            .collect();
-        let Some(sums) = sums else { return false };
+    fn count_one(&mut self, denied: &DenialRun, charges: &[Charge]) {
         if self.run.count == 0 {
-            self.run.first_at = at;
+            self.run.first_at = denied.first_at;
         }
-        self.run.last_at = at;
+        self.run.last_at = self.run.last_at.max(denied.last_at);
         self.run.count += 1;
-        self.run.amount = amount;
-        for (charge, sum) in demand.iter().zip(sums) {
+        self.run.amount = self.run.amount.saturating_add(denied.amount);
+        for charge in charges.iter().filter(|charge| charge.amount > 0) {
             match self.demand.iter_mut().find(|known| known.meter == charge.meter) {
-                Some(known) => known.amount = sum,
-                None => self.demand.push(Charge { meter: charge.meter.clone(), amount: sum }),
+                Some(known) => known.amount = known.amount.saturating_add(charge.amount),
+                None => self.demand.push(charge.clone()),
             }
         }
-        true
+    }
+
+    fn written_down(&mut self) {
+        self.run.count = 0;
+        self.run.amount = 0;
+        self.demand.iter_mut().for_each(|charge| charge.amount = 0);
     }
 }
 

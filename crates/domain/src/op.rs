@@ -98,8 +98,10 @@ pub struct Adjustment {
 pub struct Receipt {
     /// Counters charged.
     pub uses: Vec<Charge>,
-    /// Gauges moved.
+    /// Gauges moved, by how much the tenant's level did.
     pub levels: Vec<Charge>,
+    /// The same gauges in the same order, by how much the user's level did; zeros where no user was named.
+    pub user_levels: Vec<Charge>,
     /// The windows that were open.
     pub windows: Windows,
 }

@@ -5,9 +5,10 @@ use crate::{
     entry::{Cause, Effect, Entry},
     id::MeterKey,
     op::{Fact, Movement, OpError, checked_meter},
-    tenant::{Tenant, User},
+    tenant::{Accounts, Tenant, User, Windows},
     time::Instant,
 };
+use std::borrow::Cow;
 
 impl Tenant {
     pub(crate) fn record(
@@ -31,6 +32,12 @@ impl Tenant {
         entry.binding = fact.binding;
         entry.dimensions = fact.dimensions.clone();
         for (meter, movement) in &fact.movements {
+            let kind = kind_checked(catalog, meter, *movement)?;
+            if kind != MeterKind::Gauge && matches!(movement, Movement::Set(_)) {
+                return Err(OpError::NotAGauge(meter.clone()));
+            }
+        }
+        for (meter, movement) in merged(&fact.movements).iter() {
             let effect = match kind_checked(catalog, meter, *movement)? {
                 MeterKind::Gauge => self.gauge_effect(user.as_deref(), meter, *movement, happened),
                 MeterKind::Counter | MeterKind::Duration => {
@@ -38,8 +45,9 @@ impl Tenant {
                     Some(Effect::Use { meter: meter.clone(), amount, open, closed: closed.clone() })
                 }
             };
-            self.check_range(user.as_deref(), effect.as_ref())?;
-            entry.effects.extend(effect);
+            let Some(effect) = effect else { continue };
+            self.check_range(user.as_deref(), &effect, &windows)?;
+            entry.effects.push(effect);
         }
         self.fold(user, &entry);
         Ok(entry)
@@ -74,16 +82,43 @@ impl Tenant {
         })
     }
 
-    pub(crate) fn check_range(&self, user: Option<&User>, effect: Option<&Effect>) -> Result<(), OpError> {
-        let (meter, amount) = match effect {
-            Some(Effect::Use { meter, amount, .. }) => (meter, *amount),
-            Some(Effect::Level { meter, tenant_delta, user_delta, .. }) => (meter, *tenant_delta.max(user_delta)),
-            _ => return Ok(()),
+    /// Refuses what would carry an account past the range of its integer.
+    pub(crate) fn check_range(&self, user: Option<&User>, effect: &Effect, now: &Windows) -> Result<(), OpError> {
+        let (meter, fits) = match effect {
+            Effect::Use { meter, amount, open, closed } => {
+                let fits = |accounts: &Accounts| accounts.has_room_for_use(meter, *amount, *open, closed, now);
+                (meter, fits(&self.accounts) && user.is_none_or(|user| fits(&user.accounts)))
+            }
+            Effect::Level { meter, tenant_delta, user_delta, .. } => {
+                let fits_user = |user: &User| user.accounts.has_room_for_level(meter, *user_delta);
+                (meter, self.accounts.has_room_for_level(meter, *tenant_delta) && user.is_none_or(fits_user))
+            }
+            Effect::Profile(_) | Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_) => return Ok(()),
         };
-        let fits = Tenant::has_room_in_range(&self.accounts, meter, amount)
-            && user.is_none_or(|user| Tenant::has_room_in_range(&user.accounts, meter, amount));
         if fits { Ok(()) } else { Err(OpError::Overflow(meter.clone())) }
     }
+}
+
+/// Movements in which every meter stands once: a later one follows on an earlier one of the same meter.
+fn merged(movements: &[(MeterKey, Movement)]) -> Cow<'_, [(MeterKey, Movement)]> {
+    let is_first = |index: usize| !movements[..index].iter().any(|(meter, _)| *meter == movements[index].0);
+    if (0..movements.len()).all(is_first) {
+        return Cow::Borrowed(movements);
+    }
+    let mut merged: Vec<(MeterKey, Movement)> = Vec::with_capacity(movements.len());
+    for (meter, movement) in movements {
+        match merged.iter_mut().find(|(known, _)| known == meter) {
+            None => merged.push((meter.clone(), *movement)),
+            Some((_, known)) => {
+                *known = match (*known, *movement) {
+                    (Movement::Add(first), Movement::Add(second)) => Movement::Add(first.saturating_add(second)),
+                    (Movement::Set(level), Movement::Add(amount)) => Movement::Set(level.saturating_add(amount).max(0)),
+                    (_, Movement::Set(level)) => Movement::Set(level),
+                };
+            }
+        }
+    }
+    Cow::Owned(merged)
 }
 
 fn check_bounds(time: Option<Instant>, now: Instant, catalog: &Catalog) -> Result<(), OpError> {

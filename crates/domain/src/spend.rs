@@ -6,7 +6,7 @@ use crate::{
     entry::{Cause, Effect, Entry, KindSet, Override, Status},
     id::MeterKey,
     op::{Charge, OpError, Outcome, Receipt, Spend, checked_meter},
-    tenant::{Tenant, User, Windows},
+    tenant::{Accounts, Tenant, User, Windows},
     time::{Instant, WindowKind},
 };
 use std::sync::Arc;
@@ -20,10 +20,10 @@ impl Tenant {
         now: Instant,
         catalog: &Catalog,
     ) -> Result<Outcome, OpError> {
-        let charges = self.checked_charges(user.as_deref(), spend, catalog)?;
-        let plan = self.plan(catalog)?;
         let at = self.instant(now);
         let windows = self.windows_at(at);
+        let charges = self.checked_charges(user.as_deref(), spend, &windows, catalog)?;
+        let plan = self.plan(catalog)?;
         let ask = Ask { spend, charges: &charges, windows: &windows, at };
 
         let limits = self.limit_states(user.as_deref(), plan, &ask, catalog);
@@ -50,6 +50,9 @@ impl Tenant {
                 (Some(key), entry)
             }
         };
+        if spend.binding.is_none() && charges.iter().all(|charge| charge.amount == 0) {
+            return Ok(Outcome { decision: Some(decision), receipt: None, entry: noted, denial: shadowed });
+        }
 
         // Past this line nothing may fail.
         let mut entry = self.entry(cause, user.as_deref(), at, catalog);
@@ -69,7 +72,13 @@ impl Tenant {
     }
 
     /// The charges, a meter named twice summed, each checked to have a meaning and to fit its account.
-    fn checked_charges(&self, user: Option<&User>, spend: &Spend, catalog: &Catalog) -> Result<Vec<Charge>, OpError> {
+    fn checked_charges(
+        &self,
+        user: Option<&User>,
+        spend: &Spend,
+        windows: &Windows,
+        catalog: &Catalog,
+    ) -> Result<Vec<Charge>, OpError> {
         if spend.charges.is_empty() && spend.features.is_empty() {
             return Err(OpError::Empty);
         }
@@ -85,10 +94,11 @@ impl Tenant {
             }
         }
         for charge in &charges {
-            let fits = Tenant::has_room_in_range(&self.accounts, &charge.meter, charge.amount.max(0))
-                && user
-                    .is_none_or(|user| Tenant::has_room_in_range(&user.accounts, &charge.meter, charge.amount.max(0)));
-            if !fits {
+            let fits = |accounts: &Accounts| {
+                accounts.has_room_for_use(&charge.meter, charge.amount, KindSet::ALL, &[], windows)
+                    && accounts.has_room_for_level(&charge.meter, charge.amount)
+            };
+            if !fits(&self.accounts) || user.is_some_and(|user| !fits(&user.accounts)) {
                 return Err(OpError::Overflow(charge.meter.clone()));
             }
         }
@@ -242,13 +252,14 @@ impl Tenant {
         windows: &Windows,
         catalog: &Catalog,
     ) -> Receipt {
-        let mut receipt = Receipt { uses: Vec::new(), levels: Vec::new(), windows: *windows };
+        let mut receipt = Receipt { uses: Vec::new(), levels: Vec::new(), user_levels: Vec::new(), windows: *windows };
         for charge in charges.iter().filter(|charge| charge.amount != 0) {
             let gauge = catalog.meters.get(&charge.meter).is_some_and(|meter| meter.kind == MeterKind::Gauge);
             if gauge {
                 let effect = self.level_effect(user, &charge.meter, charge.amount);
-                if let Effect::Level { tenant_delta, .. } = effect {
+                if let Effect::Level { tenant_delta, user_delta, .. } = effect {
                     receipt.levels.push(Charge { meter: charge.meter.clone(), amount: tenant_delta });
+                    receipt.user_levels.push(Charge { meter: charge.meter.clone(), amount: user_delta });
                 }
                 entry.effects.push(effect);
             } else {
@@ -266,11 +277,15 @@ impl Tenant {
 
     /// A gauge moved by `amount`, as far as there is something to give back.
     pub(crate) fn level_effect(&self, user: Option<&User>, meter: &MeterKey, amount: i64) -> Effect {
-        let movable = |level: i64| amount.max(-level);
+        self.level_effect_of(user, meter, amount, amount)
+    }
+
+    /// As [`Tenant::level_effect`], by amounts that differ for the tenant and its user.
+    pub(crate) fn level_effect_of(&self, user: Option<&User>, meter: &MeterKey, amount: i64, of_user: i64) -> Effect {
         Effect::Level {
             meter: meter.clone(),
-            tenant_delta: movable(self.accounts.level(meter)),
-            user_delta: user.map_or(0, |user| movable(user.accounts.level(meter))),
+            tenant_delta: amount.max(-self.accounts.level(meter)),
+            user_delta: user.map_or(0, |user| of_user.max(-user.accounts.level(meter))),
             set_at: None,
         }
     }

@@ -86,32 +86,29 @@ impl Accounts {
     }
 
     /// Adds to the open windows in `open` and to the closed ones.
-    fn add(&mut self, meter: &MeterKey, used: i64, denied: i64, open: KindSet, closed: &[ClosedWindow], now: &Windows) {
+    fn add(&mut self, meter: &MeterKey, gain: Gain, open: KindSet, closed: &[ClosedWindow], now: &Windows) {
         let index = self.get_or_open(meter);
         let account = &mut self.list[index].1;
-        for kind in WindowKind::ALL {
-            if open.has(kind) {
-                let window = now[kind.index()];
-                let slot = &mut account.slots[kind.index()];
-                if slot.window.start != window.start {
-                    if kind.is_kept() && (slot.used != 0 || slot.denied != 0) {
-                        let closed = ClosedWindow { kind, window: slot.window };
-                        let (used, denied) = (slot.used, slot.denied);
-                        self.closed.push(ClosedTotal { meter: meter.clone(), closed, used, denied });
-                    }
-                    *slot = Slot { window, used: 0, denied: 0 };
+        for kind in WindowKind::ALL.into_iter().filter(|kind| open.has(*kind)) {
+            let window = now[kind.index()];
+            let slot = &mut account.slots[kind.index()];
+            if slot.window.start != window.start {
+                let gone = std::mem::replace(slot, Slot { window, ..Slot::default() });
+                if kind.is_kept() && (gone.used != 0 || gone.denied != 0) {
+                    let closed = ClosedWindow { kind, window: gone.window };
+                    let (used, denied) = (gone.used, gone.denied);
+                    self.closed.push(ClosedTotal { meter: meter.clone(), closed, used, denied });
                 }
-                slot.window.end = window.end;
-                slot.used = add_to_total(slot.used, used);
-                slot.denied = add_to_total(slot.denied, denied);
             }
+            slot.window.end = window.end;
+            slot.gain(gain);
         }
         for late in closed {
             let slot = &mut account.slots[late.kind.index()];
             if slot.window.start == late.window.start {
-                slot.used = add_to_total(slot.used, used);
-                slot.denied = add_to_total(slot.denied, denied);
-            } else {
+                slot.gain(gain);
+            } else if gain.used != 0 || gain.denied != 0 {
+                let Gain { used, denied } = gain;
                 self.closed.push(ClosedTotal { meter: meter.clone(), closed: *late, used, denied });
             }
         }
@@ -125,11 +122,55 @@ impl Accounts {
             account.level_set_at = account.level_set_at.max(at);
         }
     }
+
+    /// Whether the windows that would count `amount` more use have room for it in their integers. Unmet demand and
+    /// windows that are over don't matter: neither may keep a tenant from using what it has.
+    pub(crate) fn has_room_for_use(
+        &self,
+        meter: &MeterKey,
+        amount: i64,
+        open: KindSet,
+        closed: &[ClosedWindow],
+        now: &Windows,
+    ) -> bool {
+        let Some(account) = self.get(meter) else { return true };
+        let opened = WindowKind::ALL.into_iter().filter(|kind| open.has(*kind)).map(|kind| (kind, now[kind.index()]));
+        let counted = opened.chain(closed.iter().map(|late| (late.kind, late.window)));
+        counted
+            .map(|(kind, window)| (account.slots[kind.index()], window))
+            .filter(|(slot, window)| slot.window.start == window.start)
+            .all(|(slot, _)| in_range(slot.used, amount))
+    }
+
+    /// Whether a level can move by this much.
+    pub(crate) fn has_room_for_level(&self, meter: &MeterKey, delta: i64) -> bool {
+        in_range(self.level(meter), delta)
+    }
+}
+
+/// What an effect adds to a window.
+#[derive(Debug, Clone, Copy)]
+struct Gain {
+    used: i64,
+    denied: i64,
+}
+
+impl Slot {
+    fn gain(&mut self, gain: Gain) {
+        self.used = add_to_total(self.used, gain.used);
+        // Unmet demand is what clients ask for, however wild: it stops at the largest amount instead of failing.
+        self.denied = add_to_total(self.denied, gain.denied).min(AMOUNT_MAX);
+    }
 }
 
 /// Totals are never negative, and never wrap: what would pass the range was refused before it became an entry.
 fn add_to_total(total: i64, delta: i64) -> i64 {
     total.saturating_add(delta).max(0)
+}
+
+/// Totals keep one largest amount clear of the end of their integer, so that sums over a few of them can't pass it.
+fn in_range(total: i64, delta: i64) -> bool {
+    total.checked_add(delta).is_some_and(|sum| sum <= i64::MAX - AMOUNT_MAX)
 }
 
 /// A tenant: what it is, and what it used.
@@ -270,11 +311,11 @@ impl Tenant {
                 before
             } else {
                 let mut window = frame.window(kind, at);
-                window.end = window.end.min(open.start);
                 if at >= before.end {
                     window.start = window.start.max(before.end);
+                    window.end = window.end.min(open.start);
                 } else {
-                    window.end = window.end.min(before.start.max(at.plus_ms(1)));
+                    window.end = window.end.min(before.start);
                 }
                 window
             };
@@ -282,11 +323,18 @@ impl Tenant {
         windows
     }
 
-    /// Folds an entry into the state. The user must be given where the entry names one. This is the only place where
-    /// state changes, live and on replay alike.
-    pub fn fold(&mut self, mut user: Option<&mut User>, entry: &Entry) {
+    /// Folds an entry into the state, and into the user it is about. This and [`Tenant::fold_user`] are the only places
+    /// where state changes, live and on replay alike. On replay, a user whose state is from after the entry is left out.
+    pub fn fold(&mut self, user: Option<&mut User>, entry: &Entry) {
+        self.fold_tenant(entry);
+        if let Some(user) = user {
+            debug_assert_eq!(entry.user.as_ref(), Some(&user.id), "the entry must be about the user");
+            self.fold_user(user, entry);
+        }
+    }
+
+    fn fold_tenant(&mut self, entry: &Entry) {
         self.last = self.last.max(entry.at);
-        debug_assert_eq!(entry.user.is_some(), user.is_some(), "the entry's user must be at hand");
         for effect in &entry.effects {
             match effect {
                 Effect::Profile(profile) => self.profile = profile.as_ref().clone(),
@@ -298,34 +346,40 @@ impl Tenant {
                     *open = *window;
                 }
                 Effect::Use { meter, amount, open, closed } => {
-                    self.accounts.add(meter, *amount, 0, *open, closed, &self.windows);
-                    if let Some(user) = user.as_deref_mut() {
-                        user.accounts.add(meter, *amount, 0, *open, closed, &self.windows);
-                    }
+                    let gain = Gain { used: *amount, denied: 0 };
+                    self.accounts.add(meter, gain, *open, closed, &self.windows);
                 }
                 Effect::Denied { meter, amount, open, closed } => {
-                    self.accounts.add(meter, 0, *amount, *open, closed, &self.windows);
-                    if let Some(user) = user.as_deref_mut() {
-                        user.accounts.add(meter, 0, *amount, *open, closed, &self.windows);
-                    }
+                    let gain = Gain { used: 0, denied: *amount };
+                    self.accounts.add(meter, gain, *open, closed, &self.windows);
                 }
-                Effect::Level { meter, tenant_delta, user_delta, set_at } => {
-                    let user_given = user.is_some();
-                    self.accounts.move_level(meter, *tenant_delta, set_at.filter(|_| !user_given));
-                    if let Some(user) = user.as_deref_mut() {
-                        user.accounts.move_level(meter, *user_delta, *set_at);
-                    }
+                Effect::Level { meter, tenant_delta, set_at, .. } => {
+                    let set_at = set_at.filter(|_| entry.user.is_none());
+                    self.accounts.move_level(meter, *tenant_delta, set_at);
                 }
                 Effect::Denials(_) => {}
             }
         }
     }
 
-    /// Whether adding `amount` to the tenant's use of `meter` stays within the range of accounts. The user's use is
-    /// never more than the tenant's plus corrections, and is checked the same way.
-    pub(crate) fn has_room_in_range(accounts: &Accounts, meter: &MeterKey, amount: i64) -> bool {
-        let Some(account) = accounts.get(meter) else { return true };
-        let largest = account.slots.iter().map(|slot| slot.used.max(slot.denied)).max().unwrap_or(0).max(account.level);
-        largest.checked_add(amount).is_some_and(|sum| sum <= i64::MAX - AMOUNT_MAX)
+    /// Folds an entry into the state of its user alone. The tenant must have folded it already, and may be further on:
+    /// after a crash between two slices of a checkpoint, a user's state may be older than its tenant's.
+    pub fn fold_user(&self, user: &mut User, entry: &Entry) {
+        // "Open" in an entry means the windows around its instant, which for a tenant that is further on are past.
+        let windows = self.windows_of_past(entry.at, &self.windows);
+        for effect in &entry.effects {
+            let (meter, gain, open, closed) = match effect {
+                Effect::Use { meter, amount, open, closed } => (meter, Gain { used: *amount, denied: 0 }, open, closed),
+                Effect::Denied { meter, amount, open, closed } => {
+                    (meter, Gain { used: 0, denied: *amount }, open, closed)
+                }
+                Effect::Level { meter, user_delta, set_at, .. } => {
+                    user.accounts.move_level(meter, *user_delta, *set_at);
+                    continue;
+                }
+                Effect::Profile(_) | Effect::Turn { .. } | Effect::Denials(_) => continue,
+            };
+            user.accounts.add(meter, gain, *open, closed, &windows);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Instants and windows: pure functions of an instant, an anchor and a time zone. Nothing here reads a clock.
 
-use jiff::{Span, Timestamp, civil, tz::TimeZone};
+use jiff::{
+    SignedDuration, Span, Timestamp, civil,
+    tz::{AmbiguousOffset, TimeZone},
+};
 use std::fmt;
 
 /// A UTC instant in whole milliseconds since 1970-01-01.
@@ -10,8 +13,15 @@ pub struct Instant(i64);
 /// Milliseconds in a day of 24 hours.
 pub const DAY_MS: i64 = 86_400_000;
 
+const HOUR_MS: i64 = 3_600_000;
+
+const MINUTE_MS: i64 = 60_000;
+
 /// The instants this program accepts: years 1970 to 9000, so that window arithmetic never leaves jiff's range.
 const MAX_MS: i64 = 221_845_392_000_000;
+
+/// How far the end of a window may lie past that: 900 years, still inside jiff's range.
+const MARGIN_MS: i64 = 28_401_840_000_000;
 
 impl Instant {
     /// The first instant, 1970-01-01T00:00:00Z.
@@ -37,6 +47,10 @@ impl Instant {
     pub fn parse(text: &str) -> Option<Self> {
         let ms = text.parse::<Timestamp>().ok()?.as_millisecond();
         (0..=MAX_MS).contains(&ms).then_some(Self(ms))
+    }
+    /// A bound of a window, which may lie a little past the last accepted instant: every window has an end.
+    fn bound(ms: i64) -> Self {
+        Self(ms.clamp(0, MAX_MS + MARGIN_MS))
     }
     fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.0).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -196,23 +210,33 @@ impl Frame {
         if kind == WindowKind::Hour {
             return hour(zone, at, local);
         }
-        let (first, step) = match kind {
+        let (mut first, step) = match kind {
             WindowKind::Month => (local.date().first_of_month(), Span::new().months(1)),
             _ => (local.date(), Span::new().days(1)),
         };
-        let next = first.saturating_add(step);
-        let start = start_of_day(zone, first);
-        let end = start_of_day(zone, next);
-        // A zone may skip a whole civil day (Samoa, 2011-12-30): then the window is the one that ends at `end`.
-        Window { start: start.min(at), end: end.max(at.plus_ms(1)) }
+        // Clocks that are set back across midnight (St. John's until 2011, at 00:01) show the old date once more after
+        // the new one has begun. A day that has begun is not taken back: it would open its predecessor anew.
+        let mut next = first.saturating_add(step);
+        while start_of_date(zone, next) <= at && next > first {
+            (first, next) = (next, next.saturating_add(step));
+        }
+        Window { start: start_of_date(zone, first), end: start_of_date(zone, next) }
     }
 }
 
-fn start_of_day(zone: &TimeZone, date: civil::Date) -> Instant {
-    match zone.to_zoned(date.at(0, 0, 0, 0)) {
-        // In a gap at midnight, the "compatible" rule gives the first instant after it.
-        Ok(zoned) => Instant::from_ms(zoned.timestamp().as_millisecond()),
-        Err(_) => Instant::from_ms(i64::MAX),
+/// The first instant at which clocks in the zone show this date or a later one: there are dates that begin at 01:00
+/// (Sao Paulo's summers), in the middle of a gap (Toronto's, at 00:30), twice, or never (Samoa's 30 December 2011).
+fn start_of_date(zone: &TimeZone, date: civil::Date) -> Instant {
+    let midnight = zone.to_ambiguous_timestamp(date.at(0, 0, 0, 0));
+    let in_gap = matches!(midnight.offset(), AmbiguousOffset::Gap { .. });
+    match midnight.compatible() {
+        // "Compatible" reads a midnight inside a gap as the instant that is as far after the gap.
+        Ok(after) if in_gap => {
+            let jump = zone.preceding(after + SignedDuration::from_nanos(1)).next();
+            Instant::bound(jump.map_or(after, |jump| jump.timestamp()).as_millisecond())
+        }
+        Ok(start) => Instant::bound(start.as_millisecond()),
+        Err(_) => Instant::bound(i64::MAX),
     }
 }
 
@@ -222,23 +246,21 @@ fn hour(zone: &TimeZone, at: Instant, local: civil::DateTime) -> Window {
     let into_ms = i64::from(local.minute()) * 60_000
         + i64::from(local.second()) * 1000
         + i64::from(local.subsec_nanosecond()) / 1_000_000;
-    let mut window = Window { start: at.plus_ms(-into_ms), end: at.plus_ms(3_600_000 - into_ms) };
+    let (mut start, mut end) = (at.ms() - into_ms, at.ms() - into_ms + HOUR_MS);
     if let Some(change) = zone.preceding(at.plus_ms(1).timestamp()).next() {
-        let change = Instant::from_ms(change.timestamp().as_millisecond());
-        window.start = window.start.max(change.min(at));
+        start = start.max(change.timestamp().as_millisecond());
     }
     if let Some(change) = zone.following(at.timestamp()).next() {
-        let change = Instant::from_ms(change.timestamp().as_millisecond());
-        window.end = window.end.min(change.max(at.plus_ms(1)));
+        end = end.min(change.timestamp().as_millisecond());
     }
-    window
+    Window { start: Instant::bound(start), end: Instant::bound(end) }
 }
 
 fn fixed(kind: WindowKind, at: Instant) -> Window {
     let length_ms = match kind {
         WindowKind::Day => DAY_MS,
-        WindowKind::Hour => 3_600_000,
-        _ => 60_000,
+        WindowKind::Hour => HOUR_MS,
+        _ => MINUTE_MS,
     };
     let start = at.ms() - at.ms().rem_euclid(length_ms);
     Window { start: Instant(start), end: Instant(start + length_ms) }
@@ -251,19 +273,13 @@ fn period(anchor: Instant, at: Instant) -> Window {
     let now = TimeZone::UTC.to_datetime(at.timestamp());
     let nth = |months: i32| -> Instant {
         let date = from.saturating_add(Span::new().months(months));
-        match TimeZone::UTC.to_timestamp(date) {
-            Ok(timestamp) => Instant::from_ms(timestamp.as_millisecond()),
-            Err(_) => Instant::from_ms(i64::MAX),
-        }
+        Instant::bound(TimeZone::UTC.to_timestamp(date).map_or(i64::MAX, Timestamp::as_millisecond))
     };
-    let mut months =
-        (i32::from(now.year()) - i32::from(from.year())) * 12 + i32::from(now.month()) - i32::from(from.month());
-    // The guess is at most one month off, on either side.
-    while nth(months) > at {
+    let between = |from: i16, now: i16| i32::from(now) - i32::from(from);
+    let mut months = between(from.year(), now.year()) * 12 + between(i16::from(from.month()), i16::from(now.month()));
+    // Both lie in months that are this far apart; within its month, `at` may still be before the anchor's day and time.
+    if nth(months) > at {
         months -= 1;
-    }
-    while nth(months + 1) <= at {
-        months += 1;
     }
     Window { start: nth(months), end: nth(months + 1) }
 }
