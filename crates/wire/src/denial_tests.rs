@@ -1,0 +1,162 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::v1::sample;
+use domain::{
+    entry::{Cause, Status},
+    id::{FeatureKey, MeterKey, PlanKey, TenantId},
+    op::{Charge, Op, ProfileChange, Spend},
+    tenant::Tenant,
+    time::{Instant, WindowKind},
+};
+use engine::ports::Commit;
+use serde_json::Value;
+
+/// The sample catalog with a minute's rate, an upgrade text with everything in it, and one limit answered with 402.
+fn catalog() -> Catalog {
+    let mut catalog = sample::catalog();
+    let free = catalog.plans.get_mut("free").unwrap();
+    let mut plan = free.as_ref().clone();
+    plan.limits.push(sample::limit("messages", Some(WindowKind::Minute), Some(10)));
+    let time = plan.limits.iter_mut().find(|limit| limit.meter.as_str() == "conversation_time").unwrap();
+    time.answer_402 = true;
+    *free = Arc::new(plan);
+    let analytics = catalog.features.get_mut("analytics").unwrap();
+    *analytics = Arc::new(Feature {
+        description: Some("Longer horizons.".into()),
+        benefits: vec![Benefit { text: "90 days ahead".into(), icon: Some("calendar".into()) }],
+        preview_url: Some("https://app.example/preview/{feature}?plan={plan}".into()),
+        social_proof: Some("Used by half of our customers.".into()),
+        roi_estimate: BTreeMap::from([
+            ("monthly_savings_min".into(), RoiValue::Integer(800)),
+            ("currency".into(), RoiValue::Text("€".into())),
+        ]),
+        ..analytics.as_ref().clone()
+    });
+    catalog
+}
+
+/// What a tenant on the free plan is answered for one spend. `before` is spent first.
+fn answered(
+    catalog: &Catalog,
+    before: &[(&str, i64)],
+    charges: &[(&str, i64)],
+    features: &[&str],
+    status: Status,
+) -> Response<Vec<u8>> {
+    let now = Instant::parse("2026-03-01T12:00:30Z").unwrap();
+    let change = ProfileChange { plan: Some(PlanKey::trusted("free")), status: Some(status), ..Default::default() };
+    let (mut tenant, _) = Tenant::create(TenantId::trusted("acme"), &change, now, catalog).unwrap().unwrap();
+    let mut spend = |charges: &[(&str, i64)], features: &[&str]| {
+        let charge = |(meter, amount): &(&str, i64)| Charge { meter: MeterKey::trusted(meter), amount: *amount };
+        let spend = Spend {
+            charges: charges.iter().map(charge).collect(),
+            features: features.iter().copied().map(FeatureKey::trusted).collect(),
+            consume: true,
+            ..Spend::default()
+        };
+        tenant.apply(None, &Op::Spend(spend, Cause::Gateway), now, catalog).unwrap()
+    };
+    if !before.is_empty() {
+        assert!(spend(before, &[]).decision.unwrap().allowed);
+    }
+    let outcome = spend(charges, features);
+    let admission = Admission {
+        tenant: TenantId::trusted("acme"),
+        user: None,
+        decision: outcome.decision.unwrap(),
+        denial_id: Some(engine::ports::DenialId(7)),
+        repeated: false,
+        receipt: None,
+        dimensions: Vec::new(),
+        commit: Commit::Done,
+    };
+    let response = response(&admission, charges.first().copied(), catalog).unwrap();
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    let check = CheckAnswer::of(&admission, charges.first().copied(), catalog).to_json();
+    assert_eq!(body["decision"], serde_json::from_slice::<Value>(&check).unwrap());
+    response
+}
+
+fn shown(response: &Response<Vec<u8>>) -> String {
+    let mut text = format!("{}\n", response.status());
+    for (name, value) in response.headers() {
+        text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+    }
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    text.push_str(&serde_json::to_string_pretty(&body).unwrap());
+    text
+}
+
+#[test]
+fn a_missing_feature_is_answered_in_the_first_seeds_shape() {
+    insta::assert_snapshot!(shown(&answered(&catalog(), &[], &[], &["analytics"], Status::Active)));
+}
+
+#[test]
+fn nothing_is_invented_where_the_catalog_says_nothing() {
+    let mut catalog = sample::catalog();
+    catalog.upgrade_url = None;
+    let response = answered(&catalog, &[], &[], &["analytics"], Status::Active);
+    let details = &serde_json::from_slice::<Value>(response.body()).unwrap()["details"];
+    for absent in ["roi_estimate", "social_proof"] {
+        assert!(details.get(absent).is_none(), "{absent}");
+    }
+    for null in ["description", "preview_url", "upgrade_url"] {
+        assert_eq!(details[null], Value::Null, "{null}");
+    }
+    assert_eq!(details["benefits"], serde_json::json!([]));
+}
+
+#[test]
+fn a_used_up_day_is_answered_in_the_second_seeds_shape() {
+    let mut catalog = catalog();
+    let free = catalog.plans.get_mut("free").unwrap();
+    let mut plan = free.as_ref().clone();
+    plan.limits.retain(|limit| limit.window != Some(WindowKind::Minute));
+    *free = Arc::new(plan);
+    let response = answered(&catalog, &[("messages", 50)], &[("messages", 1)], &[], Status::Active);
+    insta::assert_snapshot!(shown(&response));
+}
+
+#[test]
+fn a_short_wait_may_be_sat_out() {
+    let response = answered(&catalog(), &[("messages", 10)], &[("messages", 1)], &[], Status::Active);
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "30");
+    assert!(!response.headers().contains_key("x-should-retry"));
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!((&body["code"], &body["error_type"]), (&"rate_limit_reached".into(), &"rate_limit_exceeded".into()));
+}
+
+#[test]
+fn a_limit_may_ask_for_402() {
+    let spent = [("conversation_time", 3_600_000)];
+    let response = answered(&catalog(), &spent, &[("conversation_time", 1)], &[], Status::Active);
+    assert_eq!(response.status(), 402);
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!((&body["details"]["used"], &body["details"]["limit"]), (&"1h 0m".into(), &"1h 0m".into()));
+}
+
+#[test]
+fn more_than_the_whole_limit_is_answered_with_402_and_no_wait() {
+    let response = answered(&catalog(), &[], &[("messages", 51)], &[], Status::Active);
+    assert_eq!(response.status(), 402);
+    assert!(!response.headers().contains_key("retry-after"));
+}
+
+#[test]
+fn a_full_gauge_is_answered_with_402() {
+    insta::assert_snapshot!(shown(&answered(
+        &catalog(),
+        &[("documents", 5)],
+        &[("documents", 1)],
+        &[],
+        Status::Active
+    )));
+}
+
+#[test]
+fn a_suspended_tenant_is_answered_with_402() {
+    insta::assert_snapshot!(shown(&answered(&catalog(), &[], &[("messages", 1)], &[], Status::Suspended)));
+}
