@@ -97,6 +97,21 @@ kinds! {
     /// The server is shutting down, or took too long.
     UNAVAILABLE = 503 "unavailable" "The server can't answer now";
 
+    /// A path that an upstream might read in another way than the gateway did.
+    AMBIGUOUS_PATH = 400 "ambiguous_path" "The path can be read in more than one way";
+    /// A message whose end could be read in two ways, or that names no host.
+    AMBIGUOUS_MESSAGE = 400 "ambiguous_message" "The request can be read in more than one way";
+    /// The path names another tenant than the credentials.
+    TENANT_MISMATCH = 403 "tenant_mismatch" "These credentials belong to another tenant";
+    /// The path names another user than the credentials.
+    USER_MISMATCH = 403 "user_mismatch" "These credentials belong to another user";
+    /// No connection to the upstream could be made.
+    UPSTREAM_UNREACHABLE = 502 "upstream_unreachable" "The upstream can't be reached";
+    /// The upstream broke off before it answered.
+    UPSTREAM_FAILED = 502 "upstream_failed" "The upstream did not answer";
+    /// The upstream took too long.
+    UPSTREAM_TIMEOUT = 504 "upstream_timeout" "The upstream took too long to answer";
+
     /// The tenant is suspended.
     TENANT_SUSPENDED = 402 "tenant_suspended" "The tenant is suspended";
     /// The plan lacks a feature.
