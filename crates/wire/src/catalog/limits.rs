@@ -1,0 +1,223 @@
+//! The `limits` of a plan, and whether they agree with each other.
+
+use super::{
+    amount, keys,
+    problem::quoted,
+    report::{Report, Span},
+    table::{Declared, Node, Table, resolve},
+};
+use domain::{
+    catalog::{Limit, Meter, MeterKind, Mode, Outage, Scope},
+    id::MeterKey,
+    time::WindowKind,
+};
+use std::sync::Arc;
+use toml::de::DeValue;
+
+/// How many limits one plan may have.
+const LIMITS_MAX: usize = 200;
+
+const SCOPES: &[(&str, Option<Scope>)] =
+    &[("tenant", Some(Scope::Tenant)), ("user", Some(Scope::User)), ("session", None)];
+const MODES: &[(&str, Mode)] = &[("hard", Mode::Hard), ("soft", Mode::Soft), ("shadow", Mode::Shadow)];
+const OUTAGES: &[(&str, Outage)] = &[("closed", Outage::Closed), ("open", Outage::Open)];
+const SESSIONS_LATER: &str = "per-session limits come with sessions, a later version";
+
+const WINDOWS: &[(&str, Option<WindowKind>)] = &[
+    ("period", Some(WindowKind::Period)),
+    ("month", Some(WindowKind::Month)),
+    ("day", Some(WindowKind::Day)),
+    ("hour", Some(WindowKind::Hour)),
+    ("minute", Some(WindowKind::Minute)),
+    ("session", None),
+];
+
+/// Reads the limits of a plan.
+pub(super) fn read(report: &mut Report<'_>, plan: &mut Table<'_>, meters: &Declared<Meter>) -> Vec<Limit> {
+    let nodes = plan.list(report, "limits");
+    keys::at_most(report, plan.key_span("limits"), "limits in one plan", nodes.len(), LIMITS_MAX);
+    let mut limits: Vec<(Limit, Span)> = Vec::new();
+    for node in nodes.into_iter().take(LIMITS_MAX) {
+        if let Some(limit) = limit(report, node, meters) {
+            contradiction(report, &limit, node.span, &limits);
+            limits.push((limit, node.span));
+        }
+    }
+    excess(report, &limits);
+    limits.into_iter().map(|(limit, _)| limit).collect()
+}
+
+fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> Option<Limit> {
+    let mut table = node.table(report, "a limit")?;
+    let help = "write { meter = \"messages\", max = 50, per = \"day\" }";
+    let meter = table.required(report, "meter", help).and_then(|node| node.text(report, "`meter` of a limit"));
+    let meter = meter.and_then(|name| resolve(report, name, "meter", meters));
+    let max_node = table.required(report, "max", "write a number, or max = \"unlimited\"");
+    let max = max_node.zip(meter).and_then(|(node, meter)| amount::max(report, node, meter));
+    let window = meter.and_then(|meter| window(report, &mut table, meter, max_node));
+    let scope = scope(report, &mut table);
+    let mode = table.get("mode").map_or(Some(Mode::Hard), |node| {
+        let text = node.text(report, "`mode`")?;
+        super::table::one_of(report, text, "`mode`", MODES)
+    });
+    let name = table.text(report, "name");
+    let name = name.map(|text| keys::key(report, text, "limit", MeterKey::new));
+    let answer_402 = answer_402(report, &mut table, meter, window);
+    let outage = outage(report, &mut table);
+    table.finish(report);
+    let (meter, window, scope) = (meter?.key.clone(), window?, scope?);
+    let name = match name {
+        Some(name) => Arc::from(name?.as_str()),
+        None => Limit::default_name(&meter, window, scope).into(),
+    };
+    Some(Limit { name, meter, max: max?, window, scope, mode: mode?, answer_402: answer_402?, outage: outage? })
+}
+
+/// `Some(None)` is a gauge's level; `None` is a problem that was noted.
+fn window(
+    report: &mut Report<'_>,
+    table: &mut Table<'_>,
+    meter: &Meter,
+    max: Option<Node<'_>>,
+) -> Option<Option<WindowKind>> {
+    let per = table.get("per");
+    let Some(per) = per else {
+        let unlimited = matches!(max.map(|max| max.value), Some(DeValue::String(text)) if text == amount::UNLIMITED);
+        if meter.kind == MeterKind::Gauge {
+            return Some(None);
+        }
+        // What is unlimited is shown beside the period's use, the one people ask about.
+        if unlimited {
+            return Some(Some(WindowKind::Period));
+        }
+        let message = format!("a limit on the {} {} needs a window", meter.kind.word(), quoted(meter.key.as_str()));
+        report.error_help(
+            table.span,
+            message,
+            "add per = \"period\" (the billing period), \"month\", \"day\", \"hour\" or \"minute\"",
+        );
+        return None;
+    };
+    let text = per.text(report, "`per`")?;
+    let Some(kind) = super::table::one_of(report, text, "`per`", WINDOWS)? else {
+        report.error_help(text.span, SESSIONS_LATER, "limit the use per day or per period for now");
+        return None;
+    };
+    if meter.kind == MeterKind::Gauge {
+        let message = format!("{} is a gauge: its level has no window", quoted(meter.key.as_str()));
+        let help = "leave `per` out; use a counter for what starts anew in each window";
+        report.error_help(per.span, message, help);
+        return None;
+    }
+    Some(Some(kind))
+}
+
+fn scope(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Scope> {
+    let Some(node) = table.get("scope") else { return Some(Scope::Tenant) };
+    let text = node.text(report, "`scope`")?;
+    let scope = super::table::one_of(report, text, "`scope`", SCOPES)?;
+    if scope.is_none() {
+        report.error_help(text.span, SESSIONS_LATER, "write \"tenant\" or \"user\"");
+    }
+    scope
+}
+
+fn answer_402(
+    report: &mut Report<'_>,
+    table: &mut Table<'_>,
+    meter: Option<&Arc<Meter>>,
+    window: Option<Option<WindowKind>>,
+) -> Option<bool> {
+    let Some(node) = table.get("status") else { return Some(false) };
+    let status = node.integer(report, "`status`")?;
+    let gauge = meter.is_some_and(|meter| meter.kind == MeterKind::Gauge);
+    let short = matches!(window, Some(Some(WindowKind::Hour | WindowKind::Minute)));
+    match status {
+        402 if short => {
+            let help = "leave `status` out: within the hour, waiting helps more than paying";
+            report.error_help(node.span, "only limits per period, month or day can answer 402", help);
+            None
+        }
+        429 if gauge => {
+            let help = "leave `status` out: waiting does not empty a gauge";
+            report.error_help(node.span, "a gauge at its limit always answers 402", help);
+            None
+        }
+        402 | 429 => Some(status == 402),
+        _ => {
+            report.error_help(node.span, "`status` must be 402 or 429", "402 asks for an upgrade, 429 to wait");
+            None
+        }
+    }
+}
+
+fn outage(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Outage> {
+    let Some(node) = table.get("outage") else { return Some(Outage::Closed) };
+    let text = node.text(report, "`outage`")?;
+    let outage = super::table::one_of(report, text, "`outage`", OUTAGES)?;
+    if outage == Outage::Open {
+        let message =
+            "outage = \"open\" needs a spool for what passes while the ledger is away; the embedded ledger has none";
+        report.error_help(
+            text.span,
+            message,
+            "write outage = \"closed\": requests are refused with 503 until the ledger is back",
+        );
+        return None;
+    }
+    Some(outage)
+}
+
+/// Two limits on one account can't both be meant, and a name can't mean two limits.
+fn contradiction(report: &mut Report<'_>, limit: &Limit, span: Span, others: &[(Limit, Span)]) {
+    if let Some((other, first)) = others.iter().find(|(other, _)| other.same_account(limit)) {
+        let line = report.line(*first);
+        let window = limit.window.map_or(String::new(), |kind| format!(" per {}", kind.word()));
+        let message = format!(
+            "a second limit on {} of a {}{window}; the first is on line {line}",
+            quoted(other.meter.as_str()),
+            limit.scope.word()
+        );
+        report.error_help(
+            span,
+            message,
+            "keep one of them; warnings come from `warn_percent` and need no limit of their own",
+        );
+    } else if let Some((_, first)) = others.iter().find(|(other, _)| other.name == limit.name) {
+        let line = report.line(*first);
+        let message = format!("the name {} is already that of the limit on line {line}", quoted(&limit.name));
+        report.error_help(span, message, "give each limit of a plan its own `name`");
+    }
+}
+
+/// Warns of limits that can't be reached because another one always stops first.
+fn excess(report: &mut Report<'_>, limits: &[(Limit, Span)]) {
+    for (limit, span) in limits {
+        let Some(max) = limit.max else { continue };
+        for (outer, first) in limits {
+            let lower = outer.max.is_some_and(|outer_max| outer_max < max);
+            if !lower || outer.meter != limit.meter || outer.mode != Mode::Hard {
+                continue;
+            }
+            let line = report.line(*first);
+            let inside_tenant =
+                outer.window == limit.window && outer.scope == Scope::Tenant && limit.scope == Scope::User;
+            // A calendar month lies in two billing periods, so neither bounds the other.
+            let month = limit.window == Some(WindowKind::Month);
+            let inside_window = outer.scope == limit.scope && outer.window < limit.window && !month;
+            if inside_tenant {
+                let message = format!("no user can reach this limit: the tenant's, on line {line}, is lower");
+                report.warn(*span, message, "lower this one or raise the tenant's");
+            } else if inside_window {
+                let (inner, longer) = (word(limit.window), word(outer.window));
+                let message =
+                    format!("this limit per {inner} can't be reached: the one per {longer}, on line {line}, is lower");
+                report.warn(*span, message, format!("lower this one or raise the one per {longer}"));
+            }
+        }
+    }
+}
+
+fn word(window: Option<WindowKind>) -> &'static str {
+    window.map_or("level", WindowKind::word)
+}

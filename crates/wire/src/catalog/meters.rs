@@ -1,0 +1,100 @@
+//! `[meters.X]`: what can be counted.
+
+use super::{
+    keys,
+    report::Report,
+    table::{Declared, Node, Table, Text},
+};
+use domain::{
+    catalog::{Meter, MeterKind},
+    id::MeterKey,
+};
+use std::sync::Arc;
+
+/// How many meters a catalog may have.
+const METERS_MAX: usize = 256;
+
+/// The words of `kind`. `None` is known but not offered yet.
+const KINDS: &[(&str, Option<MeterKind>)] = &[
+    ("counter", Some(MeterKind::Counter)),
+    ("gauge", Some(MeterKind::Gauge)),
+    ("duration", Some(MeterKind::Duration)),
+    ("unique", None),
+];
+
+/// Reads every meter. The second list holds those that say themselves whether they count requests.
+pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>) -> (Declared<Meter>, Vec<MeterKey>) {
+    let mut meters = Declared::new();
+    let mut decided = Vec::new();
+    let entries = document.named(report, "meters", "meter");
+    keys::at_most(report, document.key_span("meters"), "meters", entries.len(), METERS_MAX);
+    for (name, node) in entries.into_iter().take(METERS_MAX) {
+        let meter = meter(report, name, node, &mut decided);
+        meters.insert(name.text.to_owned(), meter.map(Arc::new));
+    }
+    (meters, decided)
+}
+
+fn meter(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, decided: &mut Vec<MeterKey>) -> Option<Meter> {
+    let key = keys::key(report, name, "meter", MeterKey::new);
+    let mut table = node.table(report, keys::about("meter", name))?.at(name.span);
+    let kind = kind(report, &mut table);
+    let label = table.prose(report, "label", 100).unwrap_or_else(|| keys::humanized(name.text).into());
+    let unit = unit(report, &mut table, name, kind);
+    let decimals = table.integer(report, "decimals", 0, 9).unwrap_or(0);
+    let event_type = event_type(report, &mut table).unwrap_or_else(|| name.text.into());
+    let value_pointer = match table.text(report, "value") {
+        None => "/value".into(),
+        Some(text) => keys::pointer(report, text, "`value`, a JSON pointer into an event's `data`,")?,
+    };
+    let counts_requests = table.boolean(report, "counts_requests", false);
+    let said = table.key_span("counts_requests");
+    table.finish(report);
+    let (key, kind) = (key?, kind?);
+    if let Some(span) = said {
+        if counts_requests && kind != MeterKind::Counter {
+            report.error(span, format!("a {} can't count requests: only a counter can", kind.word()));
+        }
+        decided.push(key.clone());
+    }
+    Some(Meter { key, kind, label, unit, decimals: decimals as u8, event_type, value_pointer, counts_requests })
+}
+
+fn kind(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<MeterKind> {
+    let help = "write kind = \"counter\" (adds up in a window), \"gauge\" (a level that stays) or \"duration\" (time)";
+    let node = table.required(report, "kind", help)?;
+    let text = node.text(report, &table.what("kind"))?;
+    let found = super::table::one_of(report, text, &table.what("kind"), KINDS)?;
+    if found.is_none() {
+        report.error_help(
+            text.span,
+            "meters of kind `unique` (distinct values in a window) come with a later version",
+            "use kind = \"gauge\" and set it to the number of distinct values you know of",
+        );
+    }
+    found
+}
+
+fn unit(report: &mut Report<'_>, table: &mut Table<'_>, name: Text<'_>, kind: Option<MeterKind>) -> Arc<str> {
+    let given = table.text(report, "unit");
+    if kind == Some(MeterKind::Duration) {
+        if let Some(text) = given.filter(|text| text.text != "ms") {
+            let help = "leave `unit` out; limits may be written as \"60m\" or \"1h30m\"";
+            report.error_help(text.span, "a duration is always counted in `ms`", help);
+        }
+        return "ms".into();
+    }
+    let what = table.what("unit");
+    given.and_then(|text| super::table::prose(report, text, &what, 40)).unwrap_or_else(|| name.text.into())
+}
+
+fn event_type(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Arc<str>> {
+    let text = table.text(report, "event_type")?;
+    let fits = (1..=200).contains(&text.text.len()) && text.text.chars().all(|c| c.is_ascii_graphic());
+    if !fits {
+        let help = "use 1 to 200 printable ASCII characters, such as \"com.example.message.sent\"";
+        report.error_help(text.span, format!("{} can't be an event type", super::problem::quoted(text.text)), help);
+        return None;
+    }
+    Some(text.text.into())
+}

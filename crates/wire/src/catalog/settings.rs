@@ -1,0 +1,78 @@
+//! The keys at the top of the file.
+
+use super::{
+    Unmatched, keys,
+    report::Report,
+    table::{Declared, Table, resolve},
+};
+use domain::{
+    catalog::{Enforce, EventBounds, Plan},
+    id::PlanKey,
+    time::DAY_MS,
+};
+use std::sync::Arc;
+
+/// The words of `enforce`, of the catalog and of routes.
+pub(super) const ENFORCE: &[(&str, Enforce)] = &[("on", Enforce::On), ("observe", Enforce::Observe)];
+
+const UNMATCHED: &[(&str, Unmatched)] = &[("forward", Unmatched::Forward), ("refuse", Unmatched::Refuse)];
+
+/// Use from which warnings are given, when the catalog does not say.
+const WARN_PERCENT: i64 = 80;
+
+/// How long ids are remembered: an older event could be counted twice.
+const LATE_MAX_MS: i64 = 35 * DAY_MS;
+
+/// What stands at the top of the file.
+pub(super) struct Settings {
+    pub(super) enforce: Enforce,
+    pub(super) default_plan: Option<PlanKey>,
+    pub(super) unmatched: Unmatched,
+    pub(super) upgrade_url: Option<Arc<str>>,
+    pub(super) warn_percent: u8,
+    pub(super) event_bounds: EventBounds,
+}
+
+/// Reads them.
+pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>, plans: &Declared<Plan>) -> Settings {
+    let enforce = document.word(report, "enforce", ENFORCE).unwrap_or_default();
+    let default_plan = document.text(report, "default_plan");
+    let default_plan = default_plan.and_then(|name| resolve(report, name, "plan", plans)).map(|plan| plan.key.clone());
+    let unmatched = document.word(report, "unmatched", UNMATCHED).unwrap_or_default();
+    let upgrade_url = document.text(report, "upgrade_url");
+    let upgrade_url = upgrade_url.and_then(|text| keys::link(report, text, "`upgrade_url`"));
+    let warn_percent = document.integer(report, "warn_percent", 1, 100).unwrap_or(WARN_PERCENT) as u8;
+    let event_bounds = events(report, document);
+    refuse_elsewhere(report, document);
+    Settings { enforce, default_plan, unmatched, upgrade_url, warn_percent, event_bounds }
+}
+
+fn events(report: &mut Report<'_>, document: &mut Table<'_>) -> EventBounds {
+    let mut bounds = EventBounds { late_ms: 7 * DAY_MS, future_ms: 300_000 };
+    let Some(mut table) = document.get("events").and_then(|node| node.table(report, "`events`")) else { return bounds };
+    if let Some(late_ms) = keys::duration_ms(report, &mut table, "late", 0..=LATE_MAX_MS) {
+        bounds.late_ms = late_ms;
+    }
+    if let Some(future_ms) = keys::duration_ms(report, &mut table, "future", 0..=DAY_MS) {
+        bounds.future_ms = future_ms;
+    }
+    table.finish(report);
+    bounds
+}
+
+/// Settings of the process are not part of what is sold, and so not of the catalog.
+fn refuse_elsewhere(report: &mut Report<'_>, document: &mut Table<'_>) {
+    let message = "settings of the process are no part of the catalog";
+    for (key, help) in [
+        ("gateway", "set TIDEGATE_GATEWAY_LISTEN and TIDEGATE_GATEWAY_UPSTREAM in the environment"),
+        ("api", "set TIDEGATE_API_LISTEN in the environment"),
+        ("ledger", "set TIDEGATE_LEDGER_URL in the environment"),
+        (
+            "retention",
+            "set TIDEGATE_LEDGER_JOURNAL, TIDEGATE_LEDGER_DEDUPE and TIDEGATE_LEDGER_DENIALS in the environment",
+        ),
+        ("log", "set TIDEGATE_LOG_FORMAT and TIDEGATE_LOG_LEVEL in the environment"),
+    ] {
+        document.refuse(report, key, message, help);
+    }
+}
