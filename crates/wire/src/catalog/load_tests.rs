@@ -111,3 +111,79 @@ fn the_starter_loads_without_problems_or_warnings() {
     assert_eq!(loaded.gateway.identity, [IdentitySource::ApiKey { header: None }]);
     assert_eq!(loaded.catalog.plans.len(), 2);
 }
+
+fn example(name: &str) -> Loaded {
+    let path = format!("{}/../../examples/{name}/tidegate.toml", env!("CARGO_MANIFEST_DIR"));
+    loaded(&std::fs::read_to_string(path).unwrap())
+}
+
+/// `plan -> max` of one meter, with the window of the first plan that bounds it.
+fn maxima(catalog: &Catalog, meter: &str, plans: &[&str]) -> Vec<Option<i64>> {
+    let max = |plan: &&str| {
+        let key = MeterKey::trusted(meter);
+        let plan = catalog.plan(plan).unwrap();
+        let of_tenant = plan.limits_on(&key).find(|limit| limit.scope == Scope::Tenant);
+        of_tenant.unwrap().max
+    };
+    plans.iter().map(max).collect()
+}
+
+#[test]
+fn the_chat_example_has_the_second_seeds_numbers() {
+    let Loaded { catalog, gateway, warnings } = example("chat");
+    assert_eq!(warnings, Vec::<String>::new());
+    let plans = ["free", "basic", "professional", "enterprise"];
+    let minutes = |minutes: i64| Some(minutes * 60_000);
+    for (meter, expected) in [
+        ("conversation_time", [minutes(60), minutes(300), minutes(1200), None]),
+        ("users", [Some(1), Some(3), Some(10), None]),
+        ("pages", [Some(50), Some(500), Some(2000), None]),
+        ("documents", [Some(5), Some(50), Some(200), None]),
+        ("spreadsheets", [Some(0), Some(10), Some(20), None]),
+        ("web_scraping_single_page", [Some(0), Some(50), Some(200), None]),
+        ("web_scraping_multipage", [Some(0), Some(0), Some(10), Some(50)]),
+        ("reports", [Some(0), Some(0), Some(5), Some(20)]),
+        ("multimodal_images", [Some(0), Some(100), Some(500), None]),
+    ] {
+        assert_eq!(maxima(&catalog, meter, &plans), expected, "{meter}");
+    }
+    let prices = plans.map(|plan| catalog.plan(plan).unwrap().price.as_ref().unwrap().amount_cents);
+    assert_eq!(prices, [0, 2900, 9900, 49_900]);
+    let has = |feature: &str| {
+        plans.map(|plan| catalog.plan(plan).unwrap().features.iter().any(|own| own.as_str() == feature))
+    };
+    assert_eq!(has("api_access"), [false, false, true, true]);
+    assert_eq!(has("sla_support"), [false, false, false, true]);
+    assert_eq!(has("priority_support"), [false, false, false, true]);
+    assert!(gateway.routes.iter().any(|route| &*route.name == "chat" && route.method == Some(Method::POST)));
+    assert!(catalog.meter("messages").unwrap().counts_requests);
+}
+
+#[test]
+fn the_bakery_example_has_nine_meters_and_guards_analytics() {
+    let Loaded { catalog, gateway, warnings } = example("bakery");
+    assert_eq!(warnings, Vec::<String>::new());
+    let meters: Vec<&str> = catalog.meters.keys().map(MeterKey::as_str).collect();
+    let expected = [
+        "api_calls",
+        "file_storage",
+        "forecasts",
+        "locations",
+        "products",
+        "recipes",
+        "suppliers",
+        "training_jobs",
+        "users",
+    ];
+    assert_eq!(meters, expected);
+    assert_eq!(maxima(&catalog, "products", &["starter", "professional", "enterprise"]), [Some(50), Some(500), None]);
+    let analytics = &catalog.features["analytics"];
+    assert_eq!(analytics.benefits[0].text.as_ref(), "90-day forecast horizon (vs 7 days)");
+    assert!(analytics.social_proof.is_none() && analytics.roi_estimate.is_empty(), "no claim is shipped");
+    let names: Vec<&str> = gateway.routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(names.last(), Some(&"everything-else"), "the catch-all comes last: {names:?}");
+    let route = gateway.routes.iter().find(|route| &*route.name == "analytics").unwrap();
+    assert_eq!(route.features[0].as_str(), "analytics");
+    let values = &catalog.dimensions[0].values;
+    assert_eq!(values.len(), gateway.routes.len());
+}
