@@ -1,0 +1,98 @@
+//! Every outcome appears in the tables, and the codes in order of precedence.
+
+use crate::{table::run, tables};
+use domain::{decision::Code, entry::Effect, op::OpError};
+use std::collections::BTreeSet;
+
+/// What happened while a table ran.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    /// Codes in the order of their first appearance.
+    pub codes: Vec<Code>,
+    pub errors: BTreeSet<&'static str>,
+    pub effects: BTreeSet<&'static str>,
+}
+
+impl Coverage {
+    pub fn saw_code(&mut self, code: Code) {
+        if !self.codes.contains(&code) {
+            self.codes.push(code);
+        }
+    }
+}
+
+/// Sessions are a later part of the road: nothing opens one yet.
+const NOT_REACHABLE_YET: [Code; 2] = [Code::SessionLimitReached, Code::ConcurrencyLimitReached];
+
+const ERRORS: [&str; 13] = [
+    "UnknownMeter",
+    "UnknownFeature",
+    "UnknownPlan",
+    "Empty",
+    "NegativeAmount",
+    "AmountTooLarge",
+    "NotAGauge",
+    "GaugeHasNoWindow",
+    "Overflow",
+    "TooLate",
+    "TooEarly",
+    "WindowDoesNotFit",
+    "TooManyOverrides",
+];
+
+const EFFECTS: [&str; 6] = ["Profile", "Turn", "Use", "Level", "Denied", "Denials"];
+
+/// The variant's name. A new variant does not compile here until it is named, and then must appear in a table.
+pub fn error_name(error: &OpError) -> &'static str {
+    let index = match error {
+        OpError::UnknownMeter(_) => 0,
+        OpError::UnknownFeature(_) => 1,
+        OpError::UnknownPlan(_) => 2,
+        OpError::Empty => 3,
+        OpError::NegativeAmount(_) => 4,
+        OpError::AmountTooLarge(_) => 5,
+        OpError::NotAGauge(_) => 6,
+        OpError::GaugeHasNoWindow(_) => 7,
+        OpError::Overflow(_) => 8,
+        OpError::TooLate { .. } => 9,
+        OpError::TooEarly { .. } => 10,
+        OpError::WindowDoesNotFit(_) => 11,
+        OpError::TooManyOverrides(_) => 12,
+    };
+    ERRORS[index]
+}
+
+/// The variant's name, as for errors.
+pub fn effect_name(effect: &Effect) -> &'static str {
+    let index = match effect {
+        Effect::Profile(_) => 0,
+        Effect::Turn { .. } => 1,
+        Effect::Use { .. } => 2,
+        Effect::Level { .. } => 3,
+        Effect::Denied { .. } => 4,
+        Effect::Denials(_) => 5,
+    };
+    EFFECTS[index]
+}
+
+#[test]
+fn codes_appear_in_order_of_precedence() {
+    let expected: Vec<Code> = Code::ALL.into_iter().filter(|code| !NOT_REACHABLE_YET.contains(code)).collect();
+    assert_eq!(run(tables::PRECEDENCE).codes, expected);
+    assert!(Code::ALL.is_sorted(), "the order of the enum is the order of precedence");
+}
+
+#[test]
+fn every_outcome_appears_in_the_tables() {
+    let (mut codes, mut errors, mut effects) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (_, text) in tables::ALL {
+        let seen = run(text);
+        codes.extend(seen.codes);
+        errors.extend(seen.errors);
+        effects.extend(seen.effects);
+    }
+    codes.extend(NOT_REACHABLE_YET);
+    assert_eq!(codes, BTreeSet::from(Code::ALL));
+    assert_eq!(errors, BTreeSet::from(ERRORS));
+    assert_eq!(effects, BTreeSet::from(EFFECTS));
+}

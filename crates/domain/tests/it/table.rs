@@ -1,0 +1,283 @@
+//! Runs a table. A line is `TIME VERB WORDS -> OUTCOME`; what comes out must be what it says. Lines without a time
+//! change the catalog: `plan NAME RANK +FEATURE LIMIT...`, `catalog observe`. After every line the fold of all entries
+//! must be the state, so that every table proves that as well.
+
+use crate::{
+    coverage::{Coverage, effect_name, error_name},
+    script::Words,
+    world::{World, add_plan, at, catalog, meter},
+};
+use domain::{
+    catalog::{Catalog, Enforce, Mode, Source},
+    decision::{Decision, Denial, LimitState},
+    entry::{Effect, Entry, KindSet},
+    id::UserId,
+    op::{Op, OpError, Outcome, Receipt},
+    tenant::Accounts,
+    time::{Instant, WindowKind},
+};
+use std::collections::BTreeMap;
+
+/// Runs a table and fails where an outcome differs, showing the whole table as it would have to be.
+pub fn run(text: &str) -> Coverage {
+    let mut table = Table::default();
+    let mut actual = String::new();
+    let mut failed = false;
+    for line in text.lines() {
+        let line = line.trim();
+        let (asked, expected) = line.split_once(" -> ").unwrap_or((line, ""));
+        let outcome = table.line(asked.trim());
+        failed |= outcome != expected.trim();
+        let arrow = if outcome.is_empty() { "" } else { " -> " };
+        let mark = if outcome == expected.trim() { "" } else { "   <<<<" };
+        actual.push_str(&format!("{}{arrow}{outcome}{mark}\n", asked.trim_end()));
+        if let Some(world) = &table.world {
+            world.check_replay();
+        }
+    }
+    assert!(!failed, "the table does not hold; what happened instead is marked:\n{actual}");
+    table.coverage
+}
+
+struct Table {
+    catalog: Catalog,
+    world: Option<World>,
+    receipts: BTreeMap<String, Receipt>,
+    coverage: Coverage,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { catalog: catalog(), world: None, receipts: BTreeMap::new(), coverage: Coverage::default() }
+    }
+}
+
+impl Table {
+    fn line(&mut self, line: &str) -> String {
+        if line.is_empty() || line.starts_with('#') {
+            return String::new();
+        }
+        let (first, rest) = line.split_once(' ').unwrap();
+        if first == "plan" || first == "catalog" {
+            self.change_catalog(first, &Words::of(rest));
+            return String::new();
+        }
+        let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let known = self.world.as_ref().filter(|_| verb != "create").map_or(0, |world| world.entries.len());
+        let words = Words::of(rest);
+        let outcome = match verb {
+            "create" => self.create(&words, at(first)),
+            _ => self.act(verb, &words, at(first)),
+        };
+        let entries = self.world.iter().flat_map(|world| world.entries.iter().skip(known));
+        self.coverage.effects.extend(entries.flat_map(|entry| &entry.effects).map(effect_name));
+        outcome.unwrap_or_else(|error| {
+            self.coverage.errors.insert(error_name(&error));
+            format!("error {}", error_name(&error))
+        })
+    }
+
+    fn change_catalog(&mut self, what: &str, words: &Words<'_>) {
+        match (what, words.bare.as_slice()) {
+            ("plan", [key, rank, rest @ ..]) => {
+                let (features, limits): (Vec<&str>, Vec<&str>) = rest.iter().partition(|word| word.starts_with('+'));
+                let features: Vec<&str> = features.iter().map(|word| &word[1..]).collect();
+                add_plan(&mut self.catalog, key, rank.parse().unwrap(), &features, &limits);
+            }
+            (_, [word]) => self.catalog.enforce = Enforce::from_word(word).unwrap(),
+            _ => panic!("a catalog line makes no sense"),
+        }
+        self.catalog.version += 1;
+        if let Some(world) = &mut self.world {
+            world.catalog = self.catalog.clone();
+        }
+    }
+
+    fn create(&mut self, words: &Words<'_>, now: Instant) -> Result<String, OpError> {
+        self.world = World::create(self.catalog.clone(), &words.change(), now)?;
+        Ok(if self.world.is_some() { "created" } else { "no plan" }.into())
+    }
+
+    fn act(&mut self, verb: &str, words: &Words<'_>, now: Instant) -> Result<String, OpError> {
+        let user = words.one("user");
+        let world = self.world.as_mut().expect("a table creates its tenant first");
+        let op = match verb {
+            "check" | "spend" => {
+                let (spend, cause) = words.spend(verb == "spend");
+                Op::Spend(spend, cause)
+            }
+            "event" => Op::Record(words.fact()),
+            "configure" => Op::Configure(words.change()),
+            "adjust" => Op::Adjust(words.adjustment()),
+            "refund" => Op::Refund(self.receipts[words.bare[0]].clone()),
+            "flush" => return Ok(world.flush(user, now).map_or("nothing".into(), |entry| show_entry(&entry))),
+            "usage" => return Ok(show_usage(world, words, now)),
+            "window" => return Ok(show_window(world, words, now)),
+            "history" => return Ok(show_history(world, words)),
+            _ => panic!("{verb:?} is no verb"),
+        };
+        let times = words.one("times").map_or(1, |times| times.parse().unwrap());
+        let mut outcome = world.apply(user, &op, now)?;
+        for _ in 1..times {
+            outcome = world.apply(user, &op, now)?;
+        }
+        if let (Some(name), Some(receipt)) = (words.one("receipt"), &outcome.receipt) {
+            self.receipts.insert(name.to_owned(), receipt.clone());
+        }
+        if let Some(decision) = &outcome.decision {
+            self.coverage.saw_code(decision.code());
+        }
+        Ok(show_outcome(&outcome, matches!(verb, "spend" | "check")))
+    }
+}
+
+fn show_outcome(outcome: &Outcome, decided: bool) -> String {
+    match (&outcome.decision, &outcome.entry) {
+        (Some(decision), entry) => {
+            let noted = entry.is_some() && !decision.charged;
+            show_decision(decision) + if noted { " noted" } else { "" }
+        }
+        (None, Some(entry)) if !decided => show_entry(entry),
+        _ => "nothing".into(),
+    }
+}
+
+fn show_decision(decision: &Decision) -> String {
+    let mut text = decision.code().word().to_owned();
+    if let Some(denial) = &decision.denial {
+        text += &show_denial(denial, decision);
+    }
+    for limit in &decision.limits {
+        text += &format!(" {}", show_limit(limit));
+    }
+    if let Some(denial) = &decision.denial {
+        match decision.retry_after_s() {
+            Some(seconds) => text += &format!(" wait {seconds}s"),
+            None => text += " no-wait",
+        }
+        text += &denial.upgrade.as_ref().map_or(String::new(), |plan| format!(" upgrade {plan}"));
+    }
+    if let Some(shadow) = &decision.shadow {
+        text += &format!(" shadow {}{}", shadow.code.word(), show_denial(shadow, decision));
+    }
+    text
+}
+
+fn show_denial(denial: &Denial, decision: &Decision) -> String {
+    match (denial.limit, &denial.feature) {
+        (Some(limit), _) => format!(" by {}", decision.limits[limit].name),
+        (None, Some(feature)) => format!(" lacks {feature}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// `messages_day=3/50`, `*` for an override, `!` in front of one that warns at 80 %.
+fn show_limit(limit: &LimitState) -> String {
+    let warns = limit.mode != Mode::Shadow && limit.percent().is_some_and(|percent| percent >= 80);
+    let max = limit.max.map_or("unlimited".into(), |max| max.to_string());
+    let own = if limit.source == Source::Override { "*" } else { "" };
+    format!("{}{}={}/{max}{own}", if warns { "!" } else { "" }, limit.name, limit.used)
+}
+
+/// The effects of an entry in order.
+fn show_entry(entry: &Entry) -> String {
+    let mut shown: Vec<String> = entry.effects.iter().filter_map(show_effect).collect();
+    if shown.is_empty() {
+        shown.push("recorded".into());
+    }
+    shown.join(" ")
+}
+
+fn show_effect(effect: &Effect) -> Option<String> {
+    let windows = |open: &KindSet, closed: &[domain::entry::ClosedWindow]| {
+        let mut text = match *open {
+            KindSet::ALL => "[all]".to_owned(),
+            set => {
+                let kinds: Vec<&str> = WindowKind::ALL.into_iter().filter(|k| set.has(*k)).map(|k| k.word()).collect();
+                format!("[{}]", kinds.join(","))
+            }
+        };
+        for late in closed {
+            text += &format!("[{}@{}]", late.kind.word(), short(late.window.start));
+        }
+        text
+    };
+    match effect {
+        Effect::Profile(_) => Some("profile".into()),
+        // Turns are shown by `window` lines.
+        Effect::Turn { .. } => None,
+        Effect::Use { meter, amount, open, closed } => Some(format!("{meter}{amount:+}{}", windows(open, closed))),
+        Effect::Denied { meter, amount, open, closed } => {
+            Some(format!("denied:{meter}{amount:+}{}", windows(open, closed)))
+        }
+        Effect::Level { meter, tenant_delta, user_delta, set_at } => {
+            let set = set_at.map_or(String::new(), |at| format!("@{}", short(at)));
+            Some(format!("{meter}{tenant_delta:+}/user{user_delta:+}{set}"))
+        }
+        Effect::Denials(run) => {
+            let shadow = if run.key.shadow { "shadow:" } else { "" };
+            let user = run.key.user.as_ref().map_or(String::new(), |user| format!("/{user}"));
+            Some(format!("{shadow}{}:{}{user}x{}", run.key.code.word(), run.key.subject, run.count))
+        }
+    }
+}
+
+fn show_usage(world: &World, words: &Words<'_>, now: Instant) -> String {
+    let user = words.one("user").map(|name| UserId::new(name).unwrap());
+    let user = user.map(|id| world.state.users.get(&id).cloned().unwrap_or_else(|| domain::tenant::User::new(id)));
+    let usage = world.state.tenant.usage(user.as_ref(), now, &world.catalog);
+    let key = meter(words.bare[0]);
+    let meter = usage.meters.iter().find(|meter| meter.meter.key == key).unwrap();
+    let limits = meter.limits.iter().map(|limit| format!(" {}", show_limit(limit)));
+    format!("used {} denied {}{}", meter.used, meter.denied, limits.collect::<String>())
+}
+
+fn show_window(world: &World, words: &Words<'_>, now: Instant) -> String {
+    let tenant = &world.state.tenant;
+    let windows = tenant.windows_at(tenant.instant(now));
+    let kinds = words.bare.iter().map(|word| WindowKind::from_word(word).unwrap());
+    let shown = kinds.map(|kind| windows[kind.index()]).map(|w| format!("{}..{}", short(w.start), short(w.end)));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// Every window of a kind in which a meter was used or refused, closed or open.
+fn show_history(world: &World, words: &Words<'_>) -> String {
+    let accounts = match words.one("user") {
+        None => &world.state.tenant.accounts,
+        Some(name) => &world.state.users[&UserId::new(name).unwrap()].accounts,
+    };
+    let kind = WindowKind::from_word(words.bare[1]).unwrap();
+    let rows = history(accounts, words.bare[0], kind);
+    if rows.is_empty() {
+        return "nothing".into();
+    }
+    let shown = rows.into_iter().map(|(start, (used, denied))| {
+        let denied = if denied == 0 { String::new() } else { format!("(-{denied})") };
+        format!("{}={used}{denied}", short(start))
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+pub fn history(accounts: &Accounts, key: &str, kind: WindowKind) -> BTreeMap<Instant, (i64, i64)> {
+    let key = meter(key);
+    let mut rows: BTreeMap<Instant, (i64, i64)> = BTreeMap::new();
+    let mut add = |start, used, denied| {
+        let row = rows.entry(start).or_default();
+        *row = (row.0 + used, row.1 + denied);
+    };
+    for total in accounts.closed.iter().filter(|total| total.meter == key && total.closed.kind == kind) {
+        add(total.closed.window.start, total.used, total.denied);
+    }
+    if let Some(account) = accounts.get(&key) {
+        let slot = account.slots[kind.index()];
+        add(slot.window.start, slot.used, slot.denied);
+    }
+    rows.retain(|_, row| *row != (0, 0));
+    rows
+}
+
+/// Without seconds where there are none.
+fn short(at: Instant) -> String {
+    let text = at.rfc3339();
+    text.strip_suffix(":00Z").map_or(text.clone(), |minutes| format!("{minutes}Z"))
+}
