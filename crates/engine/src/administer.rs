@@ -33,42 +33,60 @@ impl Engine {
         change: &ProfileChange,
         actor: &str,
     ) -> Result<(TenantCard, bool), EngineError> {
-        let configured = self
-            .with_tenant(id, &[], IfUnknown::Refuse, |open| {
-                open.engine.ledger.ready()?;
-                let outcome = open.apply(None, &Op::Configure(change.clone()))?;
-                let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
-                entry.note = Some(actor.into());
-                let commit = open.append(vec![entry], false, true)?.commit;
-                Ok((card(&open.book.tenant), commit))
-            })
-            .await;
-        let (card, commit, created) = match configured {
-            Ok((card, commit)) => (card, commit, false),
-            Err(EngineError::UnknownTenant(_)) => match self.create_tenant(id, change, actor)? {
-                Some((card, commit)) => (card, commit, true),
-                // Somebody else created it in between.
-                None => return Box::pin(self.put_tenant(id, change, actor)).await,
-            },
-            Err(error) => return Err(error),
+        let epoch = self.epoch();
+        let (card, commit, created) = loop {
+            // No catalog is put in force between the look at this one's plans and the change.
+            let _plans_stay = self.plans.read().await;
+            match self.configure_tenant(id, change, actor).await {
+                Ok((card, commit)) => break (card, commit, false),
+                Err(EngineError::UnknownTenant(_)) => {}
+                Err(error) => return Err(error),
+            }
+            // `None` when somebody else is creating it.
+            if let Some((card, commit)) = self.create_tenant(id, change, actor).await? {
+                break (card, commit, true);
+            }
         };
-        commit.wait().await.inspect_err(|error| self.fail(error))?;
+        commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
         Ok((card, created))
     }
 
-    fn create_tenant(
+    async fn configure_tenant(
+        &self,
+        id: &TenantId,
+        change: &ProfileChange,
+        actor: &str,
+    ) -> Result<(TenantCard, Commit), EngineError> {
+        self.with_tenant(id, &[], IfUnknown::Refuse, |open| {
+            open.engine.ledger.ready()?;
+            let outcome = open.apply(None, &Op::Configure(change.clone()))?;
+            let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
+            entry.note = Some(actor.into());
+            let commit = open.append(vec![entry], false, true)?.commit;
+            Ok((card(&open.book.tenant), commit))
+        })
+        .await
+    }
+
+    async fn create_tenant(
         &self,
         id: &TenantId,
         change: &ProfileChange,
         actor: &str,
     ) -> Result<Option<(TenantCard, Commit)>, EngineError> {
+        let epoch = self.epoch();
+        let cell = self.live.cell(id);
+        // Since the tenant was found to be unknown, somebody may have created it, and it may have left memory again:
+        // an empty cell says nothing, unless the ledger is asked while it stays the tenant's cell.
+        if self.ledger.load_tenant(id).await?.is_some() {
+            return Ok(None);
+        }
         let failure = self.failure.read();
         if let Some(error) = failure.as_ref() {
             return Err(error.clone().into());
         }
-        let cell = self.live.cell(id);
         let mut place = cell.place.lock();
-        if !matches!(*place, Place::Empty) {
+        if !matches!(*place, Place::Empty) || self.epoch() != epoch {
             return Ok(None);
         }
         self.ledger.ready()?;
@@ -112,10 +130,11 @@ impl Engine {
         let users: Vec<UserId> = user.cloned().into_iter().collect();
         let mut fresh = None;
         loop {
+            let epoch = self.epoch();
             let work = |open: &mut Open<'_>| adjust_step(open, user, &op, binding, fresh, &note);
             let seq = match self.with_tenant(tenant, &users, IfUnknown::Refuse, work).await? {
                 Step::Done(commit) => {
-                    commit.wait().await.inspect_err(|error| self.fail(error))?;
+                    commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
                     return Ok(false);
                 }
                 Step::Repeat(seq) => seq,
@@ -131,10 +150,11 @@ impl Engine {
                 }
             };
             let Some(binding) = binding else { continue };
-            return match self.bound(binding, seq).await? {
-                Bound::Same => Ok(true),
-                Bound::Conflict { at } => Err(EngineError::IdempotencyConflict { at, seq }),
-            };
+            match self.bound(binding, seq, epoch).await? {
+                Bound::Same => return Ok(true),
+                Bound::Conflict { at } => return Err(EngineError::IdempotencyConflict { at, seq }),
+                Bound::LookAgain => {}
+            }
         }
     }
 }

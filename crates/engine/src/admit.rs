@@ -39,38 +39,44 @@ impl Engine {
         let users: &[UserId] = check.user.as_slice();
         let mut fresh = None;
         loop {
+            let epoch = self.epoch();
             let look = |open: &mut Open<'_>| decide(open, check, &op, binding, fresh, ack);
-            match self.with_tenant(&check.tenant, users, IfUnknown::UseDefaultPlan, look).await? {
-                Step::Decided(outcome, commit) => return self.admission(check, outcome, commit),
-                Step::AskDisk(generation) => {
-                    let Some(binding) = binding else { continue };
-                    match self.ledger.find_on_disk(binding.id).await? {
-                        Some(seq) => return self.repeat_check(check, binding, seq).await,
-                        None => fresh = Some(generation),
+            let step = self.with_tenant(&check.tenant, users, IfUnknown::UseDefaultPlan, look).await?;
+            let (seq, binding) = match (step, binding) {
+                (Step::Decided(outcome, commit), _) => return self.admission(check, outcome, commit),
+                (Step::Repeat(seq), Some(binding)) => (seq, binding),
+                (Step::AskDisk(generation), Some(binding)) => match self.ledger.find_on_disk(binding.id).await? {
+                    Some(seq) => (seq, binding),
+                    None => {
+                        fresh = Some(generation);
+                        continue;
                     }
-                }
-                Step::Repeat(seq) => {
-                    let Some(binding) = binding else { continue };
-                    return self.repeat_check(check, binding, seq).await;
-                }
+                },
+                (Step::Repeat(_) | Step::AskDisk(_), None) => continue,
+            };
+            match self.bound(binding, seq, epoch).await? {
+                Bound::Same => return self.repeat_check(check).await,
+                Bound::Conflict { at } => return Err(EngineError::IdempotencyConflict { at, seq }),
+                Bound::LookAgain => {}
             }
         }
     }
 
     /// A check whose id was accepted before: the same decision with current numbers.
-    async fn repeat_check(&self, check: &Check, binding: Binding, seq: Seq) -> Result<Admission, EngineError> {
-        if let Bound::Conflict { at } = self.bound(binding, seq).await? {
-            return Err(EngineError::IdempotencyConflict { at, seq });
-        }
+    async fn repeat_check(&self, check: &Check) -> Result<Admission, EngineError> {
         let op = Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause);
-        let look = |open: &mut Open<'_>| Ok(open.apply(check.user.as_ref(), &op)?);
+        let look = |open: &mut Open<'_>| {
+            let mut outcome = open.apply(check.user.as_ref(), &op)?;
+            if let Some(decision) = &mut outcome.decision {
+                decision.allowed = true;
+                decision.denial = None;
+                decision.charged = true;
+            }
+            Ok(outcome)
+        };
         let outcome = self.with_tenant(&check.tenant, check.user.as_slice(), IfUnknown::Refuse, look).await?;
-        let mut admission = self.admission(check, outcome, Commit::Done)?;
-        admission.decision.allowed = true;
-        admission.decision.denial = None;
-        admission.decision.charged = true;
-        admission.repeated = true;
-        Ok(admission)
+        let admission = self.admission(check, outcome, Commit::Done)?;
+        Ok(Admission { repeated: true, ..admission })
     }
 
     fn admission(&self, check: &Check, outcome: Outcome, commit: Commit) -> Result<Admission, EngineError> {

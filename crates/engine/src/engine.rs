@@ -84,6 +84,10 @@ pub struct Engine {
     pub(crate) epoch: AtomicU64,
     /// Tenants created since the last checkpoint: not yet in the ledger's listing.
     pub(crate) unsaved: Mutex<BTreeSet<TenantId>>,
+    /// Held for reading while a tenant is put on a plan, for writing while a catalog is put in force.
+    pub(crate) plans: tokio::sync::RwLock<()>,
+    /// Held while keys are written or read back.
+    pub(crate) key_writes: tokio::sync::Mutex<()>,
     pub(crate) rounds: Rounds,
 }
 
@@ -120,7 +124,8 @@ pub(crate) enum IfUnknown {
 enum Attempt<T> {
     Done(T),
     LoadTenant,
-    LoadUser(UserId, u64),
+    /// These users, as long as none was dropped since.
+    LoadUsers(Vec<UserId>, u64),
     LookAgain,
 }
 
@@ -150,9 +155,7 @@ impl Engine {
     /// # Errors
     /// What is wrong with the ledger.
     pub fn healthy(&self) -> Result<(), LedgerError> {
-        if let Some(error) = self.failure.read().clone() {
-            return Err(error);
-        }
+        self.check_failure()?;
         self.ledger.ready()
     }
 
@@ -167,15 +170,26 @@ impl Engine {
         }
     }
 
-    /// Remembers that the ledger failed. Nothing is decided until [`Engine::upkeep`] has recovered.
-    pub(crate) fn fail(&self, error: &LedgerError) {
+    /// How often the memory was dropped. Failures and positions of one epoch mean nothing in the next.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Remembers that the ledger failed. Nothing is decided until [`Engine::upkeep`] has recovered. `epoch` is that of
+    /// the operation that failed: news of a failure that was recovered from since must not cause another recovery, which
+    /// would fail what waits now, and so on.
+    pub(crate) fn fail(&self, epoch: u64, error: &LedgerError) {
         if matches!(error, LedgerError::Overloaded { .. }) {
             return;
         }
         let mut failure = self.failure.write();
-        if failure.is_none() {
+        if failure.is_none() && self.epoch() == epoch {
             *failure = Some(error.clone());
         }
+    }
+
+    fn check_failure(&self) -> Result<(), LedgerError> {
+        self.failure.read().clone().map_or(Ok(()), Err)
     }
 
     /// Runs `work` under the tenant's lock, with the tenant and the named users in memory. `work` runs at most once,
@@ -189,18 +203,32 @@ impl Engine {
     ) -> Result<T, EngineError> {
         let mut work = Some(work);
         loop {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            let cell = self.live.cell(tenant);
-            match self.attempt(&cell, users, &mut work)? {
+            let epoch = self.epoch();
+            let cell = match self.live.known(tenant) {
+                Some(cell) => cell,
+                None => {
+                    // An outage must not fill the memory with cells of tenants that can't be loaded.
+                    self.check_failure()?;
+                    self.live.cell(tenant)
+                }
+            };
+            match self.attempt(&cell, users, epoch, &mut work)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 Attempt::LoadTenant => {
                     let stored = self.ledger.load_tenant(tenant).await?;
+                    // A tenant must not be put on a plan that a catalog is just about to drop.
+                    let _plans_stay = match (&stored, &if_unknown) {
+                        (None, IfUnknown::UseDefaultPlan) => Some(self.plans.read().await),
+                        _ => None,
+                    };
                     self.place_tenant(&cell, stored, epoch, &if_unknown)?;
                 }
-                Attempt::LoadUser(user, drops) => {
-                    let stored = self.ledger.load_user(tenant, &user).await?;
-                    self.place_user(&cell, user, stored, epoch, drops)?;
+                Attempt::LoadUsers(missing, drops) => {
+                    for user in missing {
+                        let stored = self.ledger.load_user(tenant, &user).await?;
+                        self.place_user(&cell, user, stored, epoch, drops);
+                    }
                 }
             }
         }
@@ -210,6 +238,7 @@ impl Engine {
         &self,
         cell: &Arc<Cell>,
         users: &[UserId],
+        epoch: u64,
         work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
     ) -> Result<Attempt<T>, EngineError> {
         let failure = self.failure.read();
@@ -224,11 +253,15 @@ impl Engine {
         };
         let now = self.clock.now();
         book.touched = now;
+        let mut missing = Vec::new();
         for user in users {
             match book.users.get_mut(user) {
                 Some(live) => live.touched = now,
-                None => return Ok(Attempt::LoadUser(user.clone(), book.user_drops)),
+                None => missing.push(user.clone()),
             }
+        }
+        if !missing.is_empty() {
+            return Ok(Attempt::LoadUsers(missing, book.user_drops));
         }
         let catalog = self.catalog.load();
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
@@ -236,7 +269,7 @@ impl Engine {
         drop(place);
         drop(failure);
         if let Err(EngineError::Ledger(error)) = &done {
-            self.fail(error);
+            self.fail(epoch, error);
         }
         done.map(Attempt::Done)
     }
@@ -253,7 +286,7 @@ impl Engine {
             return Err(error.clone().into());
         }
         let mut place = cell.place.lock();
-        if !matches!(*place, Place::Empty) || self.epoch.load(Ordering::Acquire) != epoch {
+        if !matches!(*place, Place::Empty) || self.epoch() != epoch {
             return Ok(());
         }
         if let Some(Stored { state, seq }) = stored {
@@ -297,24 +330,16 @@ impl Engine {
         Ok(appended)
     }
 
-    fn place_user(
-        &self,
-        cell: &Arc<Cell>,
-        id: UserId,
-        stored: Option<Stored<User>>,
-        epoch: u64,
-        drops: u64,
-    ) -> Result<(), EngineError> {
+    fn place_user(&self, cell: &Arc<Cell>, id: UserId, stored: Option<Stored<User>>, epoch: u64, drops: u64) {
         let mut place = cell.place.lock();
-        let Place::Open(book) = &mut *place else { return Ok(()) };
-        let stale = self.epoch.load(Ordering::Acquire) != epoch || book.user_drops != drops;
+        let Place::Open(book) = &mut *place else { return };
+        let stale = self.epoch() != epoch || book.user_drops != drops;
         if stale || book.users.contains_key(&id) {
-            return Ok(());
+            return;
         }
         let Stored { state, seq } = stored.unwrap_or_else(|| Stored { state: User::new(id.clone()), seq: 0 });
         book.users.insert(id, LiveUser { user: state, seq, saved: seq, touched: self.clock.now() });
         self.live.users.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 }
 

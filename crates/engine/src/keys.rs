@@ -44,6 +44,11 @@ impl Engine {
     /// # Errors
     /// A failing ledger.
     pub async fn create_key(&self, key: ApiKey) -> Result<(), EngineError> {
+        let _in_order = self.key_writes.lock().await;
+        self.write_key(key).await
+    }
+
+    async fn write_key(&self, key: ApiKey) -> Result<(), EngineError> {
         self.ledger.put_key(&key).await?;
         self.keys.rcu(|ring| ring.with(key.clone()));
         Ok(())
@@ -54,13 +59,14 @@ impl Engine {
     /// # Errors
     /// A failing ledger.
     pub async fn revoke_key(&self, id: &str, actor: &str) -> Result<Option<ApiKey>, EngineError> {
+        let _in_order = self.key_writes.lock().await;
         let Some(known) = self.keys.load().all.iter().find(|key| &*key.id == id).cloned() else { return Ok(None) };
         if known.revoked_at.is_some() {
             return Ok(Some(known.as_ref().clone()));
         }
         let created_by = format!("{}; revoked by {actor}", known.created_by).into();
         let revoked = ApiKey { revoked_at: Some(self.now()), created_by, ..known.as_ref().clone() };
-        self.create_key(revoked.clone()).await?;
+        self.write_key(revoked.clone()).await?;
         Ok(Some(revoked))
     }
 }

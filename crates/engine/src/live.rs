@@ -79,6 +79,12 @@ pub(crate) enum Place {
     Gone,
 }
 
+impl Place {
+    fn is_empty(&self) -> bool {
+        matches!(self, Place::Empty)
+    }
+}
+
 /// The lock of one tenant.
 #[derive(Debug)]
 pub(crate) struct Cell {
@@ -111,6 +117,11 @@ impl Live {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
+    /// The cell of a tenant, if there is one.
+    pub(crate) fn known(&self, id: &TenantId) -> Option<Arc<Cell>> {
+        self.shard(id).lock().get(id).cloned()
+    }
+
     /// The cell of a tenant, made empty where there is none.
     pub(crate) fn cell(&self, id: &TenantId) -> Arc<Cell> {
         let mut shard = self.shard(id).lock();
@@ -122,7 +133,13 @@ impl Live {
         cell
     }
 
-    /// Removes a cell. The caller holds its lock and marks it gone.
+    /// Removes the empty cells of a shard that nobody is about to fill: what a load that failed, or was given up, left.
+    pub(crate) fn forget_empty(&self, shard: usize) {
+        let is_left = |cell: &mut Arc<Cell>| Arc::get_mut(cell).is_some_and(|cell| cell.place.get_mut().is_empty());
+        self.shards[shard % SHARDS].lock().retain(|_, cell| !is_left(cell));
+    }
+
+    /// Removes a cell that was marked gone.
     pub(crate) fn forget(&self, cell: &Arc<Cell>) {
         let mut shard = self.shard(&cell.id).lock();
         if shard.get(&cell.id).is_some_and(|known| Arc::ptr_eq(known, cell)) {
@@ -160,12 +177,14 @@ impl Live {
         }
     }
 
-    pub(crate) fn take_dirty(&self) -> Vec<Arc<Cell>> {
-        std::mem::take(&mut *self.dirty.lock())
+    /// Takes the list of dirty books.
+    pub(crate) fn take_dirty(&self) -> Taken<'_> {
+        Taken::from(&self.dirty)
     }
 
-    pub(crate) fn take_demanding(&self) -> Vec<Arc<Cell>> {
-        std::mem::take(&mut *self.demanding.lock())
+    /// Takes the list of books with denials to write down.
+    pub(crate) fn take_demanding(&self) -> Taken<'_> {
+        Taken::from(&self.demanding)
     }
 
     /// The cells of one shard, for sweeps.
@@ -175,5 +194,24 @@ impl Live {
 
     pub(crate) const fn shard_count(&self) -> usize {
         SHARDS
+    }
+}
+
+/// A list that was taken, to be worked off from its end. What is left when it is dropped goes back: a caller that is
+/// cancelled half-way must not make the engine forget a book that stands on no list but believes that it does.
+pub(crate) struct Taken<'a> {
+    list: &'a Mutex<Vec<Arc<Cell>>>,
+    pub(crate) cells: Vec<Arc<Cell>>,
+}
+
+impl<'a> Taken<'a> {
+    fn from(list: &'a Mutex<Vec<Arc<Cell>>>) -> Self {
+        Self { list, cells: std::mem::take(&mut *list.lock()) }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.list.lock().append(&mut self.cells);
     }
 }

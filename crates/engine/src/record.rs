@@ -24,14 +24,21 @@ struct Waiting {
     binding: Binding,
     /// The generation for which the disk said that the id is fresh.
     fresh: Option<u64>,
+    /// The generation for which the disk has to be asked.
+    ask: Option<u64>,
 }
 
 /// What one hold of the lock led to.
+enum Pass {
+    /// Memory can't tell about some of the ids. Nothing was applied, so that events keep their order.
+    Ask(Vec<Waiting>),
+    Done(Recorded),
+}
+
 #[derive(Default)]
-struct Pass {
+struct Recorded {
     done: Vec<(usize, EventOutcome)>,
-    repeats: Vec<(usize, Binding, Seq)>,
-    ask: Vec<(Waiting, u64)>,
+    repeats: Vec<(Waiting, Seq)>,
     commit: Option<Commit>,
 }
 
@@ -45,6 +52,7 @@ impl Engine {
     pub async fn record(&self, events: Vec<Event>) -> Result<Vec<EventOutcome>, EngineError> {
         let mut outcomes: Vec<Option<EventOutcome>> = events.iter().map(|_| None).collect();
         let mut commits = Vec::new();
+        let epoch = self.epoch();
         for (tenant, waiting) in self.by_tenant(events) {
             let mut waiting = waiting.into_iter().peekable();
             while waiting.peek().is_some() {
@@ -60,7 +68,7 @@ impl Engine {
             }
         }
         for commit in commits {
-            commit.wait().await.inspect_err(|error| self.fail(error))?;
+            commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
         }
         let lost = EngineError::Op(OpError::Empty);
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(EventOutcome::Rejected(lost.clone()))).collect())
@@ -74,7 +82,7 @@ impl Engine {
             let binding = self.ids.of_fact(&event.tenant, event.user.as_ref(), &event.id, &event.fact);
             let mut fact = event.fact;
             fact.binding = Some(binding);
-            let waiting = Waiting { index, user: event.user, op: Op::Record(fact), binding, fresh: None };
+            let waiting = Waiting { index, user: event.user, op: Op::Record(fact), binding, fresh: None, ask: None };
             match places.get(&event.tenant) {
                 Some(place) => groups[*place].1.push(waiting),
                 None => {
@@ -98,56 +106,82 @@ impl Engine {
         let mut done = Vec::with_capacity(waiting.len());
         while !waiting.is_empty() {
             let chunk = std::mem::take(&mut waiting);
+            let epoch = self.epoch();
             let pass =
                 self.with_tenant(tenant, &users, IfUnknown::UseDefaultPlan, |open| record_pass(open, chunk)).await?;
-            done.extend(pass.done);
-            commits.extend(pass.commit);
-            for (index, binding, seq) in pass.repeats {
-                done.push((index, self.repeated(binding, seq).await?));
-            }
-            for (mut event, generation) in pass.ask {
-                match self.ledger.find_on_disk(event.binding.id).await? {
-                    Some(seq) => done.push((event.index, self.repeated(event.binding, seq).await?)),
-                    None => {
-                        event.fresh = Some(generation);
-                        waiting.push(event);
-                    }
+            let repeats = match pass {
+                Pass::Ask(chunk) => self.ask_disk(chunk, &mut waiting).await?,
+                Pass::Done(recorded) => {
+                    done.extend(recorded.done);
+                    commits.extend(recorded.commit);
+                    recorded.repeats
                 }
+            };
+            for (event, seq) in repeats {
+                let outcome = match self.bound(event.binding, seq, epoch).await? {
+                    Bound::Same => EventOutcome::Duplicate,
+                    Bound::Conflict { at } => EventOutcome::Rejected(EngineError::IdempotencyConflict { at, seq }),
+                    Bound::LookAgain => {
+                        waiting.push(event);
+                        continue;
+                    }
+                };
+                done.push((event.index, outcome));
             }
         }
         Ok(done)
     }
 
-    async fn repeated(&self, binding: Binding, seq: Seq) -> Result<EventOutcome, EngineError> {
-        Ok(match self.bound(binding, seq).await? {
-            Bound::Same => EventOutcome::Duplicate,
-            Bound::Conflict { at } => EventOutcome::Rejected(EngineError::IdempotencyConflict { at, seq }),
-        })
+    /// Asks the disk about ids that memory can't tell about. Gives those that were seen before; the others are put back.
+    async fn ask_disk(
+        &self,
+        chunk: Vec<Waiting>,
+        waiting: &mut Vec<Waiting>,
+    ) -> Result<Vec<(Waiting, Seq)>, EngineError> {
+        let mut repeats = Vec::new();
+        for mut event in chunk {
+            if let Some(generation) = event.ask.take() {
+                if let Some(seq) = self.ledger.find_on_disk(event.binding.id).await? {
+                    repeats.push((event, seq));
+                    continue;
+                }
+                event.fresh = Some(generation);
+            }
+            waiting.push(event);
+        }
+        Ok(repeats)
     }
 }
 
-fn record_pass(open: &mut Open<'_>, chunk: Vec<Waiting>) -> Result<Pass, EngineError> {
+fn record_pass(open: &mut Open<'_>, mut chunk: Vec<Waiting>) -> Result<Pass, EngineError> {
     open.engine.ledger.ready()?;
-    let mut pass = Pass { done: Vec::with_capacity(chunk.len()), ..Pass::default() };
+    // Under the tenant's lock no id of its can be bound by anybody else: what is found now holds until the end.
+    let found: Vec<Lookup> = chunk.iter().map(|event| open.engine.ledger.find(event.binding.id)).collect();
+    let mut asks = false;
+    for (event, lookup) in chunk.iter_mut().zip(&found) {
+        if let Lookup::Unsure { generation } = *lookup
+            && event.fresh != Some(generation)
+        {
+            event.ask = Some(generation);
+            asks = true;
+        }
+    }
+    if asks {
+        return Ok(Pass::Ask(chunk));
+    }
+    let mut pass = Recorded { done: Vec::with_capacity(chunk.len()), ..Recorded::default() };
     let mut entries: Vec<Entry> = Vec::with_capacity(chunk.len());
     // Ids accepted in this very pass, which the ledger does not know yet: position in `entries`.
     let mut accepted: FxHashMap<u128, usize> = FxHashMap::default();
-    let mut twice: Vec<(usize, Binding, usize)> = Vec::new();
-    for event in chunk {
-        if let Some(place) = accepted.get(&event.binding.id) {
-            twice.push((event.index, event.binding, *place));
+    let mut twice: Vec<(Waiting, usize)> = Vec::new();
+    for (event, lookup) in chunk.into_iter().zip(found) {
+        if let Lookup::Bound(seq) = lookup {
+            pass.repeats.push((event, seq));
             continue;
         }
-        match open.engine.ledger.find(event.binding.id) {
-            Lookup::Bound(seq) => {
-                pass.repeats.push((event.index, event.binding, seq));
-                continue;
-            }
-            Lookup::Unsure { generation } if event.fresh != Some(generation) => {
-                pass.ask.push((event, generation));
-                continue;
-            }
-            Lookup::Fresh | Lookup::Unsure { .. } => {}
+        if let Some(place) = accepted.get(&event.binding.id) {
+            twice.push((event, *place));
+            continue;
         }
         match open.apply(event.user.as_ref(), &event.op) {
             Ok(outcome) => {
@@ -159,11 +193,10 @@ fn record_pass(open: &mut Open<'_>, chunk: Vec<Waiting>) -> Result<Pass, EngineE
         }
     }
     if entries.is_empty() {
-        return Ok(pass);
+        return Ok(Pass::Done(pass));
     }
     let appended = open.append(entries, false, true)?;
     pass.commit = Some(appended.commit);
-    pass.repeats
-        .extend(twice.into_iter().map(|(index, binding, place)| (index, binding, appended.first + place as Seq)));
-    Ok(pass)
+    pass.repeats.extend(twice.into_iter().map(|(event, place)| (event, appended.first + place as Seq)));
+    Ok(Pass::Done(pass))
 }

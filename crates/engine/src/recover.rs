@@ -69,6 +69,8 @@ impl Engine {
             failure: RwLock::new(None),
             epoch: AtomicU64::new(0),
             unsaved: Mutex::new(BTreeSet::new()),
+            plans: tokio::sync::RwLock::new(()),
+            key_writes: tokio::sync::Mutex::new(()),
             rounds: Rounds::default(),
         });
         engine.fold_tail().await?;
@@ -83,6 +85,9 @@ impl Engine {
     /// # Errors
     /// [`EngineError::PlansInUse`] when tenants are on plans that it lacks: then the old one stays.
     pub async fn apply_catalog(&self, mut catalog: Catalog, text: &str) -> Result<u32, EngineError> {
+        // Meanwhile no tenant is put on a plan, and none leaves memory.
+        let _one_at_a_time = self.rounds.busy.lock().await;
+        let _plans_stay = self.plans.write().await;
         let mut missing: Vec<PlanKey> = self.plans_in_use().await?;
         missing.retain(|plan| !catalog.plans.contains_key(plan));
         if !missing.is_empty() {
@@ -118,7 +123,10 @@ impl Engine {
         self.live.clear();
         self.unsaved.lock().clear();
         self.ledger.reopen()?;
-        self.keys.store(Arc::new(KeyRing::new(self.ledger.keys().await?)));
+        {
+            let _no_writes = self.key_writes.lock().await;
+            self.keys.store(Arc::new(KeyRing::new(self.ledger.keys().await?)));
+        }
         self.fold_tail().await?;
         self.rounds.recoveries.fetch_add(1, Ordering::Relaxed);
         *self.failure.write() = None;

@@ -12,14 +12,20 @@ pub(crate) enum Bound {
         /// When that was accepted.
         at: Instant,
     },
+    /// The memory was dropped since: the position may be another entry's by now.
+    LookAgain,
 }
 
 impl Engine {
     /// Compares a payload with the entry its id is bound to, once that entry is durable: a repeat of an operation that
-    /// is not committed yet waits for it.
-    pub(crate) async fn bound(&self, binding: Binding, seq: Seq) -> Result<Bound, EngineError> {
-        self.ledger.committed(seq).wait().await.inspect_err(|error| self.fail(error))?;
-        let Some((_, entry)) = self.ledger.entry(seq).await? else {
+    /// is not committed yet waits for it. `epoch` is from before the id was found.
+    pub(crate) async fn bound(&self, binding: Binding, seq: Seq, epoch: u64) -> Result<Bound, EngineError> {
+        self.ledger.committed(seq).wait().await.inspect_err(|error| self.fail(epoch, error))?;
+        let entry = self.ledger.entry(seq).await?;
+        if self.epoch() != epoch {
+            return Ok(Bound::LookAgain);
+        }
+        let Some((_, entry)) = entry else {
             // Entries outlive their ids in the journal; one that was cut all the same can only be taken at its word.
             return Ok(Bound::Same);
         };

@@ -29,7 +29,7 @@ impl Engine {
     pub async fn upkeep(&self) -> Result<(), EngineError> {
         let Ok(_one_at_a_time) = self.rounds.busy.try_lock() else { return Ok(()) };
         if let Err(error @ (LedgerError::Unwritable(_) | LedgerError::Damaged(_))) = self.ledger.ready() {
-            self.fail(&error);
+            self.fail(self.epoch(), &error);
         }
         if self.failure.read().is_some() {
             return self.recover().await;
@@ -70,16 +70,12 @@ impl Engine {
     }
 
     async fn flush_denials(&self) -> Result<(), EngineError> {
-        for cell in self.live.take_demanding() {
-            let waiting = {
-                let mut place = cell.place.lock();
-                let Place::Open(book) = &mut *place else { continue };
-                book.demanding = false;
-                book.tenant.users_with_pending_denials()
-            };
-            for user in waiting {
+        let mut taken = self.live.take_demanding();
+        while let Some(cell) = taken.cells.last().cloned() {
+            for user in users_waiting(&cell) {
                 self.flush_denials_of(&cell, user).await?;
             }
+            taken.cells.pop();
         }
         Ok(())
     }
@@ -113,15 +109,15 @@ impl Engine {
         // Every entry up to here was queued by a book that stood on the list before.
         let through = self.ledger.stats().committed_seq;
         let created = self.unsaved.lock().clone();
-        let dirty = self.live.take_dirty();
-        let mut batches = dirty.chunks(FOLD_BATCH).peekable();
-        while let Some(batch) = batches.next() {
-            let folds: Vec<Fold> = batch.iter().filter_map(|cell| snapshot(cell, round)).collect();
-            let last = batches.peek().is_none();
-            self.checkpointed(self.ledger.checkpoint(folds, last.then_some(through))).await?;
-        }
-        if dirty.is_empty() {
-            self.checkpointed(self.ledger.checkpoint(Vec::new(), Some(through))).await?;
+        let mut dirty = self.live.take_dirty();
+        loop {
+            // A fold that was handed over is written even if nobody waits for it any more.
+            let rest = dirty.cells.len().saturating_sub(FOLD_BATCH);
+            let folds: Vec<Fold> = dirty.cells.drain(rest..).filter_map(|cell| snapshot(&cell, round)).collect();
+            self.checkpointed(self.ledger.checkpoint(folds, (rest == 0).then_some(through))).await?;
+            if rest == 0 {
+                break;
+            }
         }
         self.unsaved.lock().retain(|id| !created.contains(id));
         self.rounds.done.store(round, Ordering::Release);
@@ -130,43 +126,64 @@ impl Engine {
 
     async fn checkpointed(&self, commit: Commit) -> Result<(), EngineError> {
         // A fold that was taken and not written is lost to memory's book-keeping: only a recovery finds it again.
-        Ok(commit.wait().await.inspect_err(|error| self.fail(error))?)
+        let epoch = self.epoch();
+        Ok(commit.wait().await.inspect_err(|error| self.fail(epoch, error))?)
     }
 
     /// Drops clean tenants and users where there are more in memory than there may be.
     fn evict(&self) {
         let too_many = |count: &AtomicU64, max: u64| count.load(Ordering::Relaxed) > max;
-        for _ in 0..SWEEP_SHARDS {
+        for step in 0..SWEEP_SHARDS {
             let users = too_many(&self.live.users, self.options.users_max);
             let tenants = too_many(&self.live.tenants, self.options.tenants_max);
-            if !users && !tenants {
+            if step > 0 && !users && !tenants {
                 return;
             }
             let shard = self.rounds.sweep.fetch_add(1, Ordering::Relaxed) as usize;
+            self.live.forget_empty(shard);
+            if !users && !tenants {
+                return;
+            }
             for cell in self.live.shard_cells(shard) {
                 self.evict_from(&cell, tenants);
             }
         }
     }
 
+    /// Drops the clean users of a tenant, and the tenant itself if it is clean and may be dropped. Users are dropped from
+    /// a busy tenant too: it is hardly ever clean, and may have millions.
     fn evict_from(&self, cell: &Arc<Cell>, tenants: bool) {
         let written = self.rounds.done.load(Ordering::Acquire);
         let mut place = cell.place.lock();
         let Place::Open(book) = &mut *place else { return };
-        let clean = !book.listed && book.saved_round <= written && book.tenant.pending.is_empty();
-        if !clean {
+        // What was handed over through `saved` is on disk once the round it was handed to is done.
+        if book.saved_round > written {
             return;
         }
         let before = book.users.len();
         book.users.retain(|_, live| live.seq > live.saved);
-        book.user_drops += 1;
-        self.live.users.fetch_sub((before - book.users.len()) as u64, Ordering::Relaxed);
-        if tenants && book.users.is_empty() {
+        let dropped = before - book.users.len();
+        if dropped > 0 {
+            book.user_drops += 1;
+            self.live.users.fetch_sub(dropped as u64, Ordering::Relaxed);
+        }
+        if tenants && !book.listed && book.users.is_empty() && book.tenant.pending.is_empty() {
             *place = Place::Gone;
             drop(place);
             self.live.forget(cell);
             self.live.tenants.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// The users (or `None`) of a book whose counted denials wait to be written down.
+fn users_waiting(cell: &Cell) -> Vec<Option<UserId>> {
+    match &mut *cell.place.lock() {
+        Place::Open(book) => {
+            book.demanding = false;
+            book.tenant.users_with_pending_denials()
+        }
+        Place::Empty | Place::Gone => Vec::new(),
     }
 }
 
