@@ -90,10 +90,12 @@ fn user_time_source_and_declared_dimensions_come_along() {
 
 #[test]
 fn escapes_in_names_and_values_are_read() {
-    let event = one(r#"{"specversion":"1.0","\u0069d":"\u0065\n1","source":"a","subject":"a\u0063me","type":"messages"}"#);
+    let event =
+        one(r#"{"specversion":"1.0","\u0069d":"\u0065\n1","source":"a","subject":"a\u0063me","type":"messages"}"#);
     assert_eq!(event.unwrap_err().code, "invalid_event");
     let event =
-        one(r#"{"specversion":"1.0","\u0069d":"\u00651","source":"a","subject":"a\u0063me","type":"messages"}"#).unwrap();
+        one(r#"{"specversion":"1.0","\u0069d":"\u00651","source":"a","subject":"a\u0063me","type":"messages"}"#)
+            .unwrap();
     assert_eq!((&*event.id.id, event.tenant.as_str()), ("e1", "acme"));
 }
 

@@ -5,6 +5,7 @@ use super::{
     envelope::{Envelope, Fault, Text},
 };
 use crate::{
+    catalog::bounded,
     problem::Problem,
     rescue::{self, sentence},
     v1::{
@@ -213,20 +214,20 @@ impl<'c, 'a> Reader<'c, 'a> {
     }
 
     fn dimensions(&self) -> Result<Dimensions, Problem> {
-        let mut dimensions = Dimensions::new();
-        for (dimension, value) in self.catalog.dimensions.iter().zip(&self.found[FIRST_DIMENSION..]) {
+        let declared = &self.catalog.dimensions;
+        let values = &self.found[FIRST_DIMENSION..FIRST_DIMENSION + declared.len()];
+        let mut given = Vec::new();
+        for (dimension, value) in declared.iter().zip(values) {
             match value {
                 Found::Absent | Found::Null => {}
-                Found::Text(value) => {
-                    dimensions.extend(bounded(dimension, value).map(|value| (dimension.key.clone(), value)));
-                }
+                Found::Text(value) => given.push((dimension.key.as_str(), &**value)),
                 _ => {
                     return Err(rescue::INVALID_DIMENSION
                         .problem(format!("The dimension \"data.{}\" must be one string.", dimension.key)));
                 }
             }
         }
-        Ok(dimensions)
+        Ok(if given.is_empty() { Dimensions::new() } else { bounded(self.catalog, given.into_iter()) })
     }
 }
 
@@ -297,16 +298,4 @@ fn amount(meter: &Meter, found: &Found<'_>) -> Result<Option<i64>, Problem> {
 
 fn invalid(message: impl AsRef<str>) -> Problem {
     rescue::INVALID_EVENT.problem(sentence(message.as_ref()))
-}
-
-fn bounded(dimension: &Dimension, value: &str) -> Option<Arc<str>> {
-    if value.is_empty() {
-        return None;
-    }
-    let fits = value.len() <= dimension.value_max_bytes && !value.chars().any(char::is_control);
-    match dimension.values.iter().find(|known| ***known == *value) {
-        Some(known) => Some(known.clone()),
-        None if dimension.values.is_empty() && fits => Some(value.into()),
-        None => Some("other".into()),
-    }
 }

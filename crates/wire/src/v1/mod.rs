@@ -2,8 +2,17 @@
 
 pub mod amount;
 pub mod check;
+pub mod denials;
+pub mod duration;
+pub mod events;
+pub mod journal;
+pub mod keys;
 pub mod limit;
+pub mod organizations;
+pub mod plans;
+pub mod tenants;
 pub mod text;
+pub mod usage;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,0 +1,97 @@
+//! `GET /api/v1/entries`: the journal, line by line.
+
+use super::limit::Time;
+use domain::{
+    entry::{ClosedWindow, Effect, Entry, KindSet},
+    id::UserId,
+    time::WindowKind,
+};
+use engine::ports::Line;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// One line of the journal.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Entry)]
+pub struct EntryShape<'a> {
+    /// Its position.
+    pub seq: u64,
+    /// Whose.
+    pub tenant_id: &'a str,
+    /// When it was decided.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Time,
+    /// `check`, `event`, `gateway`, `refund`, `admin` or `upkeep`.
+    pub cause: &'static str,
+    /// The catalog's version it was decided on.
+    pub catalog_version: u32,
+    /// The user it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<&'a str>,
+    /// Declared dimensions.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dimensions: BTreeMap<&'a str, &'a str>,
+    /// Who asked and why, for administration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'a str>,
+    /// What changed, in order.
+    #[schema(value_type = Vec<Object>)]
+    pub effects: Vec<Value>,
+}
+
+impl<'a> EntryShape<'a> {
+    /// The shape of a line.
+    pub fn of((seq, tenant, entry): &'a Line) -> Self {
+        let Entry { at, catalog, cause, user, dimensions, note, effects, .. } = entry;
+        Self {
+            seq: *seq,
+            tenant_id: tenant.as_str(),
+            at: Time(*at),
+            cause: cause.word(),
+            catalog_version: *catalog,
+            user_id: user.as_ref().map(UserId::as_str),
+            dimensions: dimensions.iter().map(|(key, value)| (key.as_str(), &**value)).collect(),
+            note: note.as_deref(),
+            effects: effects.iter().map(effect).collect(),
+        }
+    }
+}
+
+fn windows(open: KindSet, closed: &[ClosedWindow]) -> (Vec<&'static str>, Vec<Value>) {
+    let open = WindowKind::ALL.into_iter().filter(|kind| open.has(*kind)).map(WindowKind::word).collect();
+    let closed = closed
+        .iter()
+        .map(|closed| json!({ "window": closed.kind.word(), "start": Time(closed.window.start), "end": Time(closed.window.end) }))
+        .collect();
+    (open, closed)
+}
+
+fn effect(effect: &Effect) -> Value {
+    match effect {
+        Effect::Profile(profile) => json!({
+            "effect": "profile", "plan": profile.plan.as_str(), "status": profile.status.word(),
+            "timezone": profile.zone.name(), "period_anchor": Time(profile.anchor),
+            "overrides": profile.overrides.len(),
+        }),
+        Effect::Turn { kind, window } => json!({
+            "effect": "turn", "window": kind.word(), "start": Time(window.start), "end": Time(window.end),
+        }),
+        Effect::Use { meter, amount, open, closed } => {
+            let (open, closed) = windows(*open, closed);
+            json!({ "effect": "use", "meter": meter.as_str(), "amount": amount, "open": open, "closed": closed })
+        }
+        Effect::Denied { meter, amount, open, closed } => {
+            let (open, closed) = windows(*open, closed);
+            json!({ "effect": "denied", "meter": meter.as_str(), "amount": amount, "open": open, "closed": closed })
+        }
+        Effect::Level { meter, tenant_delta, user_delta, set_at } => json!({
+            "effect": "level", "meter": meter.as_str(), "tenant_delta": tenant_delta, "user_delta": user_delta,
+            "set_at": set_at.map(Time),
+        }),
+        Effect::Denials(run) => json!({
+            "effect": "denials", "code": run.key.code.word(), "count": run.count, "amount": run.amount,
+            "shadow": run.key.shadow,
+        }),
+    }
+}
