@@ -17,6 +17,8 @@ const HAS_BINDING: u8 = 1;
 const HAS_USER: u8 = 2;
 const HAS_DIMENSIONS: u8 = 4;
 const HAS_NOTE: u8 = 8;
+/// Redundant, so that opening a ledger need not read every effect.
+const HAS_DENIALS: u8 = 16;
 
 const STATUSES: [Status; 2] = [Status::Active, Status::Suspended];
 const ENFORCES: [Enforce; 2] = [Enforce::Observe, Enforce::On];
@@ -35,7 +37,8 @@ pub(crate) fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
         flag(entry.binding.is_some(), HAS_BINDING)
             | flag(entry.user.is_some(), HAS_USER)
             | flag(!entry.dimensions.is_empty(), HAS_DIMENSIONS)
-            | flag(entry.note.is_some(), HAS_NOTE),
+            | flag(entry.note.is_some(), HAS_NOTE)
+            | flag(entry.effects.iter().any(|effect| matches!(effect, Effect::Denials(_))), HAS_DENIALS),
     );
     if let Some(binding) = &entry.binding {
         out.extend_from_slice(&binding.id.to_be_bytes());
@@ -70,6 +73,11 @@ pub(crate) fn decode_binding(bytes: &[u8]) -> Decoded<Option<Binding>> {
     binding(&mut reader, flags)
 }
 
+/// Whether an encoded entry holds denials.
+pub(crate) fn has_denials(bytes: &[u8]) -> bool {
+    bytes.get(1).is_some_and(|flags| flags & HAS_DENIALS != 0)
+}
+
 fn binding(reader: &mut Reader<'_>, flags: u8) -> Decoded<Option<Binding>> {
     if flags & HAS_BINDING == 0 {
         return Ok(None);
@@ -82,7 +90,7 @@ pub(crate) fn decode_entry(at: Instant, bytes: &[u8]) -> Decoded<Entry> {
     let mut reader = Reader::new(bytes);
     reader.version(VERSION)?;
     let flags = reader.byte()?;
-    if flags & !(HAS_BINDING | HAS_USER | HAS_DIMENSIONS | HAS_NOTE) != 0 {
+    if flags & !(HAS_BINDING | HAS_USER | HAS_DIMENSIONS | HAS_NOTE | HAS_DENIALS) != 0 {
         return Err(Malformed("an unknown flag"));
     }
     let entry = Entry {

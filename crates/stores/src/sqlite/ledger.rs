@@ -1,0 +1,248 @@
+//! The port, implemented.
+
+use super::{
+    checkpoint::Checkpoint,
+    closed, denials,
+    files::{self, Lock},
+    ids,
+    queue::answered,
+    reads,
+    running::Running,
+    small::{self, PutCatalog, PutKey},
+};
+use domain::{
+    entry::Entry,
+    id::{PlanKey, TenantId, UserId},
+    tenant::{Tenant, User},
+    time::Instant,
+};
+use engine::ports::{
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
+    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
+};
+use parking_lot::RwLock;
+use rusqlite::Connection;
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// How many entries may wait for a commit before [`Ledger::ready`] says that it is too many.
+    pub queue_entries_max: usize,
+    /// How much memory the id index may take.
+    pub ids: ids::Options,
+    /// The most pages the file may have, past which it is treated as if the disk were full. For tests.
+    pub max_pages: Option<u32>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { queue_entries_max: 200_000, ids: ids::Options::default(), max_pages: None }
+    }
+}
+
+/// The embedded ledger. Dropping it commits what is queued.
+pub struct SqliteLedger {
+    path: PathBuf,
+    options: SqliteOptions,
+    running: RwLock<Arc<Running>>,
+    // Dropped last: another process may open the file only when this one has closed it.
+    _lock: Lock,
+}
+
+impl SqliteLedger {
+    /// Opens a ledger, or makes one where there is no file.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unopenable`] where the path is wrong, the file is another process's, another program's or of a
+    /// newer release; [`LedgerError::Damaged`] where it is not what was written.
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, LedgerError> {
+        let lock = files::lock(path)?;
+        let running = RwLock::new(Arc::new(Running::open(path, &options)?));
+        Ok(Arc::new(Self { path: path.to_owned(), options, running, _lock: lock }))
+    }
+
+    fn running(&self) -> Arc<Running> {
+        self.running.read().clone()
+    }
+
+    /// A short read, done when the future is first polled.
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&Running, &Connection) -> Result<T, LedgerError> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, LedgerError>> {
+        Box::pin(async move {
+            let running = self.running();
+            running.readers.with(|conn| read(&running, conn))
+        })
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {
+        self.read(move |_, conn| reads::tenant(conn, tenant))
+    }
+
+    fn load_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Option<Stored<User>>, LedgerError>> {
+        self.read(move |_, conn| reads::user(conn, tenant, user))
+    }
+
+    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError> {
+        const PAGE_ROWS: usize = 20_000;
+        let running = self.running();
+        let mut after = running.tail_after;
+        loop {
+            let (last, count) = running.readers.with(|conn| {
+                reads::visit_journal(conn, after, PAGE_ROWS, |row| {
+                    visit(row.seq, TenantId::trusted(row.tenant), row.entry()?);
+                    Ok(())
+                })
+            })?;
+            if count < PAGE_ROWS {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    fn ready(&self) -> Result<(), LedgerError> {
+        self.running.read().queue.ready()
+    }
+
+    fn append(&self, append: Append) -> Result<Appended, LedgerError> {
+        let running = self.running.read();
+        running.queue.append(append, |id, seq| running.ids.insert(id, seq))
+    }
+
+    fn committed(&self, seq: Seq) -> Commit {
+        self.running.read().queue.committed(seq)
+    }
+
+    fn find(&self, id: u128) -> Lookup {
+        self.running.read().ids.find(id)
+    }
+
+    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
+        self.read(move |running, conn| running.ids.find_on_disk(conn, id))
+    }
+
+    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>> {
+        self.read(move |_, conn| reads::entry(conn, seq))
+    }
+
+    fn journal<'a>(
+        &'a self,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Seq, TenantId, Entry)>, LedgerError>> {
+        self.read(move |_, conn| reads::journal(conn, after, limit))
+    }
+
+    fn checkpoint(&self, folds: Vec<Fold>, complete_through: Option<Seq>) -> Commit {
+        let running = self.running.read();
+        let queue = &running.queue;
+        queue.checkpoint(folds, complete_through, |folds, denials, complete_through| {
+            Box::new(Checkpoint::new(folds, denials, complete_through, queue))
+        })
+    }
+
+    fn reopen(&self) -> Result<(), LedgerError> {
+        let mut running = self.running.write();
+        running.close();
+        *running = Arc::new(Running::open(&self.path, &self.options)?);
+        Ok(())
+    }
+
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>> {
+        self.read(move |_, conn| reads::tenants(conn, after, limit))
+    }
+
+    fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>> {
+        self.read(|_, conn| reads::plans_in_use(conn))
+    }
+
+    fn denials<'a>(&'a self, query: &'a DenialQuery) -> BoxFuture<'a, Result<Vec<StoredDenial>, LedgerError>> {
+        self.read(move |running, conn| denials::list(conn, &running.queue.denials, query))
+    }
+
+    fn denial<'a>(&'a self, id: DenialId) -> BoxFuture<'a, Result<Option<StoredDenial>, LedgerError>> {
+        self.read(move |running, conn| denials::one(conn, &running.queue.denials, id))
+    }
+
+    fn closed<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: Option<&'a UserId>,
+    ) -> BoxFuture<'a, Result<Vec<ClosedRow>, LedgerError>> {
+        let user = user.map_or("", UserId::as_str);
+        self.read(move |_, conn| closed::of_account(conn, closed::Table::Live, tenant.as_str(), user))
+    }
+
+    fn keys<'a>(&'a self) -> BoxFuture<'a, Result<Vec<ApiKey>, LedgerError>> {
+        self.read(|_, conn| small::keys(conn))
+    }
+
+    fn put_key<'a>(&'a self, key: &'a ApiKey) -> BoxFuture<'a, Result<(), LedgerError>> {
+        let work = Box::new(PutKey(key.clone()));
+        Box::pin(async move {
+            let written = self.running.read().queue.push_task(work, true);
+            written.wait().await
+        })
+    }
+
+    fn newest_catalog<'a>(&'a self) -> BoxFuture<'a, Result<Option<StoredCatalog>, LedgerError>> {
+        self.read(|_, conn| small::newest_catalog(conn))
+    }
+
+    fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>> {
+        let version = Arc::new(AtomicU32::new(0));
+        let work = Box::new(PutCatalog { text: text.into(), at, version: version.clone() });
+        Box::pin(async move {
+            let written = self.running.read().queue.push_task(work, true);
+            written.wait().await?;
+            Ok(version.load(Ordering::Acquire))
+        })
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        self.running.read().secret
+    }
+
+    fn retain<'a>(&'a self, retention: Retention, now: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move {
+            let _ = (retention, now, answered(Ok(())));
+            Ok(())
+        })
+    }
+
+    fn stats(&self) -> LedgerStats {
+        let running = self.running();
+        let ids = running.ids.stats();
+        let state = running.queue.state.lock();
+        LedgerStats {
+            committed_seq: state.committed,
+            queue_entries: state.waiting() as u64,
+            tail_entries: (state.next - 1).saturating_sub(state.complete_through),
+            recent_ids: ids.recent_ids,
+            id_runs: ids.runs,
+            filter_bytes: ids.filter_bytes,
+            id_disk_reads: ids.disk_reads,
+            file_bytes: files::size(&self.path),
+            ..state.stats
+        }
+    }
+}

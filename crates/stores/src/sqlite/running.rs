@@ -1,0 +1,95 @@
+//! An open file: its writer, its readers, its queue.
+
+use super::{
+    errors::OrDamaged,
+    files,
+    ids::IdIndex,
+    ledger::SqliteOptions,
+    queue::Queue,
+    reads::Readers,
+    recover::{Recovered, recover},
+    schema,
+    writer::Writer,
+};
+use engine::ports::LedgerError;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicI64},
+    thread::JoinHandle,
+};
+
+/// Ids are kept this long until retention says otherwise.
+const FOREVER_MS: i64 = 100 * 366 * domain::time::DAY_MS;
+
+/// What upkeep of the id index has to know.
+pub(super) struct Times {
+    /// How long an id stays bound.
+    pub(super) dedupe_ms: AtomicI64,
+    /// The newest instant the ledger was told of.
+    pub(super) now_ms: AtomicI64,
+}
+
+pub(super) struct Running {
+    pub(super) queue: Arc<Queue>,
+    pub(super) readers: Readers,
+    pub(super) ids: Arc<IdIndex>,
+    pub(super) times: Arc<Times>,
+    pub(super) secret: [u8; 32],
+    /// Where the tail began when the file was opened.
+    pub(super) tail_after: engine::ports::Seq,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Running {
+    pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self, LedgerError> {
+        files::make(path)?;
+        let mut conn =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+                .or_damaged()?;
+        schema::version_of(&conn, path)?;
+        schema::prepare_writer(&conn).or_unwritable()?;
+        if let Some(pages) = options.max_pages {
+            conn.pragma_update(None, "max_page_count", pages).or_unwritable()?;
+        }
+        schema::prepare(&mut conn, path)?;
+        settle_log(&conn)?;
+        let secret = schema::secret(&conn)?;
+        let (ids, ids_after) = IdIndex::open(&conn, options.ids)?;
+        let Recovered { last, newest_ms, complete_through, denials } = recover(&conn, &ids, ids_after)?;
+        let ids = Arc::new(ids);
+        let times = Arc::new(Times { dedupe_ms: FOREVER_MS.into(), now_ms: newest_ms.into() });
+        let queue = Arc::new(Queue::new(last, complete_through, denials, options.queue_entries_max));
+        let writer = Writer::new(conn, queue.clone(), ids.clone(), times.clone());
+        let writer = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || writer.run())
+            .map_err(|error| super::errors::unopenable(format_args!("its thread can't be started: {error}")))?;
+        let writer = Mutex::new(Some(writer));
+        let readers = Readers::new(path);
+        Ok(Self { queue, readers, ids, times, secret, tail_after: complete_through, writer })
+    }
+
+    /// Commits what is queued, does the tasks that wait, and closes the file.
+    pub(super) fn close(&self) {
+        self.queue.stop();
+        if let Some(writer) = self.writer.lock().take() {
+            // A writer that panicked has told everybody who waited.
+            let _ = writer.join();
+        }
+        self.readers.close();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Copies the log into the file and syncs it. What a process found in the log may never have reached the disk: it could
+/// have died before the sync, or the sync could have failed.
+fn settle_log(conn: &Connection) -> Result<(), LedgerError> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_unwritable()
+}

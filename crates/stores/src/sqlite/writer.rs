@@ -1,0 +1,213 @@
+//! The one thread that writes. It takes what waits, commits it, wakes those who waited, and between commits does a
+//! slice of what else is to be done: checkpoints, keys, retention, the id index.
+
+use super::{
+    errors::OrDamaged,
+    ids::IdIndex,
+    queue::{Body, Queue, Segment, State, Task, Waiter},
+    running::Times,
+};
+use crate::codec;
+use engine::ports::{LedgerError, Seq};
+use rusqlite::{Connection, TransactionBehavior, params};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long a slice may hold back the next commit.
+const SLICE: Duration = Duration::from_millis(8);
+
+/// How long the id index may.
+const IDS_SLICE: Duration = Duration::from_millis(5);
+
+pub(super) struct Writer {
+    conn: Connection,
+    queue: Arc<Queue>,
+    ids: Arc<IdIndex>,
+    times: Arc<Times>,
+    /// Whether the id index gave up: it is damaged, and says so when it is asked.
+    ids_are_damaged: bool,
+    /// Bytes of an entry that is encoded here.
+    scratch: Vec<u8>,
+    /// Those who are to be woken.
+    woken: Vec<Waiter>,
+}
+
+impl Writer {
+    pub(super) fn new(conn: Connection, queue: Arc<Queue>, ids: Arc<IdIndex>, times: Arc<Times>) -> Self {
+        Self { conn, queue, ids, times, ids_are_damaged: false, scratch: Vec::new(), woken: Vec::new() }
+    }
+
+    /// Runs until the queue is stopped or a write fails. Either way nobody is left waiting.
+    pub(super) fn run(mut self) {
+        let mut ids_have_more = true;
+        loop {
+            let Some(segment) = self.wait_for_work(ids_have_more) else { return };
+            let result = match segment {
+                Some(segment) => self.commit(segment),
+                None => Ok(()),
+            };
+            let result = result.and_then(|()| self.do_urgent()).and_then(|()| self.do_slice());
+            let result = result.and_then(|()| self.maintain_ids());
+            match result {
+                Ok(more) => ids_have_more = more,
+                Err(error) => {
+                    tracing::error!(%error, "the ledger can't be written");
+                    let mut state = self.queue.state.lock();
+                    state.stats.commit_failures += 1;
+                    state.fail(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do. `None`: the queue was stopped and nothing is left. `Some(None)`: nothing
+    /// to commit, but something to do between commits.
+    fn wait_for_work(&self, ids_have_more: bool) -> Option<Option<Segment>> {
+        let mut state = self.queue.state.lock();
+        loop {
+            if let Some(segment) = state.segments.pop_front() {
+                return Some(Some(segment));
+            }
+            if !state.urgent.is_empty() || !state.tasks.is_empty() {
+                return Some(None);
+            }
+            if state.stopping || state.failed.is_some() {
+                return None;
+            }
+            if ids_have_more {
+                return Some(None);
+            }
+            self.queue.work.wait(&mut state);
+        }
+    }
+
+    fn commit(&mut self, mut segment: Segment) -> Result<(), LedgerError> {
+        let began = Instant::now();
+        self.write(&mut segment).or_unwritable()?;
+        let took_us = began.elapsed().as_micros() as u64;
+        let rows = segment.rows.len() as u64;
+        let last = segment.first + rows - 1;
+        let newest_ms = segment.rows.iter().map(|row| row.at_ms).max().unwrap_or(0);
+        self.times.now_ms.fetch_max(newest_ms, Ordering::Relaxed);
+        let emptied = segment.emptied();
+        {
+            let mut state = self.queue.state.lock();
+            state.committed = last;
+            state.take_waiters(last, &mut self.woken);
+            state.stats.commits += 1;
+            state.stats.entries += rows;
+            state.stats.commit_us += took_us;
+            state.stats.commit_max_us = state.stats.commit_max_us.max(took_us);
+            state.spare = Some(emptied);
+        }
+        for waiter in self.woken.drain(..) {
+            let _ = waiter.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, segment: &mut Segment) -> rusqlite::Result<()> {
+        let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO journal(seq, tenant, at_ms, body) VALUES (?1, ?2, ?3, ?4)")?;
+            for (seq, row) in (segment.first..).zip(&segment.rows) {
+                let (names, numbers) = ([row.tenant.as_str()], [seq as i64, row.at_ms]);
+                let body = match &row.body {
+                    Body::Encoded { start, end } => {
+                        let body = &mut segment.bytes[*start..*end];
+                        let length = body.len() - codec::CHECKSUM_BYTES;
+                        let sum = codec::checksum(&names, &numbers, &body[..length]);
+                        body[length..].copy_from_slice(&sum);
+                        &*body
+                    }
+                    Body::Open(entry) => {
+                        self.scratch.clear();
+                        codec::encode_entry(entry, &mut self.scratch);
+                        codec::seal(&names, &numbers, &mut self.scratch);
+                        &self.scratch
+                    }
+                };
+                insert.execute(params![seq as i64, row.tenant.as_str(), row.at_ms, body])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Short tasks, whole.
+    fn do_urgent(&mut self) -> Result<(), LedgerError> {
+        loop {
+            let Some(mut task) = self.queue.state.lock().urgent.pop_front() else { return Ok(()) };
+            while !self.step(&mut task)? {}
+        }
+    }
+
+    /// One slice of the first task whose time has come.
+    fn do_slice(&mut self) -> Result<(), LedgerError> {
+        let task = take_due(&mut self.queue.state.lock());
+        let Some(mut task) = task else { return Ok(()) };
+        if !self.step(&mut task)? {
+            self.queue.state.lock().tasks.push_front(task);
+        }
+        Ok(())
+    }
+
+    /// Does a slice of a task; true when it is done, well or badly.
+    fn step(&mut self, task: &mut Task) -> Result<bool, LedgerError> {
+        let result = task.work.slice(&mut self.conn, Instant::now() + SLICE);
+        let answer = match result {
+            Ok(false) => return Ok(false),
+            Ok(true) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(waiter) = task.done.take() {
+            let _ = waiter.send(answer.clone());
+        }
+        match answer {
+            Err(error) if task.work.is_vital() || matches!(error, LedgerError::Unwritable(_)) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "a task between commits failed");
+                Ok(true)
+            }
+            Ok(()) => Ok(true),
+        }
+    }
+
+    /// A slice of what the id index has to do; true if there is more.
+    fn maintain_ids(&mut self) -> Result<bool, LedgerError> {
+        if self.ids_are_damaged {
+            return Ok(false);
+        }
+        let committed: Seq = self.queue.state.lock().committed;
+        let now_ms = self.times.now_ms.load(Ordering::Relaxed);
+        let dedupe_ms = self.times.dedupe_ms.load(Ordering::Relaxed);
+        match self.ids.maintain(&mut self.conn, committed, now_ms, dedupe_ms, IDS_SLICE) {
+            Err(error @ LedgerError::Damaged(_)) => {
+                tracing::error!(%error, "upkeep of the id index stops");
+                self.ids_are_damaged = true;
+                Ok(false)
+            }
+            result => result,
+        }
+    }
+}
+
+fn take_due(state: &mut State) -> Option<Task> {
+    let committed = state.committed;
+    let tasks: &mut VecDeque<Task> = &mut state.tasks;
+    tasks.pop_front_if(|task| task.after <= committed)
+}
+
+impl Drop for Writer {
+    /// However the thread ends, nobody is left waiting.
+    fn drop(&mut self) {
+        let mut state = self.queue.state.lock();
+        if state.failed.is_none() {
+            state.fail(&LedgerError::Unwritable("the committer stopped".into()));
+        }
+    }
+}
