@@ -323,13 +323,13 @@ impl Tenant {
         windows
     }
 
-    /// Folds an entry into the state, and into the user it is about. This and [`Tenant::fold_user`] are the only places
-    /// where state changes, live and on replay alike. On replay, a user whose state is from after the entry is left out.
+    /// Folds an entry into the state, and into that of the user it names. This is the only place where state changes,
+    /// live and on replay alike.
     pub fn fold(&mut self, user: Option<&mut User>, entry: &Entry) {
+        debug_assert_eq!(entry.user.as_ref(), user.as_deref().map(|user| &user.id), "the entry's user must be at hand");
         self.fold_tenant(entry);
         if let Some(user) = user {
-            debug_assert_eq!(entry.user.as_ref(), Some(&user.id), "the entry must be about the user");
-            self.fold_user(user, entry);
+            user.fold(entry, &self.windows);
         }
     }
 
@@ -361,25 +361,26 @@ impl Tenant {
             }
         }
     }
+}
 
-    /// Folds an entry into the state of its user alone. The tenant must have folded it already, and may be further on:
-    /// after a crash between two slices of a checkpoint, a user's state may be older than its tenant's.
-    pub fn fold_user(&self, user: &mut User, entry: &Entry) {
-        // "Open" in an entry means the windows around its instant, which for a tenant that is further on are past.
-        let windows = self.windows_of_past(entry.at, &self.windows);
+impl User {
+    /// Folds what an entry changes of its user. `windows` are the tenant's, as the entry left them.
+    fn fold(&mut self, entry: &Entry, windows: &Windows) {
         for effect in &entry.effects {
-            let (meter, gain, open, closed) = match effect {
-                Effect::Use { meter, amount, open, closed } => (meter, Gain { used: *amount, denied: 0 }, open, closed),
+            match effect {
+                Effect::Use { meter, amount, open, closed } => {
+                    let gain = Gain { used: *amount, denied: 0 };
+                    self.accounts.add(meter, gain, *open, closed, windows);
+                }
                 Effect::Denied { meter, amount, open, closed } => {
-                    (meter, Gain { used: 0, denied: *amount }, open, closed)
+                    let gain = Gain { used: 0, denied: *amount };
+                    self.accounts.add(meter, gain, *open, closed, windows);
                 }
                 Effect::Level { meter, user_delta, set_at, .. } => {
-                    user.accounts.move_level(meter, *user_delta, *set_at);
-                    continue;
+                    self.accounts.move_level(meter, *user_delta, *set_at);
                 }
-                Effect::Profile(_) | Effect::Turn { .. } | Effect::Denials(_) => continue,
-            };
-            user.accounts.add(meter, gain, *open, closed, &windows);
+                Effect::Profile(_) | Effect::Turn { .. } | Effect::Denials(_) => {}
+            }
         }
     }
 }

@@ -6,5 +6,17 @@ mod coverage;
 mod script;
 mod table;
 mod tables;
-
+mod windows;
 mod world;
+
+use proptest::test_runner::{Config, FileFailurePersistence};
+
+/// So many cases; the seed of one that fails is kept beside the tests and tried first from then on.
+pub fn config(cases: u32, name: &'static str) -> Config {
+    let file = match name {
+        "windows" => "tests/it/regressions/windows.txt",
+        _ => "tests/it/regressions/auditor.txt",
+    };
+    let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);
+    Config { cases, failure_persistence, ..Config::default() }
+}
