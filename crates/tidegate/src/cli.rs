@@ -199,7 +199,7 @@ pub struct KeysCreateArgs {
     #[arg(long, value_name = "TENANT", required_if_eq("scope", "tenant"))]
     pub tenant: Option<String>,
     /// For people: what the key is for
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "made on the command line")]
     pub name: String,
     /// Write into this ledger directly; no node may be running on it. `sqlite:PATH`
     #[arg(long = "ledger", value_name = "URL")]
@@ -344,12 +344,9 @@ pub struct EventsArgs {
     /// Go on showing new lines as they are written
     #[arg(long, short)]
     pub follow: bool,
-    /// Where the ledger is.
+    /// Which node.
     #[command(flatten)]
-    pub ledger: LedgerArgs,
-    /// Answer in JSON, one line each
-    #[arg(long)]
-    pub json: bool,
+    pub node: NodeArgs,
 }
 
 /// Arguments of `verify`.

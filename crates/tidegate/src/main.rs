@@ -1,1 +1,58 @@
-fn main() {}
+//! The binary: command line, settings, wiring, logs and figures. The only place where a door meets a store.
+
+mod bootstrap;
+mod catalog_file;
+mod cli;
+mod client;
+mod clock;
+mod commands;
+mod config;
+mod demo;
+mod keys;
+mod listen;
+mod observe;
+mod output;
+mod secret;
+mod serve;
+mod wiring;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use config::WrongSetting;
+use std::process::ExitCode;
+
+/// The command line or a setting is wrong. (`clap` ends with the same code.)
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider of cryptography, chosen here: libraries that choose by themselves choose differently.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let wrong_usage = error.chain().any(|cause| cause.is::<WrongSetting>());
+            if wrong_usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => return serve::run(&args),
+        Command::Demo(args) => return demo::run(&args),
+        Command::CheckConfig(args) => return commands::check_config::run(&args),
+        Command::Verify(args) => return commands::verify::run(&args),
+        Command::Init(args) => commands::init::run(&args)?,
+        Command::Keys(command) => commands::keys::run(&command)?,
+        Command::Token(args) => commands::keys::token(&args)?,
+        Command::Tenants(command) => commands::tenants::run(&command)?,
+        Command::Usage(args) => commands::usage::run(&args)?,
+        Command::Denials(args) => commands::denials::list(&args)?,
+        Command::Explain(args) => commands::denials::explain(&args)?,
+        Command::Events(args) => commands::events::run(&args)?,
+        Command::Backup(args) => commands::backup::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,65 @@
+//! `tidegate serve`: a node, from its first line to its last.
+
+use crate::{
+    catalog_file,
+    cli::ServeArgs,
+    config::{self, Settings},
+    observe, output,
+    wiring::Node,
+};
+use anyhow::Context;
+use std::process::ExitCode;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// A sentence that says what stood in the way.
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::of(args)?;
+    if args.print_settings {
+        output::line(settings.shown().trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    observe::start_logging(&settings.log)?;
+    observe::log_panics();
+    for variable in config::unknown_variables() {
+        tracing::warn!("{variable} is set, but there is no such setting; see docs/operations.md");
+    }
+    let file = catalog_file::read(&settings.catalog)?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no runtime could be started")?;
+    runtime.block_on(async {
+        let node = Node::start(settings, file).await?;
+        output::line(&node.ready_line())?;
+        tracing::info!(gateway = node.gateway_url, api = node.api_url, "ready");
+        until_told_to_stop(&node).await?;
+        tracing::info!("stopping: no new connections; requests in flight may end");
+        let mut again = signal(SignalKind::interrupt()).context("no signal handler could be set")?;
+        tokio::select! {
+            stopped = node.stop() => stopped?,
+            _ = again.recv() => {
+                tracing::warn!("stopped at once; what was acknowledged is on disk");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Reads the catalog again on SIGHUP; ends on SIGTERM and Ctrl-C.
+async fn until_told_to_stop(node: &Node) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => node.reload().await,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}

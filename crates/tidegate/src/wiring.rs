@@ -1,0 +1,213 @@
+//! Puts a node together: ledger, engine, gateway, API. The only place where a door meets a store.
+
+use crate::{
+    bootstrap,
+    catalog_file::{self, CatalogFile},
+    clock::NodeClock,
+    config::{LedgerUrl, Settings},
+    listen,
+    observe::{figures::Figures, http::observe},
+};
+use anyhow::Context;
+use axum::Router;
+use engine::{Engine, ports::Ledger};
+use gateway::Gateway;
+use http::Uri;
+use std::{sync::Arc, time::Duration};
+use stores::{memory::MemoryLedger, sqlite::SqliteLedger};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use wire::catalog::{GatewayRules, Upstream};
+
+/// How often the engine looks after itself.
+const UPKEEP_EVERY: Duration = Duration::from_millis(250);
+/// How often what is past its time is dropped.
+const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+/// The name of the upstream that `TIDEGATE_GATEWAY_UPSTREAM` sets.
+const SET_UPSTREAM: &str = "default";
+/// How long a connection to that upstream may take, where the catalog gives none.
+const CONNECT_TIMEOUT_MS: u64 = 5000;
+
+/// A running node.
+pub struct Node {
+    /// Decides.
+    pub engine: Arc<Engine>,
+    /// Where the gateway listens.
+    pub gateway_url: Option<String>,
+    /// Where the API listens.
+    pub api_url: String,
+    figures: Arc<Figures>,
+    gateway: Option<Arc<Gateway>>,
+    settings: Settings,
+    stopping: watch::Sender<bool>,
+    doors: JoinSet<()>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Node {
+    /// Opens the ledger and both doors. When this returns, both answer.
+    ///
+    /// # Errors
+    /// A sentence that says what stood in the way.
+    pub async fn start(settings: Settings, file: CatalogFile) -> anyhow::Result<Self> {
+        let clock = Arc::new(NodeClock::default());
+        let ledger = open_ledger(&settings.ledger)?;
+        let CatalogFile { text, loaded } = file;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
+        let figures = Arc::new(Figures::new(&engine));
+        engine.set_observer(figures.clone());
+        bootstrap::ensure_admin_key(&engine, settings.admin_key.as_ref()).await?;
+
+        let (stopping, stop) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        let drain = Duration::from_millis(settings.drain_ms);
+
+        let (listener, address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;
+        let router = api_router(&engine, &figures, settings.test_clock.then(|| clock.clone()), stop.clone());
+        doors.spawn(listen::serve_api(listener, router, stopped(stop.clone()), drain));
+        let api_url = format!("http://{address}");
+
+        let rules = rules(loaded.gateway, settings.gateway_upstream.as_ref());
+        let (gateway, gateway_url) = match &settings.gateway_listen {
+            Some(listen) if is_gateway(&rules) => {
+                let (listener, address) = listen::bind(listen, "TIDEGATE_GATEWAY_LISTEN").await?;
+                let gateway = open_gateway(&engine, &figures, rules, drain)?;
+                let serving = gateway.clone();
+                let stopped = stopped(stop.clone());
+                doors.spawn(async move { serving.serve(listener, stopped).await });
+                (Some(gateway), Some(format!("http://{address}")))
+            }
+            _ => (None, None),
+        };
+        let upkeep = tokio::spawn(look_after(engine.clone(), ledger, figures.clone(), settings.retention));
+        Ok(Self { engine, gateway_url, api_url, figures, gateway, settings, stopping, doors, upkeep })
+    }
+
+    /// Reads the catalog again and puts it in force whole, or keeps the old one and says why.
+    pub async fn reload(&self) {
+        match self.try_reload().await {
+            Ok(version) => {
+                self.figures.catalog_reloaded(true);
+                tracing::info!(version, "the catalog was read again and is in force");
+            }
+            Err(error) => {
+                self.figures.catalog_reloaded(false);
+                tracing::error!("the catalog was refused, the old one stays in force: {error:#}");
+            }
+        }
+    }
+
+    async fn try_reload(&self) -> anyhow::Result<u32> {
+        let CatalogFile { text, loaded } = catalog_file::read(&self.settings.catalog)?;
+        let rules = rules(loaded.gateway, self.settings.gateway_upstream.as_ref());
+        // What can fail comes first, so that the new catalog is in force in both doors or in none.
+        let Some(gateway) = &self.gateway else {
+            if is_gateway(&rules) && self.settings.gateway_listen.is_some() {
+                tracing::warn!("the catalog now has upstreams; restart the node to open the gateway");
+            }
+            return Ok(self.engine.apply_catalog(loaded.catalog, &text).await?);
+        };
+        let rules = gateway.prepare_rules(rules)?;
+        let version = self.engine.apply_catalog(loaded.catalog, &text).await?;
+        gateway.replace_rules(rules);
+        Ok(version)
+    }
+
+    /// The line that says that both doors answer.
+    pub fn ready_line(&self) -> String {
+        serde_json::json!({"gateway": self.gateway_url, "api": self.api_url}).to_string()
+    }
+
+    /// Stops accepting, lets what is in flight end, and writes everything down.
+    ///
+    /// # Errors
+    /// Where the ledger could not be written; nothing that was acknowledged is lost even then.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stopping.send_replace(true);
+        while let Some(ended) = self.doors.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a door did not end as it should");
+            }
+        }
+        self.upkeep.abort();
+        let _ = self.upkeep.await;
+        self.engine.drain().await.context("the last checkpoint could not be written; the next start folds the journal")
+    }
+}
+
+/// Ends when the node is told to stop.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the node is gone: that too is a reason to stop.
+    let _ = stop.wait_for(|stopping| *stopping).await;
+}
+
+/// Opens the ledger, and with it takes hold of the file.
+///
+/// # Errors
+/// A sentence that says what stood in the way.
+pub fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
+    match url {
+        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::default())),
+        LedgerUrl::Sqlite(path) => {
+            let ledger = SqliteLedger::open(path, stores::sqlite::Options::default())
+                .with_context(|| format!("the ledger {}", path.display()))?;
+            Ok(Arc::new(ledger))
+        }
+    }
+}
+
+/// Whether there is anything for a gateway to do.
+fn is_gateway(rules: &GatewayRules) -> bool {
+    !rules.upstreams.is_empty()
+}
+
+/// The catalog's rules, with the upstream that a setting names as the default one.
+fn rules(mut rules: GatewayRules, upstream: Option<&Uri>) -> GatewayRules {
+    let Some(url) = upstream else { return rules };
+    let of_catalog = rules.default_upstream.as_ref().and_then(|name| rules.upstreams.get(name));
+    let upstream = Upstream {
+        name: SET_UPSTREAM.into(),
+        url: url.clone(),
+        connect_timeout_ms: of_catalog.map_or(CONNECT_TIMEOUT_MS, |upstream| upstream.connect_timeout_ms),
+        response_timeout_ms: of_catalog.and_then(|upstream| upstream.response_timeout_ms),
+    };
+    rules.upstreams.insert(SET_UPSTREAM.into(), upstream);
+    rules.default_upstream = Some(SET_UPSTREAM.into());
+    rules
+}
+
+/// Upkeep four times a second and retention once an hour, for as long as the node runs.
+async fn look_after(
+    engine: Arc<Engine>,
+    ledger: Arc<dyn Ledger>,
+    figures: Arc<Figures>,
+    retention: engine::ports::Retention,
+) {
+    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut retained = tokio::time::Instant::now();
+    let mut well = true;
+    loop {
+        upkeep.tick().await;
+        let outcome = engine.upkeep().await;
+        match (&outcome, well) {
+            (Err(error), true) => tracing::error!(%error, "the ledger failed; requests are refused until it is back"),
+            (Ok(()), false) => tracing::info!("the ledger is back"),
+            _ => {}
+        }
+        well = outcome.is_ok();
+        if !well {
+            figures.upkeep_failed();
+        } else if retained.elapsed() >= RETENTION_EVERY {
+            retained = tokio::time::Instant::now();
+            if let Err(error) = ledger.retain(retention, engine.now()).await {
+                tracing::error!(%error, "what is past its time could not be dropped; the next round tries again");
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The whole, from outside: the real binary on ports and files of its own, spoken to as a user would.
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod demo;
+mod exact;
+mod harness;
+mod lifecycle;
+mod newcomer;
+mod once;
+mod plan_change;
+mod streams;

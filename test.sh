@@ -1,0 +1,47 @@
+#!/bin/sh
+# The test command of the README: formatting, lints, documentation, every test, and the crash script in short.
+# Installs what is missing only as root on a system with apt-get, and only from the system's own packages.
+set -eu
+cd "$(dirname "$0")"
+
+say() { printf '\n== %s\n' "$*"; }
+
+need() { # need COMMAND PACKAGE WHY
+    command -v "$1" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing $2 ($3)"
+        apt-get update -q && apt-get install -y -q --no-install-recommends "$2"
+    else
+        echo "$1 is missing: it is needed $3. Install it (on Debian and Ubuntu: apt-get install $2) and start again." >&2
+        exit 2
+    fi
+}
+
+need cc gcc "to compile SQLite"
+need curl curl "to try the commands that the demo prints"
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "cargo is missing: install Rust (https://rustup.rs) and start again." >&2
+    exit 2
+fi
+
+say "formatting"
+cargo fmt --all --check
+
+say "lints"
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+say "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+say "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level slow
+    cargo test --workspace --doc --quiet
+else
+    cargo test --workspace --no-fail-fast --quiet
+fi
+
+say "kill -9 under load"
+.ci/crash "${TIDEGATE_CRASH_ROUNDS:-10}"
+
+say "all is well"
