@@ -34,36 +34,39 @@ pub(super) fn counts_bytes(meter: &Meter) -> bool {
     matches!(notation(meter), Notation::Size)
 }
 
-/// The `max` of a limit: `Some(None)` is unlimited, `None` is a problem that was noted.
-pub(super) fn max(report: &mut Report<'_>, node: Node<'_>, meter: &Meter) -> Option<Option<i64>> {
-    if let DeValue::String(text) = node.value {
-        if text == UNLIMITED {
-            return Some(None);
-        }
-        let word = text.to_lowercase();
-        let near = super::problem::closest(&word, [UNLIMITED]).is_some();
-        if near
-            || ["infinite", "infinity", "inf", "none", "no limit", "nolimit", "never", "-1"].contains(&word.as_str())
-        {
+/// The `max` of a limit: `Some(None)` is unlimited, `None` is a problem that was noted. Without a meter, what can be
+/// said about any meter is.
+pub(super) fn max(report: &mut Report<'_>, node: Node<'_>, meter: Option<&Meter>) -> Option<Option<i64>> {
+    match node.value {
+        DeValue::String(text) if text == UNLIMITED => return Some(None),
+        DeValue::String(text) if means_unlimited(text) => {
             let message = format!("`max` can't be {}", quoted(text));
             report.error_help(node.span, message, "write max = \"unlimited\"");
             return None;
         }
+        DeValue::Integer(integer) if integer.as_str().starts_with('-') => {
+            let help = match integer.as_str() {
+                "-1" => "write max = \"unlimited\"",
+                _ => "write 0 to allow none, or \"unlimited\"",
+            };
+            report.error_help(node.span, "`max` must not be negative", help);
+            return None;
+        }
+        _ => {}
     }
+    let meter = meter?;
     let max = amount(report, node, meter, "max")?;
-    if max < 0 {
-        let help = match max {
-            -1 => "write max = \"unlimited\"",
-            _ => "write 0 to allow none, or \"unlimited\"",
-        };
-        report.error_help(node.span, "`max` must not be negative", help);
-        return None;
-    }
     if meter.kind == MeterKind::Duration && (1..1000).contains(&max) && matches!(node.value, DeValue::Integer(_)) {
         let help = format!("write \"{max}s\" or \"{max}m\" if that is what you mean");
         report.warn(node.span, format!("{max} is {max} milliseconds"), help);
     }
     Some(Some(max))
+}
+
+fn means_unlimited(text: &str) -> bool {
+    let word = text.trim().to_lowercase();
+    let words = ["infinite", "infinity", "inf", "none", "no limit", "never", "-1"];
+    words.contains(&&*word) || super::problem::closest(&word, [UNLIMITED]).is_some()
 }
 
 /// An amount in the meter's smallest unit.

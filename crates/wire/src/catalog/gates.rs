@@ -66,7 +66,11 @@ fn tell_conflict(report: &mut Report<'_>, route: &Route, span: Span, other: &Rou
         report.error_help(span, message, format!("both match {both}: merge them, or make one more specific"));
     } else {
         let message = format!("this route overlaps the one on line {line}, and neither is more specific");
-        let help = format!("both match {both}: give both a method or none, or write out more of one path");
+        let remedy = match route.method == other.method {
+            true => "write out more of one path",
+            false => "give both a method, or none",
+        };
+        let help = format!("both match {both}: {remedy}");
         report.error_help(span, message, help);
     }
 }

@@ -73,7 +73,13 @@ pub(super) fn humanized(key: &str) -> String {
 pub(super) fn pointer(report: &mut Report<'_>, text: Text<'_>, what: &str) -> Option<Arc<str>> {
     let escapes_hold = text.text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
     if !text.text.starts_with('/') {
-        let meant = format!("/{}", text.text.replace('~', "~0").replace('/', "~1"));
+        // A claim named by a URL is one name; anything else with slashes is a path already.
+        let whole = if text.text.contains("://") {
+            text.text.replace('~', "~0").replace('/', "~1")
+        } else {
+            text.text.to_owned()
+        };
+        let meant = format!("/{whole}");
         report.error_help(text.span, format!("{what} must begin with `/`"), format!("did you mean \"{meant}\"?"));
         return None;
     }
@@ -104,26 +110,35 @@ pub(super) fn header(report: &mut Report<'_>, node: Node<'_>, what: &str) -> Opt
 
 /// An `http://` or `https://` URL without credentials, query or fragment.
 pub(super) fn url(report: &mut Report<'_>, text: Text<'_>, what: &str) -> Option<Uri> {
-    if text.text.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
+    if authority_of(text.text).contains('@') {
         let help = "let the network or a header set by the upstream's proxy authenticate Tidegate";
         report.error_veiled(text.span, format!("{what} holds credentials: secrets stay out of the catalog"), help);
         return None;
     }
-    let parsed = text.text.parse::<Uri>().ok().filter(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|authority| !authority.host().is_empty() && port_holds(authority.as_str()))
-            && !text.text.contains('#')
-    });
+    let parsed = callable(text.text);
     if parsed.is_none() {
-        let bare = !text.text.contains("://") && !text.text.is_empty();
         let guess = format!("http://{}", text.text);
-        let help = match bare && guess.parse::<Uri>().is_ok() {
+        let help = match !text.text.contains("://") && callable(&guess).is_some() {
             true => format!("did you mean \"{guess}\"?"),
             false => "write http:// or https://, a host, and a port if needed: \"http://127.0.0.1:3000\"".to_owned(),
         };
         report.error_help(text.span, format!("{what} is not a URL that can be called: {}", quoted(text.text)), help);
     }
     parsed
+}
+
+/// What stands where a URL names its host, also if it is no whole URL.
+fn authority_of(text: &str) -> &str {
+    let after_scheme = text.split_once("//").map_or(text, |(_, rest)| rest);
+    after_scheme.split(['/', '?', '#']).next().unwrap_or(after_scheme)
+}
+
+fn callable(text: &str) -> Option<Uri> {
+    text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.host().is_empty() && port_holds(authority.as_str()))
+            && !text.contains('#')
+    })
 }
 
 fn port_holds(authority: &str) -> bool {
@@ -146,8 +161,15 @@ pub(super) fn link(report: &mut Report<'_>, text: Text<'_>, what: &str) -> Optio
         return None;
     }
     for rest in text.text.split('{').skip(1) {
-        let slot = rest.split('}').next().unwrap_or(rest);
-        if !SLOTS.contains(&slot) || !rest.contains('}') {
+        let Some((slot, _)) = rest.split_once('}') else {
+            report.error_help(
+                text.span,
+                format!("{what} has a `{{` without a `}}`"),
+                "close it, or write %7B for a brace",
+            );
+            return None;
+        };
+        if !SLOTS.contains(&slot) {
             let message = format!("{what} has the unknown slot {}", quoted(&format!("{{{slot}}}")));
             report.unknown(text.span, message, "slots", slot, SLOTS.into_iter());
             return None;
@@ -188,6 +210,7 @@ fn shown_ms(ms: i64) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
     match units.iter().find(|(_, unit)| ms > 0 && ms % unit == 0) {
         Some((word, unit)) => format!("{}{word}", ms / unit),
+        None if ms == 0 => "0s".to_owned(),
         None => format!("{ms}ms"),
     }
 }

@@ -17,19 +17,17 @@ use toml::de::DeValue;
 /// How many limits one plan may have.
 const LIMITS_MAX: usize = 200;
 
-const SCOPES: &[(&str, Option<Scope>)] =
-    &[("tenant", Some(Scope::Tenant)), ("user", Some(Scope::User)), ("session", None)];
+const SCOPES: &[(&str, Scope)] = &[("tenant", Scope::Tenant), ("user", Scope::User)];
 const MODES: &[(&str, Mode)] = &[("hard", Mode::Hard), ("soft", Mode::Soft), ("shadow", Mode::Shadow)];
 const OUTAGES: &[(&str, Outage)] = &[("closed", Outage::Closed), ("open", Outage::Open)];
 const SESSIONS_LATER: &str = "per-session limits come with sessions, a later version";
 
-const WINDOWS: &[(&str, Option<WindowKind>)] = &[
-    ("period", Some(WindowKind::Period)),
-    ("month", Some(WindowKind::Month)),
-    ("day", Some(WindowKind::Day)),
-    ("hour", Some(WindowKind::Hour)),
-    ("minute", Some(WindowKind::Minute)),
-    ("session", None),
+const WINDOWS: &[(&str, WindowKind)] = &[
+    ("period", WindowKind::Period),
+    ("month", WindowKind::Month),
+    ("day", WindowKind::Day),
+    ("hour", WindowKind::Hour),
+    ("minute", WindowKind::Minute),
 ];
 
 /// Reads the limits of a plan.
@@ -53,8 +51,9 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
     let meter = table.required(report, "meter", help).and_then(|node| node.text(report, "`meter` of a limit"));
     let meter = meter.and_then(|name| resolve(report, name, "meter", meters));
     let max_node = table.required(report, "max", "write a number, or max = \"unlimited\"");
-    let max = max_node.zip(meter).and_then(|(node, meter)| amount::max(report, node, meter));
-    let window = meter.and_then(|meter| window(report, &mut table, meter, max_node));
+    let max = max_node.and_then(|node| amount::max(report, node, meter.map(|meter| &**meter)));
+    let per = table.get("per");
+    let window = meter.and_then(|meter| window(report, table.span, meter, per, max_node));
     let scope = scope(report, &mut table);
     let mode = table.get("mode").map_or(Some(Mode::Hard), |node| {
         let text = node.text(report, "`mode`")?;
@@ -76,11 +75,11 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
 /// `Some(None)` is a gauge's level; `None` is a problem that was noted.
 fn window(
     report: &mut Report<'_>,
-    table: &mut Table<'_>,
+    limit: Span,
     meter: &Meter,
+    per: Option<Node<'_>>,
     max: Option<Node<'_>>,
 ) -> Option<Option<WindowKind>> {
-    let per = table.get("per");
     let Some(per) = per else {
         let unlimited = matches!(max.map(|max| max.value), Some(DeValue::String(text)) if text == amount::UNLIMITED);
         if meter.kind == MeterKind::Gauge {
@@ -92,17 +91,18 @@ fn window(
         }
         let message = format!("a limit on the {} {} needs a window", meter.kind.word(), quoted(meter.key.as_str()));
         report.error_help(
-            table.span,
+            limit,
             message,
             "add per = \"period\" (the billing period), \"month\", \"day\", \"hour\" or \"minute\"",
         );
         return None;
     };
     let text = per.text(report, "`per`")?;
-    let Some(kind) = super::table::one_of(report, text, "`per`", WINDOWS)? else {
+    if text.text == "session" {
         report.error_help(text.span, SESSIONS_LATER, "limit the use per day or per period for now");
         return None;
-    };
+    }
+    let kind = super::table::one_of(report, text, "`per`", WINDOWS)?;
     if meter.kind == MeterKind::Gauge {
         let message = format!("{} is a gauge: its level has no window", quoted(meter.key.as_str()));
         let help = "leave `per` out; use a counter for what starts anew in each window";
@@ -115,11 +115,11 @@ fn window(
 fn scope(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Scope> {
     let Some(node) = table.get("scope") else { return Some(Scope::Tenant) };
     let text = node.text(report, "`scope`")?;
-    let scope = super::table::one_of(report, text, "`scope`", SCOPES)?;
-    if scope.is_none() {
+    if text.text == "session" {
         report.error_help(text.span, SESSIONS_LATER, "write \"tenant\" or \"user\"");
+        return None;
     }
-    scope
+    super::table::one_of(report, text, "`scope`", SCOPES)
 }
 
 fn answer_402(

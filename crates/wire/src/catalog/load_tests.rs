@@ -4,7 +4,7 @@
 
 use super::*;
 use domain::{
-    catalog::{Enforce, Limit, Mode, Outage, Scope},
+    catalog::{Enforce, Limit, Mode, Outage, RoiValue, Scope},
     time::WindowKind,
 };
 use http::Method;
@@ -186,4 +186,128 @@ fn the_bakery_example_has_nine_meters_and_guards_analytics() {
     assert_eq!(route.features[0].as_str(), "analytics");
     let values = &catalog.dimensions[0].values;
     assert_eq!(values.len(), gateway.routes.len());
+}
+
+/// Every key of every section, with values that are not the defaults.
+const EVERYTHING: &str = include_str!("problem_cases/every_key.toml");
+
+fn everything() -> Loaded {
+    loaded(EVERYTHING)
+}
+
+#[test]
+fn every_key_of_the_core_means_something() {
+    let catalog = everything().catalog;
+    assert_eq!(catalog.enforce, Enforce::Observe);
+    assert_eq!(catalog.default_plan.as_ref().unwrap().as_str(), "small");
+    assert!(catalog.upgrade_url.as_ref().unwrap().starts_with("https://shop"));
+    assert_eq!(catalog.warn_percent, 90);
+    assert_eq!((catalog.event_bounds.late_ms, catalog.event_bounds.future_ms), (86_400_000, 0));
+    let tokens = catalog.meter("tokens").unwrap();
+    assert_eq!((&*tokens.label, &*tokens.unit, &*tokens.event_type), ("Tokens", "tokens", "llm.done"));
+    assert_eq!(&*tokens.value_pointer, "/usage/total_tokens");
+    assert!(tokens.counts_requests && !catalog.meter("calls").unwrap().counts_requests);
+    assert_eq!(catalog.meter("credit").unwrap().decimals, 2);
+    let export = &catalog.features["export"];
+    assert_eq!((&*export.title, export.description.as_deref()), ("Export", Some("All of it")));
+    assert_eq!(export.benefits.iter().map(|benefit| benefit.icon.as_deref()).collect::<Vec<_>>(), [None, Some("box")]);
+    assert_eq!((export.preview_url.as_deref(), export.social_proof.as_deref()), (Some("/preview"), Some("Ours")));
+    assert_eq!(export.roi_estimate["days"], RoiValue::Integer(7));
+    assert_eq!(export.roi_estimate["currency"], RoiValue::Text("€".into()));
+    let small = catalog.plan("small").unwrap();
+    assert_eq!((&*small.label, small.rank, small.public), ("Small one", -1, false));
+    let price = small.price.as_ref().unwrap();
+    assert_eq!((price.amount_cents, &*price.currency, &*price.per), (990, "EUR", "year"));
+    assert_eq!(
+        small.limits[0],
+        Limit {
+            name: "mine".into(),
+            meter: MeterKey::trusted("tokens"),
+            max: Some(5),
+            window: Some(WindowKind::Month),
+            scope: Scope::User,
+            mode: Mode::Shadow,
+            answer_402: true,
+            outage: Outage::Closed,
+        }
+    );
+    let maxima: Vec<Option<i64>> = small.limits.iter().map(|limit| limit.max).collect();
+    assert_eq!(maxima, [Some(5), Some(150), Some(15), Some(1 << 30)]);
+    let dimensions: Vec<(&str, usize, usize)> =
+        catalog.dimensions.iter().map(|own| (own.key.as_str(), own.values.len(), own.value_max_bytes)).collect();
+    let route_name_bytes = "PUT /files/{size}/a%20b/".len();
+    assert_eq!(dimensions, [("model", 2, 5), ("route", 1, route_name_bytes), ("size", 1, 5)]);
+}
+
+#[test]
+fn every_key_of_the_gateway_means_something() {
+    let gateway = everything().gateway;
+    assert_eq!((gateway.default_upstream.as_deref(), gateway.unmatched), (Some("second"), Unmatched::Refuse));
+    let second = &gateway.upstreams["second"];
+    assert_eq!(second.url, "https://[::1]:8443/base");
+    assert_eq!((second.connect_timeout_ms, second.response_timeout_ms), (250, Some(120_000)));
+    let first = &gateway.upstreams["first"];
+    assert_eq!((first.connect_timeout_ms, first.response_timeout_ms), (5000, None));
+    let put = gateway.routes.iter().find(|route| !route.public).unwrap();
+    assert_eq!((&*put.name, put.method.as_ref()), ("PUT /files/{size}/a%20b/", Some(&Method::PUT)));
+    let segments = [Segment::Literal("files".into()), Segment::Capture("size".into()), Segment::Literal("a b".into())];
+    assert_eq!(put.pattern, segments);
+    assert_eq!(put.upstream.as_deref(), Some("first"));
+    let amounts: Vec<AmountSource> = put.charges.iter().map(|charge| charge.amount.clone()).collect();
+    let header =
+        |name: &'static str, default| AmountSource::Header { name: http::HeaderName::from_static(name), default };
+    assert_eq!(
+        amounts,
+        [
+            header("x-tokens", Some(3)),
+            header("x-more", None),
+            AmountSource::RequestBytes,
+            AmountSource::ResponseBytes,
+            AmountSource::Constant(-1),
+            AmountSource::Constant(1),
+        ]
+    );
+    assert_eq!((put.charge_when, put.commit_first, put.enforce), (ChargeWhen::Success, true, Some(Enforce::On)));
+    let dimensions: Vec<(&str, &ValueSource)> = put.dimensions.iter().map(|(key, from)| (key.as_str(), from)).collect();
+    assert_eq!(
+        dimensions,
+        [
+            ("model", &ValueSource::Header(http::HeaderName::from_static("x-model"))),
+            ("route", &ValueSource::RouteName),
+            ("size", &ValueSource::Capture("size".into())),
+        ]
+    );
+    let open = gateway.routes.iter().find(|route| route.public).unwrap();
+    assert_eq!((&*open.name, &open.method, open.dimensions.len()), ("open", &None, 0));
+    let [
+        IdentitySource::Jwt(jwt),
+        IdentitySource::TrustedHeader { tenant, user, from },
+        IdentitySource::ApiKey { header },
+    ] = gateway.identity.as_slice()
+    else {
+        panic!("{:?}", gateway.identity);
+    };
+    assert_eq!((&*jwt.issuer, jwt.audience.len(), &*jwt.algorithms[0], jwt.leeway_s), ("me", 2, "ES256", 30));
+    assert_eq!(jwt.keys, JwtKeys::PublicKeyFile("keys/public.pem".into()));
+    assert_eq!((&*jwt.tenant_claim, jwt.user_claim.as_deref()), ("/org/id", Some("/sub")));
+    assert_eq!((tenant.as_str(), user.as_ref().unwrap().as_str(), from.len()), ("x-tenant", "x-user", 3));
+    assert!(from[1].contains("::1".parse().unwrap()) && !from[1].contains("::2".parse().unwrap()));
+    assert_eq!(header.as_ref().unwrap().as_str(), "x-api-key");
+}
+
+#[test]
+fn dimensions_keep_only_what_is_declared() {
+    let catalog = everything().catalog;
+    let pairs = [("size", "x"), ("model", "gpt-99"), ("secret", "s"), ("size", "y"), ("route", "open")];
+    let kept = bounded(&catalog, pairs.into_iter());
+    let kept: Vec<(&str, &str)> = kept.iter().map(|(key, value)| (key.as_str(), &**value)).collect();
+    assert_eq!(kept, [("model", "other"), ("route", "other"), ("size", "x")]);
+}
+
+#[test]
+fn the_smallest_catalog_is_one_plan() {
+    let loaded = loaded("[plans.free]\nrank = 0\n");
+    assert_eq!(loaded.catalog.plans.len(), 1);
+    assert_eq!(loaded.gateway.default_upstream, None);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
 }

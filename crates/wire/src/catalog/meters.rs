@@ -14,13 +14,8 @@ use std::sync::Arc;
 /// How many meters a catalog may have.
 const METERS_MAX: usize = 256;
 
-/// The words of `kind`. `None` is known but not offered yet.
-const KINDS: &[(&str, Option<MeterKind>)] = &[
-    ("counter", Some(MeterKind::Counter)),
-    ("gauge", Some(MeterKind::Gauge)),
-    ("duration", Some(MeterKind::Duration)),
-    ("unique", None),
-];
+const KINDS: &[(&str, MeterKind)] =
+    &[("counter", MeterKind::Counter), ("gauge", MeterKind::Gauge), ("duration", MeterKind::Duration)];
 
 /// Reads every meter. The second list holds those that say themselves whether they count requests.
 pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>) -> (Declared<Meter>, Vec<MeterKey>) {
@@ -43,10 +38,9 @@ fn meter(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, decided: &mut 
     let unit = unit(report, &mut table, name, kind);
     let decimals = table.integer(report, "decimals", 0, 9).unwrap_or(0);
     let event_type = event_type(report, &mut table).unwrap_or_else(|| name.text.into());
-    let value_pointer = match table.text(report, "value") {
-        None => "/value".into(),
-        Some(text) => keys::pointer(report, text, "`value`, a JSON pointer into an event's `data`,")?,
-    };
+    let value = table.text(report, "value");
+    let pointer = value.map(|text| keys::pointer(report, text, "`value`, a JSON pointer into an event's `data`,"));
+    let value_pointer = pointer.unwrap_or_else(|| Some("/value".into()));
     let counts_requests = table.boolean(report, "counts_requests", false);
     let said = table.key_span("counts_requests");
     table.finish(report);
@@ -57,22 +51,31 @@ fn meter(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, decided: &mut 
         }
         decided.push(key.clone());
     }
-    Some(Meter { key, kind, label, unit, decimals: decimals as u8, event_type, value_pointer, counts_requests })
+    Some(Meter {
+        key,
+        kind,
+        label,
+        unit,
+        decimals: decimals as u8,
+        event_type,
+        value_pointer: value_pointer?,
+        counts_requests,
+    })
 }
 
 fn kind(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<MeterKind> {
     let help = "write kind = \"counter\" (adds up in a window), \"gauge\" (a level that stays) or \"duration\" (time)";
     let node = table.required(report, "kind", help)?;
     let text = node.text(report, &table.what("kind"))?;
-    let found = super::table::one_of(report, text, &table.what("kind"), KINDS)?;
-    if found.is_none() {
+    if text.text == "unique" {
         report.error_help(
             text.span,
             "meters of kind `unique` (distinct values in a window) come with a later version",
             "use kind = \"gauge\" and set it to the number of distinct values you know of",
         );
+        return None;
     }
-    found
+    super::table::one_of(report, text, &table.what("kind"), KINDS)
 }
 
 fn unit(report: &mut Report<'_>, table: &mut Table<'_>, name: Text<'_>, kind: Option<MeterKind>) -> Arc<str> {

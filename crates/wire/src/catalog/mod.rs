@@ -152,3 +152,11 @@ fn mark_request_meters(meters: &mut Declared<Meter>, routes: &[Arc<Route>], deci
 #[cfg(test)]
 #[path = "load_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "problem_tests.rs"]
+mod problem_tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile_tests;

@@ -100,8 +100,27 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .into_iter()
         .filter(|candidate| candidate.len() <= COMPARED_MAX)
         .map(|candidate| (distance(candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + word.len().min(candidate.len()) / 4)
+        .filter(|(distance, candidate)| *distance <= (word.len().min(candidate.len()) / 3).max(1))
         .filter(|(distance, candidate)| *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// Whether a key seems to hold a secret.
+pub(super) fn looks_secret(key: &str) -> bool {
+    const NAMES: [&str; 8] =
+        ["secret", "password", "passwd", "private_key", "api_key", "apikey", "admin_key", "credential"];
+    let key = key.to_lowercase();
+    let named = key.ends_with("token") || NAMES.iter().any(|name| key.contains(name));
+    named && !key.ends_with("_env") && !key.ends_with("_file")
+}
+
+/// Whether a line gives a value to a key that seems to hold a secret.
+pub(super) fn line_may_hold_secret(line: &str) -> bool {
+    let key = |part: &str| {
+        let part = part.trim_end().trim_end_matches(['"', '\'']);
+        let start = part.rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).map_or(0, |at| at + 1);
+        part.get(start..).is_some_and(looks_secret)
+    };
+    line.split('=').any(key)
 }

@@ -1,6 +1,6 @@
 //! Collects every problem of a file, so that all are told at once.
 
-use super::problem::{Excerpt, Problem, closest, listed, printable, quoted};
+use super::problem::{Excerpt, Problem, closest, line_may_hold_secret, listed, printable, quoted};
 use std::{ops::Range, sync::Arc};
 
 /// A stretch of the file, in bytes.
@@ -20,6 +20,9 @@ impl From<Range<usize>> for Span {
 
 /// How many problems are told; past it they are only counted, so that a hostile file costs little.
 const TOLD_MAX: usize = 100;
+
+/// A line longer than this is not shown.
+const SHOWN_MAX_BYTES: usize = 4096;
 
 struct Found {
     span: Span,
@@ -117,6 +120,7 @@ impl<'s> Report<'s> {
         let mut errors = std::mem::take(&mut self.errors);
         let mut warnings = std::mem::take(&mut self.warnings);
         errors.sort_by_key(|found| found.span.start);
+        errors.dedup_by(|one, other| one.span == other.span && one.message == other.message);
         warnings.sort_by_key(|found| found.span.start);
         let mut told: Vec<Problem> = errors.into_iter().map(|found| self.problem(found)).collect();
         if self.untold > 0 {
@@ -130,19 +134,25 @@ impl<'s> Report<'s> {
     fn problem(&self, found: Found) -> Problem {
         let line = self.line(found.span);
         let start = self.line_starts[line - 1];
-        let rest = &self.text[start..];
-        let line_text = rest.split('\n').next().unwrap_or(rest).trim_end_matches('\r');
-        let before = chars_before(line_text, found.span.start.saturating_sub(start));
-        let marked = chars_before(line_text, found.span.end.saturating_sub(start)).saturating_sub(before);
-        let excerpt = (!found.veiled && !line_text.trim().is_empty()).then(|| excerpt(line_text, before, marked));
+        let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
+        let line_text = self.text[start..end].trim_end_matches('\r');
+        let at = char_boundary(line_text, found.span.start - start);
+        let marked = &line_text[at..char_boundary(line_text, found.span.end.saturating_sub(start).max(at))];
+        let shown = !found.veiled
+            && line_text.len() <= SHOWN_MAX_BYTES
+            && !line_text.trim().is_empty()
+            && !line_may_hold_secret(line_text);
+        let before = line_text[..at].chars().count();
+        let excerpt = shown.then(|| excerpt(line_text, before, marked.chars().count()));
         let Found { message, help, .. } = found;
         Problem { file: self.file.clone(), line, column: before + 1, message, help, excerpt }
     }
 }
 
-/// How many characters of `line` begin before byte `at`.
-fn chars_before(line: &str, at: usize) -> usize {
-    line.char_indices().take_while(|(index, _)| *index < at).count()
+/// The last place at or before byte `at` where a character begins.
+fn char_boundary(line: &str, at: usize) -> usize {
+    let at = at.min(line.len());
+    (0..=at).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// The part of a line around the marked characters.

@@ -2,7 +2,7 @@
 //! can't differ from what is read.
 
 use super::{
-    problem::{listed, quoted},
+    problem::{self, listed, quoted},
     report::{Report, Span},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -212,6 +212,11 @@ impl<'a> Table<'a> {
     /// A list; empty if the key is absent.
     pub(super) fn list(&mut self, report: &mut Report<'_>, key: &'static str) -> Vec<Node<'a>> {
         let Some(node) = self.get(key) else { return Vec::new() };
+        if let DeValue::Table(_) = node.value {
+            let help = format!("write a list: {key} = [{{ ... }}], or [[{key}]] above each");
+            node.expected(report, &self.what(key), "a list", Some(&help));
+            return Vec::new();
+        }
         node.list(report, &self.what(key)).unwrap_or_default()
     }
 
@@ -248,7 +253,7 @@ impl<'a> Table<'a> {
             if self.asked.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
-            if looks_secret(name) {
+            if problem::looks_secret(name) {
                 report.error_veiled(
                     span,
                     format!(
@@ -264,14 +269,6 @@ impl<'a> Table<'a> {
             report.unknown(span, message, "valid keys", name, self.asked.iter().copied());
         }
     }
-}
-
-/// Whether a key seems to hold a secret.
-fn looks_secret(key: &str) -> bool {
-    let key = key.to_lowercase();
-    let named =
-        ["secret", "password", "passwd", "token", "private_key", "api_key", "apikey", "admin_key", "credential"];
-    named.iter().any(|word| key.contains(word)) && !key.ends_with("_env") && !key.ends_with("_file")
 }
 
 /// A text for people: not empty, without control characters, at most `max` characters.
@@ -301,7 +298,7 @@ pub(super) fn one_of<T: Copy>(
     let found = words.iter().find(|(word, _)| *word == text.text).map(|(_, meaning)| *meaning);
     if found.is_none() {
         let known = words.iter().map(|(word, _)| *word);
-        let help = match super::problem::closest(text.text, known.clone()) {
+        let help = match problem::closest(text.text, known.clone()) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None => format!("write one of {}", listed(known)),
         };
