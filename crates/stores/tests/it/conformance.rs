@@ -1,0 +1,423 @@
+//! One suite, every ledger.
+
+use crate::world::{Random, States, World, done, wait};
+use domain::{
+    decision::Code,
+    entry::{Cause, Effect, Entry, KindSet},
+    id::{MeterKey, TenantId, UserId},
+    time::{DAY_MS, Instant},
+};
+use engine::ports::{
+    ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq,
+};
+use std::sync::Arc;
+use stores::{
+    memory::MemoryLedger,
+    sqlite::{SqliteLedger, SqliteOptions},
+};
+
+fn memory() -> (Arc<dyn Ledger>, Option<tempfile::TempDir>) {
+    (MemoryLedger::new([7; 32]), None)
+}
+
+fn sqlite() -> (Arc<dyn Ledger>, Option<tempfile::TempDir>) {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = SqliteLedger::open(&directory.path().join("ledger.db"), SqliteOptions::default()).unwrap();
+    (ledger, Some(directory))
+}
+
+macro_rules! suite {
+    ($($name:ident),* $(,)?) => {
+        mod on_memory { $(#[test] fn $name() { let (ledger, _directory) = super::memory(); super::$name(&*ledger); })* }
+        mod on_sqlite { $(#[test] fn $name() { let (ledger, _directory) = super::sqlite(); super::$name(&*ledger); })* }
+    };
+}
+
+suite![
+    an_empty_ledger_is_empty,
+    positions_follow_the_order_of_appends,
+    the_journal_gives_back_what_was_appended,
+    ids_are_known_from_the_append_on,
+    rows_and_tail_give_the_state,
+    a_fold_that_is_not_newer_is_skipped,
+    a_checkpoint_without_position_keeps_the_tail,
+    denials_are_counted_and_listed_newest_first,
+    denials_are_filtered_and_paged,
+    keys_are_kept_and_replaced,
+    catalogs_get_versions,
+    plans_in_use_are_those_of_the_folds,
+    reopening_keeps_what_was_committed,
+    retention_drops_what_is_past_its_time,
+    retention_keeps_what_is_not_in_folds,
+    many_threads_append_and_wait,
+    gateway_traffic_adds_up,
+];
+
+fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {
+    let tenant = TenantId::new("nobody").unwrap();
+    assert_eq!(wait(ledger.load_tenant(&tenant)).unwrap(), None);
+    assert_eq!(wait(ledger.load_user(&tenant, &UserId::new("noone").unwrap())).unwrap(), None);
+    assert_eq!(ledger.find(42), Lookup::Fresh);
+    assert_eq!(wait(ledger.entry(1)).unwrap(), None);
+    assert_eq!(wait(ledger.entry(0)).unwrap(), None);
+    assert!(wait(ledger.journal(0, 10)).unwrap().is_empty());
+    assert!(wait(ledger.tenants(None, 10)).unwrap().is_empty());
+    assert_eq!(wait(ledger.newest_catalog()).unwrap(), None);
+    assert!(wait(ledger.keys()).unwrap().is_empty());
+    assert_eq!(ledger.ready(), Ok(()));
+    ledger.tail(&mut |_, _, _| panic!("there is no tail")).unwrap();
+    done(ledger.committed(0)).unwrap();
+    done(ledger.checkpoint(vec![], None)).unwrap();
+}
+
+fn positions_follow_the_order_of_appends(ledger: &dyn Ledger) {
+    let mut world = World::new(1);
+    let mut next = 1;
+    for _ in 0..50 {
+        let appended = world.step(ledger).unwrap();
+        assert_eq!(appended.first, next);
+        next = appended.last + 1;
+        done(appended.commit).unwrap();
+        assert!(ledger.stats().committed_seq >= appended.last);
+        done(ledger.committed(appended.last)).unwrap();
+    }
+}
+
+fn the_journal_gives_back_what_was_appended(ledger: &dyn Ledger) {
+    let mut world = World::new(2);
+    world.steps(ledger, 100);
+    let last = world.last();
+    assert_eq!(wait(ledger.journal(0, usize::MAX)).unwrap(), world.log);
+    assert_eq!(wait(ledger.journal(10, 5)).unwrap(), world.log[10..15]);
+    assert_eq!(wait(ledger.journal(last, 5)).unwrap(), vec![]);
+    let (seq, tenant, entry) = world.log[17].clone();
+    assert_eq!(wait(ledger.entry(seq)).unwrap(), Some((tenant, entry)));
+    assert_eq!(wait(ledger.entry(last + 1)).unwrap(), None);
+}
+
+fn ids_are_known_from_the_append_on(ledger: &dyn Ledger) {
+    let mut world = World::new(3);
+    for _ in 0..40 {
+        let appended = world.step(ledger).unwrap();
+        for (id, seq) in world.bindings.iter().filter(|(_, seq)| *seq >= appended.first) {
+            assert_eq!(ledger.find(*id), Lookup::Bound(*seq));
+        }
+        done(appended.commit).unwrap();
+    }
+    assert!(world.bindings.len() > 10);
+    for (id, seq) in &world.bindings {
+        assert_eq!(bound(ledger, *id), Some(*seq));
+    }
+    assert_eq!(bound(ledger, 12345), None);
+}
+
+fn bound(ledger: &dyn Ledger, id: u128) -> Option<Seq> {
+    match ledger.find(id) {
+        Lookup::Fresh => None,
+        Lookup::Bound(seq) => Some(seq),
+        Lookup::Unsure { .. } => wait(ledger.find_on_disk(id)).unwrap(),
+    }
+}
+
+fn rows_and_tail_give_the_state(ledger: &dyn Ledger) {
+    let mut world = World::new(4);
+    for round in 0..6 {
+        world.steps(ledger, 60);
+        if round % 2 == 0 {
+            done(world.checkpoint(ledger)).unwrap();
+            assert_eq!(ledger.stats().tail_entries, 0);
+        }
+        ledger.reopen().unwrap();
+        assert_eq!(States::of(ledger), world.states(world.last()), "round {round}");
+    }
+}
+
+fn a_fold_that_is_not_newer_is_skipped(ledger: &dyn Ledger) {
+    let mut world = World::new(5);
+    world.steps(ledger, 80);
+    let through = world.last();
+    let folds = world.take_folds(true);
+    assert!(folds.iter().any(|fold| !fold.tenant.state.accounts.closed.is_empty()), "the seed closes windows");
+    done(ledger.checkpoint(folds.clone(), Some(through))).unwrap();
+    done(ledger.checkpoint(folds, Some(through))).unwrap();
+    ledger.reopen().unwrap();
+    assert_eq!(States::of(ledger), world.states(through));
+}
+
+fn a_checkpoint_without_position_keeps_the_tail(ledger: &dyn Ledger) {
+    let mut world = World::new(6);
+    world.steps(ledger, 50);
+    done(world.checkpoint(ledger)).unwrap();
+    let complete = world.last();
+    for _ in 0..5 {
+        world.steps(ledger, 30);
+        let some = world.take_folds(false);
+        done(ledger.checkpoint(some, None)).unwrap();
+    }
+    ledger.reopen().unwrap();
+    let mut first = None;
+    ledger.tail(&mut |seq, _, _| first = first.or(Some(seq))).unwrap();
+    assert_eq!(first, Some(complete + 1));
+    assert_eq!(States::of(ledger), world.states(world.last()));
+}
+
+fn denials_are_counted_and_listed_newest_first(ledger: &dyn Ledger) {
+    let mut world = World::new(7);
+    for round in 0..4 {
+        world.steps(ledger, 60);
+        let expected = world.states(world.last()).denials;
+        assert_eq!(States::of(ledger).denials, expected, "pending, round {round}");
+        done(world.checkpoint(ledger)).unwrap();
+        assert_eq!(States::of(ledger).denials, expected, "written, round {round}");
+        ledger.reopen().unwrap();
+        assert_eq!(States::of(ledger).denials, expected, "reopened, round {round}");
+    }
+    let all = wait(ledger.denials(&DenialQuery { limit: usize::MAX, ..Default::default() })).unwrap();
+    let places: Vec<_> = all.iter().map(|denial| (denial.run.first_at, denial.id)).collect();
+    assert!(places.is_sorted_by(|newer, older| newer > older) && places.len() > 5);
+    for denial in all {
+        assert_eq!(wait(ledger.denial(denial.id)).unwrap(), Some(denial));
+    }
+    assert_eq!(wait(ledger.denial(engine::ports::DenialId(1))).unwrap(), None);
+}
+
+fn denials_are_filtered_and_paged(ledger: &dyn Ledger) {
+    let mut world = World::new(8);
+    world.steps(ledger, 150);
+    done(world.checkpoint(ledger)).unwrap();
+    world.steps(ledger, 150);
+    let list = |query: DenialQuery| wait(ledger.denials(&query)).unwrap();
+    let everything = DenialQuery { limit: usize::MAX, ..Default::default() };
+    let all = list(everything.clone());
+    assert!(all.iter().all(|denial| !denial.run.key.shadow));
+    let tenant = all[0].tenant.clone();
+    let of_tenant = list(DenialQuery { tenant: Some(tenant.clone()), ..everything.clone() });
+    let expected: Vec<_> = all.iter().filter(|denial| denial.tenant == tenant).cloned().collect();
+    assert_eq!(of_tenant, expected);
+    let user = UserId::new("user-1").unwrap();
+    let of_user = list(DenialQuery { user: Some(user.clone()), ..everything.clone() });
+    assert!(!of_user.is_empty() && of_user.iter().all(|denial| denial.run.key.user.as_ref() == Some(&user)));
+    let meter = MeterKey::new("storage").unwrap();
+    let of_meter = list(DenialQuery { meter: Some(meter.clone()), ..everything.clone() });
+    assert!(!of_meter.is_empty() && of_meter.iter().all(|denial| denial.run.meter.as_ref() == Some(&meter)));
+    assert!(list(DenialQuery { code: Some(Code::TenantSuspended), ..everything.clone() }).is_empty());
+    assert_eq!(list(DenialQuery { code: Some(Code::PeriodLimitReached), ..everything.clone() }), all);
+    let shadows = list(DenialQuery { shadow: true, ..everything });
+    assert!(!shadows.is_empty() && shadows.iter().all(|denial| denial.run.key.shadow));
+
+    let mut paged = Vec::new();
+    let mut before = None;
+    loop {
+        let page = list(DenialQuery { before, limit: 7, ..Default::default() });
+        let Some(last) = page.last() else { break };
+        before = Some(DenialPlace { first_at: last.run.first_at, id: last.id });
+        paged.extend(page);
+    }
+    assert_eq!(paged, all);
+}
+
+fn keys_are_kept_and_replaced(ledger: &dyn Ledger) {
+    let key = |id: &str, scope: KeyScope| ApiKey {
+        id: id.into(),
+        hash: [3; 32],
+        name: "for the door".into(),
+        scope,
+        created_at: Instant::from_ms(1000),
+        created_by: "bootstrap".into(),
+        revoked_at: None,
+    };
+    let mut keys = vec![
+        key("key_a", KeyScope::Admin),
+        key("key_b", KeyScope::Ingest),
+        key("key_c", KeyScope::Read),
+        key("key_d", KeyScope::Tenant(TenantId::new("acme").unwrap())),
+    ];
+    for key in &keys {
+        wait(ledger.put_key(key)).unwrap();
+    }
+    assert_eq!(wait(ledger.keys()).unwrap(), keys);
+    keys[1].revoked_at = Some(Instant::from_ms(2000));
+    wait(ledger.put_key(&keys[1])).unwrap();
+    ledger.reopen().unwrap();
+    assert_eq!(wait(ledger.keys()).unwrap(), keys);
+}
+
+fn catalogs_get_versions(ledger: &dyn Ledger) {
+    let secret = ledger.secret();
+    assert_eq!(wait(ledger.put_catalog("one", Instant::from_ms(1))).unwrap(), 1);
+    assert_eq!(wait(ledger.put_catalog("two", Instant::from_ms(2))).unwrap(), 2);
+    ledger.reopen().unwrap();
+    let newest = wait(ledger.newest_catalog()).unwrap().unwrap();
+    assert_eq!((newest.version, &*newest.text, newest.applied_at.ms()), (2, "two", 2));
+    assert_eq!(ledger.secret(), secret);
+    assert_ne!(secret, [0; 32]);
+}
+
+fn plans_in_use_are_those_of_the_folds(ledger: &dyn Ledger) {
+    let mut world = World::new(9);
+    world.steps(ledger, 30);
+    assert!(wait(ledger.plans_in_use()).unwrap().is_empty());
+    done(world.checkpoint(ledger)).unwrap();
+    let plans: Vec<String> = wait(ledger.plans_in_use()).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(plans, ["free"]);
+    let all = wait(ledger.tenants(None, usize::MAX)).unwrap();
+    assert!(all.len() > 3 && all.is_sorted());
+    assert_eq!(wait(ledger.tenants(Some(&all[1]), 2)).unwrap(), all[2..4]);
+}
+
+fn reopening_keeps_what_was_committed(ledger: &dyn Ledger) {
+    let mut world = World::new(10);
+    world.steps(ledger, 50);
+    ledger.reopen().unwrap();
+    assert_eq!(wait(ledger.journal(0, usize::MAX)).unwrap(), world.log);
+    for (id, seq) in &world.bindings {
+        assert_eq!(bound(ledger, *id), Some(*seq));
+    }
+    let before = world.last();
+    assert_eq!(world.step(ledger).unwrap().first, before + 1);
+}
+
+const RETENTION: Retention = Retention { dedupe_ms: DAY_MS, journal_ms: DAY_MS, denials_ms: DAY_MS };
+
+fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
+    let mut world = World::new(11);
+    world.steps(ledger, 120);
+    done(world.checkpoint(ledger)).unwrap();
+    let old = world.last();
+    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    let states = world.states(old);
+    // Months later nothing of it lies in an open period.
+    world.now = world.now.plus_ms(90 * DAY_MS);
+    world.steps(ledger, 1);
+    done(world.checkpoint(ledger)).unwrap();
+    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    assert_eq!(wait(ledger.entry(1)).unwrap(), None);
+    let left = wait(ledger.journal(0, usize::MAX)).unwrap();
+    assert_eq!(left, world.log[old as usize..], "what is young stays");
+    let untouched = |id: &TenantId| left.iter().all(|(_, tenant, _)| tenant != id);
+    for (id, tenant) in states.tenants.iter().filter(|(id, _)| untouched(id)) {
+        assert_eq!(wait(ledger.load_tenant(id)).unwrap().as_ref(), Some(tenant));
+    }
+    let young = wait(ledger.denials(&DenialQuery { limit: usize::MAX, ..Default::default() })).unwrap();
+    assert!(young.iter().all(|denial| denial.run.last_at >= world.now.plus_ms(-DAY_MS)));
+    // A second time there is nothing to do.
+    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    let before = world.last();
+    assert_eq!(world.step(ledger).unwrap().first, before + 1);
+}
+
+fn retention_keeps_what_is_not_in_folds(ledger: &dyn Ledger) {
+    let mut world = World::new(12);
+    world.steps(ledger, 20);
+    done(world.checkpoint(ledger)).unwrap();
+    world.steps(ledger, 20);
+    let later = world.now.plus_ms(400 * DAY_MS);
+    wait(ledger.retain(RETENTION, later)).unwrap();
+    ledger.reopen().unwrap();
+    let mut tail = Vec::new();
+    ledger.tail(&mut |seq, tenant, entry| tail.push((seq, tenant, entry))).unwrap();
+    let through = ledger.stats().committed_seq - ledger.stats().tail_entries;
+    assert_eq!(tail, world.log[through as usize..]);
+    assert!(!tail.is_empty());
+}
+
+fn many_threads_append_and_wait(ledger: &dyn Ledger) {
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || {
+                let mut random = Random(thread);
+                let tenant = TenantId::new(&format!("thread-{thread}")).unwrap();
+                let mut last = 0;
+                for _ in 0..60 {
+                    let entries = (0..=random.below(20)).map(|_| plain_use(1)).collect();
+                    let append = Append { tenant: tenant.clone(), entries, fold_after: None, wait: true };
+                    let appended = ledger.append(append).unwrap();
+                    assert!(appended.first > last);
+                    last = appended.last;
+                    done(appended.commit).unwrap();
+                    assert!(wait(ledger.entry(last)).unwrap().is_some(), "acknowledged, so it can be read");
+                }
+            });
+        }
+    });
+    let stats = ledger.stats();
+    let journal = wait(ledger.journal(0, usize::MAX)).unwrap();
+    assert!(journal.iter().map(|(seq, ..)| *seq).eq(1..=stats.committed_seq));
+    assert_eq!(stats.entries, stats.committed_seq);
+    assert_eq!(stats.queue_entries, 0);
+}
+
+fn plain_use(amount: i64) -> Entry {
+    let meter = MeterKey::new("messages").unwrap();
+    Entry {
+        at: Instant::from_ms(1_790_000_000_000),
+        catalog: 1,
+        cause: Cause::Gateway,
+        binding: None,
+        user: None,
+        dimensions: vec![],
+        note: None,
+        effects: vec![Effect::Use { meter, amount, open: KindSet::ALL, closed: vec![] }],
+    }
+}
+
+/// Whatever is merged, the sum per tenant is that of what was appended, and positions cover it.
+fn gateway_traffic_adds_up(ledger: &dyn Ledger) {
+    let mut random = Random(13);
+    let mut sums = std::collections::BTreeMap::<TenantId, i64>::new();
+    let mut commits = Vec::new();
+    for _ in 0..2000 {
+        let tenant = TenantId::new(&format!("tenant-{}", random.below(5))).unwrap();
+        let amount = 1 + random.below(9) as i64;
+        let mut entry = plain_use(amount);
+        if random.one_in(3) {
+            entry.user = Some(UserId::new(&format!("user-{}", random.below(3))).unwrap());
+        }
+        let folds = !random.one_in(10);
+        let fold_after = folds.then_some(0);
+        let append = Append { tenant: tenant.clone(), entries: vec![entry], fold_after, wait: true };
+        let appended = ledger.append(append).unwrap();
+        assert_eq!(appended.first, appended.last);
+        *sums.entry(tenant).or_default() += amount;
+        commits.push(appended.commit);
+    }
+    commits.into_iter().for_each(|commit| done(commit).unwrap());
+    let mut found = std::collections::BTreeMap::<TenantId, i64>::new();
+    for (_, tenant, entry) in wait(ledger.journal(0, usize::MAX)).unwrap() {
+        for effect in &entry.effects {
+            let Effect::Use { amount, .. } = effect else { panic!("only use was appended") };
+            *found.entry(tenant.clone()).or_default() += amount;
+        }
+    }
+    assert_eq!(found, sums);
+}
+
+#[test]
+fn a_full_queue_says_so() {
+    let ledger = MemoryLedger::new([1; 32]);
+    ledger.set_commits(stores::memory::Commits::Held);
+    let entries = vec![plain_use(1); 200_000];
+    let tenant = TenantId::new("acme").unwrap();
+    let appended = ledger.append(Append { tenant, entries, fold_after: None, wait: true }).unwrap();
+    assert_eq!(ledger.ready(), Err(LedgerError::Overloaded { waiting: 200_000 }));
+    ledger.release();
+    done(appended.commit).unwrap();
+    assert_eq!(ledger.ready(), Ok(()));
+}
+
+#[test]
+fn a_commit_that_fails_is_told_to_everybody() {
+    let ledger = MemoryLedger::new([1; 32]);
+    ledger.set_commits(stores::memory::Commits::Held);
+    let mut world = World::new(14);
+    let lost = world.step(&*ledger).unwrap();
+    ledger.set_commits(stores::memory::Commits::Failing);
+    ledger.release();
+    assert!(matches!(done(lost.commit), Err(LedgerError::Unwritable(_))));
+    assert!(matches!(ledger.ready(), Err(LedgerError::Unwritable(_))));
+    assert!(world.step(&*ledger).is_err());
+    ledger.reopen().unwrap();
+    assert!(wait(ledger.journal(0, 10)).unwrap().is_empty());
+    let mut world = World::new(14);
+    assert_eq!(world.step(&*ledger).unwrap().first, 1);
+}

@@ -1,0 +1,7 @@
+//! The ledgers against their contract, against crashes and against trouble.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod conformance;
+mod sqlite_crash;
+mod sqlite_trouble;
+mod world;
