@@ -100,28 +100,36 @@ fn fill(index: &IdIndex, conn: &mut Connection, total: u64) {
     println!("recent           {}", stats.recent_ids);
 }
 
+/// Nanoseconds of a call: the median of parts of the calls, as other programs run meanwhile.
+fn median_ns(calls: u64, mut call: impl FnMut(u64)) -> f64 {
+    const PARTS: u64 = 50;
+    let mut parts: Vec<f64> = (0..PARTS)
+        .map(|part| {
+            let started = Instant::now();
+            for n in part * calls / PARTS..(part + 1) * calls / PARTS {
+                call(n);
+            }
+            started.elapsed().as_nanos() as f64 / (calls / PARTS) as f64
+        })
+        .collect();
+    parts.sort_by(f64::total_cmp);
+    parts[parts.len() / 2]
+}
+
 fn ask(index: &IdIndex, conn: &Connection, total: u64) {
-    let calls = 2_000_000;
-    let making = Instant::now();
-    for n in 0..calls {
-        black_box(id(1 << 40 | n));
-    }
-    let making = making.elapsed();
-    let started = Instant::now();
-    let unsure = (0..calls).filter(|n| index.find(id(1 << 40 | n)) != Lookup::Fresh).count();
-    println!("find, fresh      {}", per_call(calls, started.elapsed().saturating_sub(making)));
-    println!("  not sure       {:.2} %", unsure as f64 * 100.0 / calls as f64);
-    let step = 7_919 * 31;
-    let started = Instant::now();
-    let fresh = (0..calls).filter(|n| index.find(id(n * step % total)) == Lookup::Fresh).count();
-    println!("find, known      {}", per_call(calls, started.elapsed().saturating_sub(making)));
-    assert_eq!(fresh, 0, "a known id was taken for a fresh one");
-    let reads = 100_000;
-    let started = Instant::now();
-    for n in 0..reads {
-        if let Lookup::Unsure { .. } = index.find(id(n * step % total)) {
-            assert!(index.find_on_disk(conn, id(n * step % total)).unwrap().is_some());
+    let calls = 4_000_000;
+    let fresh: Vec<u128> = (0..calls).map(|n| id(1 << 40 | n)).collect();
+    let mut unsure = 0_u64;
+    let ns = median_ns(calls, |n| unsure += u64::from(index.find(fresh[n as usize]) != Lookup::Fresh));
+    println!("find, fresh      {ns:.0} ns, {:.2} % not sure", unsure as f64 * 100.0 / calls as f64);
+    let known = |n: u64| n * 245_489 % total;
+    let ids: Vec<u128> = (0..calls).map(|n| id(known(n))).collect();
+    let ns = median_ns(calls, |n| assert_ne!(index.find(ids[n as usize]), Lookup::Fresh));
+    println!("find, known      {ns:.0} ns");
+    let ns = median_ns(100_000, |n| {
+        if let Lookup::Unsure { .. } = index.find(ids[n as usize]) {
+            assert_eq!(index.find_on_disk(conn, black_box(ids[n as usize])).unwrap(), Some(known(n) + 1));
         }
-    }
-    println!("find on disk     {}", per_call(reads, started.elapsed()));
+    });
+    println!("find on disk     {ns:.0} ns");
 }

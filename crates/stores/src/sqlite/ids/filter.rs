@@ -14,20 +14,30 @@ pub(super) const BLOCK_BYTES: usize = 64;
 /// Up to this many ids a run is small: its filter may be generous, as it weighs little.
 const SMALL_RUN_IDS: u64 = 1 << 21;
 
-impl Block {
-    fn mask(id: u128) -> [u64; 8] {
-        let low = id as u64;
-        std::array::from_fn(|word| 1 << (low >> (6 * word) & 63))
-    }
+/// An id as filters see it. Made once for all filters it is asked of.
+#[derive(Clone, Copy)]
+pub(super) struct Probe {
+    high: u64,
+    mask: [u64; 8],
+}
 
+impl Probe {
+    pub(super) fn new(id: u128) -> Self {
+        let low = id as u64;
+        Self { high: (id >> 64) as u64, mask: std::array::from_fn(|word| 1 << ((low >> (6 * word)) & 63)) }
+    }
+}
+
+impl Block {
     pub(super) fn add(&mut self, id: u128) {
-        for (word, bit) in self.0.iter_mut().zip(Self::mask(id)) {
+        for (word, bit) in self.0.iter_mut().zip(Probe::new(id).mask) {
             *word |= bit;
         }
     }
 
-    fn may_hold(&self, id: u128) -> bool {
-        self.0.iter().zip(Self::mask(id)).fold(0, |missing, (word, bit)| missing | (!word & bit)) == 0
+    /// Without a branch: the processor is then free to read the next filter's line while it waits for this one.
+    fn holds(&self, mask: &[u64; 8]) -> bool {
+        self.0.iter().zip(mask).fold(0, |missing, (word, bit)| missing | (!word & bit)) == 0
     }
 
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {
@@ -56,8 +66,9 @@ impl Filter {
         Self { blocks: blocks.into_boxed_slice() }
     }
 
-    pub(super) fn may_hold(&self, id: u128) -> bool {
-        self.blocks[part_of(id, self.blocks.len() as u64) as usize].may_hold(id)
+    #[inline]
+    pub(super) fn may_hold(&self, probe: &Probe) -> bool {
+        self.blocks[part(probe.high, self.blocks.len() as u64)].holds(&probe.mask)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -72,6 +83,10 @@ pub(super) fn blocks_for(ids: u64) -> u32 {
 }
 
 /// Which of `parts` equal parts of the space of ids an id is in. Grows with the id.
-pub(super) fn part_of(id: u128, parts: u64) -> u32 {
-    (((id >> 64) * u128::from(parts)) >> 64) as u32
+pub(super) fn part_of(id: u128, parts: u32) -> u32 {
+    part((id >> 64) as u64, u64::from(parts)) as u32
+}
+
+fn part(high: u64, parts: u64) -> usize {
+    ((u128::from(high) * u128::from(parts)) >> 64) as usize
 }

@@ -37,7 +37,7 @@ impl Shape {
     }
 
     pub(super) fn page_of(&self, id: u128) -> u32 {
-        filter::part_of(id, u64::from(self.pages))
+        filter::part_of(id, self.pages)
     }
 
     fn entry_bytes(&self) -> usize {

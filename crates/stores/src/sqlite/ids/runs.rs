@@ -1,7 +1,7 @@
 //! The sealed runs in force, as they are held in memory: their rows, and the filters there is room for.
 
 use super::{
-    filter::{Block, Filter},
+    filter::{Block, Filter, Probe},
     tables::{self, RunRow, damaged},
     writer::PART_BLOCKS,
 };
@@ -29,8 +29,8 @@ impl Run {
         self.filter.as_ref().map_or(0, |filter| filter.bytes())
     }
 
-    fn may_hold(&self, id: u128) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_hold(id))
+    fn may_hold(&self, probe: &Probe) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_hold(probe))
     }
 }
 
@@ -87,7 +87,8 @@ impl Runs {
 
     /// `false` only if no run has this id.
     pub(super) fn may_hold(&self, id: u128) -> bool {
-        self.unfiltered > 0 || self.filters.iter().any(|filter| filter.may_hold(id))
+        let probe = Probe::new(id);
+        self.unfiltered > 0 || self.filters.iter().any(|filter| filter.may_hold(&probe))
     }
 
     /// The same runs without `gone`, with `added`, and with the oldest filters dropped until what is left fits.
@@ -115,7 +116,8 @@ impl Runs {
 
     /// Looks into the pages of every run that may have the id.
     pub(super) fn find_on_disk(&self, conn: &Connection, id: u128) -> Result<Found, LedgerError> {
-        for run in self.runs.iter().filter(|run| run.may_hold(id)) {
+        let probe = Probe::new(id);
+        for run in self.runs.iter().filter(|run| run.may_hold(&probe)) {
             match find_in(conn, &run.row, id)? {
                 Answer::Absent => {}
                 Answer::Bound(seq) => return Ok(Found::Bound(seq)),

@@ -92,7 +92,7 @@ impl RunWriter {
             units += 1;
         }
         self.row.shape.write(id, seq, &mut self.body);
-        units += self.advance_filter(conn, filter::part_of(id, u64::from(self.row.filter_blocks)))?;
+        units += self.advance_filter(conn, filter::part_of(id, self.row.filter_blocks))?;
         if let Some(block) = self.part.last_mut() {
             block.add(id);
         }

@@ -1,7 +1,7 @@
 use super::{DAY_MS, World, id};
 use crate::sqlite::ids::{
     Options,
-    filter::{BLOCK_BYTES, Block, Filter, blocks_for, part_of},
+    filter::{BLOCK_BYTES, Block, Filter, Probe, blocks_for, part_of},
 };
 use engine::ports::Lookup;
 
@@ -13,11 +13,11 @@ fn a_filter_is_seldom_wrong_and_only_one_way() {
     assert!(u64::from(blocks) * BLOCK_BYTES as u64 * 8 / ids <= 14, "measured at the density of large runs");
     let mut lines = vec![Block::default(); blocks as usize];
     for n in 0..ids {
-        lines[part_of(id(n), u64::from(blocks)) as usize].add(id(n));
+        lines[part_of(id(n), blocks) as usize].add(id(n));
     }
     let filter = Filter::new(lines);
-    assert!((0..ids).all(|n| filter.may_hold(id(n))));
-    let wrong = (ids..2 * ids).filter(|n| filter.may_hold(id(*n))).count();
+    assert!((0..ids).all(|n| filter.may_hold(&Probe::new(id(n)))));
+    let wrong = (ids..2 * ids).filter(|n| filter.may_hold(&Probe::new(id(*n)))).count();
     assert!(wrong < ids as usize / 400, "{wrong} of {ids}");
 }
 
