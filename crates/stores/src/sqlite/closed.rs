@@ -29,15 +29,32 @@ pub(super) struct Place<'a> {
     pub(super) closed: ClosedWindow,
 }
 
+/// Totals that are written down already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    end: Instant,
+    pub(super) used: i64,
+    pub(super) denied: i64,
+}
+
+impl Known {
+    /// The place with the end that was written: a window that was open when totals came late may have ended otherwise.
+    pub(super) fn place<'a>(&self, place: &Place<'a>) -> Place<'a> {
+        let window = Window { start: place.closed.window.start, end: self.end };
+        let closed = ClosedWindow { window, ..place.closed };
+        Place { closed, ..*place }
+    }
+}
+
 impl Table {
     fn select_one(self) -> &'static str {
         match self {
             Table::Live => {
-                "SELECT used, denied FROM closed
+                "SELECT end_ms, used, denied FROM closed
                  WHERE tenant = ?1 AND user = ?2 AND start_ms = ?3 AND kind = ?4 AND meter = ?5"
             }
             Table::Opening => {
-                "SELECT used, denied FROM opening_closed
+                "SELECT end_ms, used, denied FROM opening_closed
                  WHERE tenant = ?1 AND user = ?2 AND start_ms = ?3 AND kind = ?4 AND meter = ?5"
             }
         }
@@ -107,17 +124,17 @@ pub(super) fn add(
             closed: total.closed,
         };
         let known = get(conn, table, &place)?;
-        let (used, denied) = known.unwrap_or((0, 0));
+        let (used, denied) = known.map_or((0, 0), |known| (known.used, known.denied));
         put(conn, table, &place, used.saturating_add(total.used), denied.saturating_add(total.denied))?;
     }
     Ok(())
 }
 
 /// The totals at a place.
-pub(super) fn get(conn: &Connection, table: Table, place: &Place<'_>) -> rusqlite::Result<Option<(i64, i64)>> {
+pub(super) fn get(conn: &Connection, table: Table, place: &Place<'_>) -> rusqlite::Result<Option<Known>> {
     conn.prepare_cached(table.select_one())?
         .query_row(params![place.tenant, place.user, place.start_ms(), place.kind(), place.meter], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok(Known { end: Instant::from_ms(row.get(0)?), used: row.get(1)?, denied: row.get(2)? })
         })
         .optional()
 }

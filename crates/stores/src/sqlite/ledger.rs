@@ -5,8 +5,8 @@ use super::{
     closed, denials,
     files::{self, Lock},
     ids,
-    queue::answered,
     reads,
+    retain::Retain,
     running::Running,
     small::{self, PutCatalog, PutKey},
 };
@@ -224,8 +224,13 @@ impl Ledger for SqliteLedger {
 
     fn retain<'a>(&'a self, retention: Retention, now: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(async move {
-            let _ = (retention, now, answered(Ok(())));
-            Ok(())
+            let done = {
+                let running = self.running.read();
+                running.times.dedupe_ms.store(retention.dedupe_ms.max(0), Ordering::Relaxed);
+                running.times.now_ms.fetch_max(now.ms(), Ordering::Relaxed);
+                running.queue.push_task(Box::new(Retain::new(retention, now)), false)
+            };
+            done.wait().await
         })
     }
 
