@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod auditor;
 mod coverage;
+mod properties;
 mod script;
+mod steps;
 mod table;
 mod tables;
 mod windows;

@@ -185,6 +185,11 @@ impl World {
         entry
     }
 
+    /// The same world without its past.
+    pub fn twin(&self) -> World {
+        World { catalog: self.catalog.clone(), state: self.state.clone(), entries: vec![] }
+    }
+
     /// The fold of all entries is the state.
     pub fn check_replay(&self) {
         assert_eq!(self.replayed().folded(), self.state.folded(), "the fold of the entries must be the state");

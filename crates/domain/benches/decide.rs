@@ -1,0 +1,139 @@
+//! What a decision and its charge cost in memory: `cargo bench -p domain --bench decide -- [seconds]`.
+//!
+//! 200,000 tenants with five accounts each (a million accounts), chosen at random by name; one charge against three
+//! limits (month, day, minute) on one thread. The entry that would go to the ledger is made and dropped.
+#![allow(clippy::unwrap_used)]
+
+use domain::{
+    catalog::{Catalog, Enforce, EventBounds, Limit, Meter, MeterKind, Mode, Outage, Plan, Scope},
+    entry::{Cause, Profile, Status},
+    id::{MeterKey, PlanKey, TenantId},
+    op::{Charge, Op, Spend},
+    tenant::Tenant,
+    time::{Instant, WindowKind, Zone},
+};
+use std::{collections::HashMap, hint::black_box, sync::Arc};
+
+const TENANTS: usize = 200_000;
+const METERS: usize = 5;
+const NOW_MS: i64 = 1_800_000_000_000;
+
+fn meter(number: usize) -> MeterKey {
+    MeterKey::new(&format!("meter_{number}")).unwrap()
+}
+
+fn limit(meter: &MeterKey, kind: WindowKind) -> Limit {
+    Limit {
+        name: Limit::default_name(meter, Some(kind), Scope::Tenant).into(),
+        meter: meter.clone(),
+        max: Some(1_000_000_000_000),
+        window: Some(kind),
+        scope: Scope::Tenant,
+        mode: Mode::Hard,
+        answer_402: false,
+        outage: Outage::Closed,
+    }
+}
+
+fn catalog() -> Catalog {
+    let meters = (0..METERS).map(|number| {
+        let (key, word) = (meter(number), Arc::from(meter(number).as_str()));
+        let meter = Meter {
+            key: key.clone(),
+            kind: MeterKind::Counter,
+            label: Arc::clone(&word),
+            unit: "requests".into(),
+            decimals: 0,
+            event_type: word,
+            value_pointer: "/value".into(),
+            counts_requests: true,
+        };
+        (key, Arc::new(meter))
+    });
+    let kinds = [WindowKind::Month, WindowKind::Day, WindowKind::Minute];
+    let limits = (0..METERS).flat_map(|number| kinds.map(|kind| limit(&meter(number), kind))).collect();
+    let plan = Plan {
+        key: PlanKey::new("plan").unwrap(),
+        label: "Plan".into(),
+        rank: 0,
+        price: None,
+        public: true,
+        features: Vec::new(),
+        limits,
+    };
+    Catalog {
+        version: 1,
+        meters: meters.collect(),
+        features: Default::default(),
+        plans: [(plan.key.clone(), Arc::new(plan))].into(),
+        default_plan: None,
+        dimensions: Vec::new(),
+        enforce: Enforce::On,
+        event_bounds: EventBounds { late_ms: 86_400_000, future_ms: 60_000 },
+        upgrade_url: None,
+        warn_percent: 80,
+    }
+}
+
+/// Fixed steps through a row of numbers: the same tenants in every run.
+struct Row(u64);
+
+impl Row {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+fn main() {
+    let seconds: u64 =
+        std::env::args().skip(1).find(|argument| argument != "--bench").map_or(3, |text| text.parse().unwrap());
+    let catalog = catalog();
+    let ops: Vec<Op> = (0..METERS)
+        .map(|number| {
+            let charges = vec![Charge { meter: meter(number), amount: 1 }];
+            Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check)
+        })
+        .collect();
+    let names: Vec<TenantId> = (0..TENANTS).map(|number| TenantId::new(&format!("tenant-{number}")).unwrap()).collect();
+    let profile = Profile {
+        plan: PlanKey::new("plan").unwrap(),
+        status: Status::Active,
+        enforce: None,
+        zone: Zone::utc(),
+        anchor: Instant::from_ms(NOW_MS),
+        created_at: Instant::from_ms(NOW_MS),
+        overrides: Vec::new(),
+    };
+    let now = Instant::from_ms(NOW_MS);
+    let mut tenants: HashMap<TenantId, Tenant> =
+        names.iter().map(|id| (id.clone(), Tenant::unborn(id.clone(), profile.clone()))).collect();
+    for tenant in tenants.values_mut() {
+        for op in &ops {
+            tenant.apply(None, op, now, &catalog).unwrap();
+        }
+    }
+
+    let mut row = Row(0x9e37_79b9_7f4a_7c15);
+    let mut rounds: Vec<f64> = Vec::new();
+    let started = std::time::Instant::now();
+    let mut allowed = 0_u64;
+    while started.elapsed().as_secs() < seconds {
+        const CALLS: u32 = 100_000;
+        let round = std::time::Instant::now();
+        for _ in 0..CALLS {
+            let (name, op) = (&names[row.next(TENANTS)], &ops[row.next(METERS)]);
+            let tenant = tenants.get_mut(name).unwrap();
+            let outcome = tenant.apply(None, op, now, &catalog).unwrap();
+            allowed += u64::from(outcome.decision.as_ref().is_some_and(|decision| decision.allowed));
+            black_box(outcome);
+        }
+        rounds.push(round.elapsed().as_nanos() as f64 / f64::from(CALLS));
+    }
+    assert_eq!(allowed, rounds.len() as u64 * 100_000, "a limit was met");
+    rounds.sort_by(f64::total_cmp);
+    let (median, best) = (rounds[rounds.len() / 2], rounds[0]);
+    println!("decide\t{median:.0} ns\t{:.0} per second\t(best {best:.0} ns, {allowed} decisions)", 1e9 / median);
+}
