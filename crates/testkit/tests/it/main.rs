@@ -1,0 +1,12 @@
+//! Tests that try to break the promises of the design. One binary: they share what is slow to build.
+
+#![allow(clippy::unwrap_used)]
+
+mod denials;
+mod exact;
+mod failure;
+mod folding;
+mod once;
+mod plans;
+mod restart;
+mod support;
