@@ -1,0 +1,128 @@
+//! Admission. Only an [`Admitted`] request can be forwarded, and only this module makes one: after the engine said
+//! yes, or because the catalog declares the request unmetered.
+
+use crate::{
+    answer,
+    body::ResponseBody,
+    gateway::Running,
+    identity::Identity,
+    rules::Demand,
+    settle::{Measure, Pledge},
+};
+use domain::{catalog::Catalog, decision::Decision};
+use engine::{
+    ports::{Commit, LedgerError},
+    requests::{Ack, Admission, EngineError},
+};
+use http::Response;
+use std::sync::Arc;
+
+/// A request that may go on, with what it owes.
+pub(crate) struct Admitted<T> {
+    request: T,
+    ticket: Ticket,
+}
+
+/// What an admitted request carries along.
+pub(crate) struct Ticket {
+    /// Who it is from, if that was verified.
+    pub(crate) identity: Option<Identity>,
+    /// `None` for what is declared unmetered.
+    pub(crate) metered: Option<Metered>,
+}
+
+/// What a metered request carries along.
+pub(crate) struct Metered {
+    pub(crate) decision: Decision,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pledge: Pledge,
+    /// Resolves when the response head may go out.
+    pub(crate) commit: Option<Commit>,
+    /// Whether it may not even be forwarded before.
+    pub(crate) commit_first: bool,
+    pub(crate) request_measure: Option<Arc<Measure>>,
+    pub(crate) response_measure: Option<Arc<Measure>>,
+}
+
+impl<T> Admitted<T> {
+    /// A request that its route (or the lack of one) declares unmetered.
+    pub(crate) fn unmetered(request: T, identity: Option<Identity>) -> Self {
+        Self { request, ticket: Ticket { identity, metered: None } }
+    }
+
+    /// The request and its ticket, to be forwarded.
+    pub(crate) fn into_parts(self) -> (T, Ticket) {
+        (self.request, self.ticket)
+    }
+}
+
+/// Asks the engine.
+///
+/// # Errors
+/// The answer to a refusal or a failure: the request goes no further.
+pub(crate) async fn admit<T>(
+    running: &Running,
+    request: T,
+    identity: Identity,
+    demand: Demand,
+    catalog: Arc<Catalog>,
+) -> Result<Admitted<T>, Box<Response<ResponseBody>>> {
+    let decided = decide(running, &demand).await;
+    let (mut admission, prepaid) = match decided {
+        Ok(decided) => decided,
+        Err(error) => return Err(Box::new(failure(running, &error))),
+    };
+    if !admission.decision.allowed {
+        // What the answer explains must be there to be asked about.
+        let noted = std::mem::replace(&mut admission.commit, Commit::Done).wait().await;
+        return Err(Box::new(match noted {
+            Ok(()) => answer::denial(&admission, demand.asked(), &catalog),
+            Err(error) => outage(running, &error),
+        }));
+    }
+    let Demand { request_meters, response_meters, charge_when, commit_first, .. } = demand;
+    let pledge = Pledge::new(&running.settler, &mut admission, charge_when);
+    let metered = Metered {
+        request_measure: Measure::new(&running.settler, &admission, request_meters, prepaid),
+        response_measure: Measure::new(&running.settler, &admission, response_meters, prepaid),
+        decision: admission.decision,
+        catalog,
+        pledge,
+        commit: Some(admission.commit),
+        commit_first,
+    };
+    Ok(Admitted { request, ticket: Ticket { identity: Some(identity), metered: Some(metered) } })
+}
+
+/// The decision, and whether one unit of what is measured afterwards was charged with it. Where an amount is known
+/// only afterwards, a limit that is full already must refuse all the same; so one unit is asked for first, without
+/// charging, and with charging where that is (or would have been) refused, so that it is counted.
+async fn decide(running: &Running, demand: &Demand) -> Result<(Admission, bool), EngineError> {
+    let engine = &running.settler.engine;
+    if demand.is_open_ended() {
+        let mut first_unit = demand.with_a_first_unit();
+        first_unit.consume = false;
+        let foreseen = engine.admit(&first_unit, Ack::Disk).await?.decision;
+        if !foreseen.allowed || foreseen.shadow.is_some() {
+            first_unit.consume = true;
+            return Ok((engine.admit(&first_unit, Ack::Disk).await?, true));
+        }
+    }
+    Ok((engine.admit(&demand.check, Ack::Disk).await?, false))
+}
+
+/// The answer when the engine can't decide. It fails closed.
+pub(crate) fn failure(running: &Running, error: &EngineError) -> Response<ResponseBody> {
+    match error {
+        EngineError::Ledger(error) => outage(running, error),
+        EngineError::UnknownTenant(_) => answer::unknown_tenant(error),
+        _ => answer::problem(&wire::rescue::problem_of(error)),
+    }
+}
+
+/// The answer when the ledger can't write.
+pub(crate) fn outage(running: &Running, error: &LedgerError) -> Response<ResponseBody> {
+    running.observer.refused_by_outage();
+    tracing::warn!(%error, "refused: the ledger is not available");
+    answer::problem(&wire::rescue::problem_of_ledger(error))
+}

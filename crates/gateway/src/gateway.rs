@@ -1,0 +1,364 @@
+//! The gateway: rules made ready, and the way of one request through it.
+
+use crate::{
+    GatewayError,
+    admit::{self, Admitted},
+    answer,
+    body::ResponseBody,
+    client_io::ClientState,
+    dial::Dialer,
+    forward::{self, Outbound},
+    identity::{Found, Identifier, Identity, jwks::Fetch},
+    observe::{GatewayObserver, Report, Unobserved},
+    path,
+    routes::RouteTable,
+    rules::{self, BodySize},
+    scrub::{REQUEST_ID, Scrub},
+    server::Phase,
+    settle::Settler,
+    upstream::Upstream,
+};
+use arc_swap::ArcSwap;
+use engine::Engine;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::Scheme};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use wire::{
+    catalog::{GatewayRules, IdentitySource, JwtKeys, Unmatched},
+    rescue,
+};
+
+/// The longest request id taken over from outside, in bytes.
+const REQUEST_ID_MAX_BYTES: usize = 128;
+
+/// Bounds of the gateway.
+#[derive(Clone)]
+pub struct GatewayOptions {
+    /// How many connections (and tunnels) may be open at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a client may take over a request's head, and how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// The largest request head, in bytes. Larger ones are answered with 431.
+    pub head_max_bytes: usize,
+    /// How long requests in flight may take after the shutdown began.
+    pub drain_max: Duration,
+    /// The pause between two fetches of an issuer's keys for the sake of an unknown one.
+    pub jwks_pause: Duration,
+    /// Told of every request.
+    pub observer: Arc<dyn GatewayObserver>,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            header_timeout: Duration::from_secs(30),
+            head_max_bytes: 64 * 1024,
+            drain_max: Duration::from_secs(30),
+            jwks_pause: Duration::from_secs(60),
+            observer: Arc::new(Unobserved),
+        }
+    }
+}
+
+/// The gateway.
+pub struct Gateway {
+    pub(crate) options: GatewayOptions,
+    running: ArcSwap<Running>,
+    settler: Settler,
+    /// How far it is.
+    pub(crate) phase: watch::Sender<Phase>,
+    request_ids: AtomicU64,
+    request_id_prefix: u64,
+}
+
+/// Rules made ready by [`Gateway::prepare_rules`].
+pub struct PreparedRules(Arc<Running>);
+
+/// The rules in force, ready for use.
+pub(crate) struct Running {
+    rules: GatewayRules,
+    table: RouteTable,
+    identifier: Identifier,
+    pub(crate) scrub: Scrub,
+    upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    pub(crate) settler: Settler,
+    pub(crate) observer: Arc<dyn GatewayObserver>,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// A client's connection.
+pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
+    /// For HTTP/1.
+    pub(crate) client: Option<Arc<ClientState>>,
+    /// Its place among the connections.
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+type Answer = Response<ResponseBody>;
+
+impl Gateway {
+    /// A gateway. Must be made on the runtime that it shall run on.
+    ///
+    /// # Errors
+    /// [`GatewayError`] where the rules name secrets, keys or upstreams that can't be used.
+    pub fn new(engine: Arc<Engine>, rules: GatewayRules, options: GatewayOptions) -> Result<Self, GatewayError> {
+        let settler = Settler::new(engine, options.observer.clone()).ok_or(GatewayError::NoRuntime)?;
+        let phase = watch::Sender::new(Phase::Serving);
+        let running = Running::new(rules, &settler, &options, phase.subscribe(), None)?;
+        let random = RandomState::new().hash_one(Instant::now());
+        Ok(Self {
+            options,
+            running: ArcSwap::from_pointee(running),
+            settler,
+            phase,
+            request_ids: AtomicU64::new(0),
+            request_id_prefix: random,
+        })
+    }
+
+    /// Follows other rules from the next request on. Secrets and keys are read anew.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; then the old rules stay in force.
+    pub fn replace_rules(&self, rules: GatewayRules) -> Result<(), GatewayError> {
+        self.install_rules(self.prepare_rules(rules)?);
+        Ok(())
+    }
+
+    /// Makes other rules ready without following them yet, so that a reload can fail before anything has changed.
+    ///
+    /// # Errors
+    /// As [`Gateway::replace_rules`].
+    pub fn prepare_rules(&self, rules: GatewayRules) -> Result<PreparedRules, GatewayError> {
+        let old = self.running.load_full();
+        let running = Running::new(rules, &self.settler, &self.options, self.phase.subscribe(), Some(&old))?;
+        Ok(PreparedRules(Arc::new(running)))
+    }
+
+    /// Follows rules that were made ready, from the next request on.
+    pub fn install_rules(&self, rules: PreparedRules) {
+        self.running.store(rules.0);
+    }
+
+    /// Closes upstream connections that nobody needed for a while.
+    pub(crate) fn sweep(&self) {
+        for upstream in self.running.load().upstreams.values() {
+            upstream.sweep();
+        }
+    }
+
+    /// Waits until every charge given back or measured afterwards is recorded.
+    pub(crate) async fn settled(&self) {
+        self.settler.settled().await;
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Answer {
+        let started = Instant::now();
+        let running = self.running.load_full();
+        let request_id = self.request_id(request.headers());
+        let has_body = !request.body().is_end_stream();
+        let mut route = None;
+        let mut response = match running.admission(peer, request, &request_id, has_body, &mut route).await {
+            Ok(admitted) => forward::forward(&running, peer, admitted).await,
+            Err(refusal) => {
+                if has_body {
+                    forward::unread(peer.client.as_ref());
+                }
+                *refusal
+            }
+        };
+        response.headers_mut().entry(REQUEST_ID).or_insert(request_id);
+        let status = response.status().as_u16();
+        let observer = self.options.observer.clone();
+        response.body_mut().report(Report { observer, route, status, started, response_bytes: 0 });
+        response
+    }
+
+    /// The client's own request id where it is sensible, else a new one.
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let sensible = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            !bytes.is_empty() && bytes.len() <= REQUEST_ID_MAX_BYTES && bytes.iter().all(u8::is_ascii_graphic)
+        };
+        if let Some(own) = headers.get(REQUEST_ID).filter(sensible) {
+            return own.clone();
+        }
+        let number = self.request_ids.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}{number:016x}", self.request_id_prefix);
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
+impl Running {
+    fn new(
+        rules: GatewayRules,
+        settler: &Settler,
+        options: &GatewayOptions,
+        phase: watch::Receiver<Phase>,
+        old: Option<&Running>,
+    ) -> Result<Self, GatewayError> {
+        let dialer = Dialer::new(needs_tls(&rules)).map_err(GatewayError::Roots)?;
+        let pause_without_keys = options.jwks_pause.min(Duration::from_secs(5));
+        let fetch = Fetch { dialer: dialer.clone(), pause: options.jwks_pause, pause_without_keys };
+        let identifier = Identifier::new(&rules.identity, &fetch)?;
+        let mut upstreams = BTreeMap::new();
+        for (name, upstream) in &rules.upstreams {
+            // What stays as it was keeps its connections.
+            let kept = old.and_then(|old| old.upstreams.get(name)).filter(|kept| kept.rules == *upstream).cloned();
+            let ready = match kept {
+                Some(kept) => kept,
+                None => Arc::new(
+                    Upstream::new(upstream, &dialer)
+                        .map_err(|what| GatewayError::Upstream { name: name.clone(), what: what.into() })?,
+                ),
+            };
+            upstreams.insert(name.clone(), ready);
+        }
+        for name in rules.routes.iter().filter_map(|route| route.upstream.as_ref()).chain(&rules.default_upstream) {
+            if !upstreams.contains_key(name) {
+                return Err(GatewayError::Upstream { name: name.clone(), what: "it is not declared".into() });
+            }
+        }
+        Ok(Self {
+            table: RouteTable::new(&rules.routes),
+            scrub: identifier.scrub(),
+            identifier,
+            upstreams,
+            rules,
+            settler: settler.clone(),
+            observer: options.observer.clone(),
+            phase,
+        })
+    }
+
+    /// From a request to the proof that it may go on, or the answer that it may not.
+    async fn admission(
+        &self,
+        peer: &Arc<Peer>,
+        request: Request<Incoming>,
+        request_id: &HeaderValue,
+        has_body: bool,
+        route_name: &mut Option<Arc<str>>,
+    ) -> Result<Admitted<Outbound>, Box<Answer>> {
+        let host = self.clear(peer, &request, has_body).map_err(Box::new)?;
+        let path = request.uri().path().to_owned();
+        let segments = path::segments(&path)
+            .map_err(|error| answer::of(rescue::AMBIGUOUS_PATH, &rescue::sentence(&error.to_string())))?;
+        let matched = self.table.find(request.method(), &segments);
+        *route_name = matched.as_ref().map(|matched| matched.route.name.clone());
+
+        let upstream = matched.as_ref().and_then(|matched| matched.route.upstream.as_ref());
+        let outbound = |request| -> Result<Outbound, Box<Answer>> {
+            let upstream = upstream.or(self.rules.default_upstream.as_ref()).and_then(|name| self.upstreams.get(name));
+            let upstream = upstream.cloned().ok_or_else(no_upstream)?;
+            Ok(Outbound { request, upstream, request_id: request_id.clone(), host })
+        };
+        let Some(matched) = matched else { return self.unmatched(peer, outbound(request)?).await };
+        if matched.route.public {
+            return Ok(Admitted::unmetered(outbound(request)?, None));
+        }
+        let identity = self.identity(peer, request.headers()).await?;
+        let body = match (has_body, request.body().size_hint().exact()) {
+            (false, _) => BodySize::Known(0),
+            (true, Some(bytes)) => BodySize::Known(bytes),
+            (true, None) => BodySize::Unknown,
+        };
+        let catalog = self.settler.engine.catalog();
+        let demand = rules::demand(&matched, request.headers(), body, &identity, &catalog);
+        match demand.map_err(|problem| answer::problem(&problem))? {
+            None => Ok(Admitted::unmetered(outbound(request)?, Some(identity))),
+            Some(demand) => admit::admit(self, outbound(request)?, identity, demand, catalog).await,
+        }
+    }
+
+    /// A request that no route is for: forwarded as it is, with the identity if there is a valid one. What is wrong
+    /// with its credentials is the upstream's to judge.
+    async fn unmatched(&self, peer: &Peer, outbound: Outbound) -> Result<Admitted<Outbound>, Box<Answer>> {
+        if self.rules.unmatched == Unmatched::Refuse {
+            return Err(Box::new(answer::of(rescue::NOT_FOUND, "No route is for this method and path.")));
+        }
+        let found = self.identifier.identify(outbound.request.headers(), peer.ip, &self.settler.engine).await;
+        let identity = match found {
+            Found::Somebody(identity) => Some(identity),
+            Found::Nobody | Found::Invalid(_) | Found::Unverifiable => None,
+        };
+        Ok(Admitted::unmetered(outbound, identity))
+    }
+
+    async fn identity(&self, peer: &Peer, headers: &HeaderMap) -> Result<Identity, Box<Answer>> {
+        let identifier = &self.identifier;
+        match identifier.identify(headers, peer.ip, &self.settler.engine).await {
+            Found::Somebody(identity) => Ok(identity),
+            Found::Nobody => Err(Box::new(answer::unauthenticated(
+                identifier.challenge(false),
+                "send credentials with this request",
+            ))),
+            Found::Invalid(why) => Err(Box::new(answer::unauthenticated(identifier.challenge(true), why))),
+            Found::Unverifiable => {
+                let problem = rescue::UNAVAILABLE.problem("The keys that verify your token can't be had now.");
+                Err(Box::new(answer::problem(&problem.retry_after(5))))
+            }
+        }
+    }
+
+    /// Refuses what can be read in more than one way, and what is not for a gateway. Gives the host asked for.
+    fn clear(&self, peer: &Peer, request: &Request<Incoming>, has_body: bool) -> Result<Option<HeaderValue>, Answer> {
+        let headers = request.headers();
+        let ambiguous = |detail| answer::and_close(answer::of(rescue::AMBIGUOUS_MESSAGE, detail));
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            if peer.client.as_ref().is_some_and(|client| client.is_framed_twice(request.method())) {
+                return Err(ambiguous("A request must not have both Content-Length and Transfer-Encoding."));
+            }
+            let codings: Vec<&HeaderValue> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
+            if codings.len() != 1 || !codings[0].as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(ambiguous("The only transfer coding that is understood is chunked."));
+            }
+        }
+        if let Some(client) = &peer.client {
+            client.request_seen(has_body);
+        }
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(answer::of(rescue::METHOD_NOT_ALLOWED, "CONNECT and TRACE are not passed on."));
+        }
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        match (authority, hosts.next(), hosts.next()) {
+            (_, _, Some(_)) => Err(ambiguous("A request must have one Host.")),
+            (None, None, None) if request.version() >= Version::HTTP_11 => {
+                Err(ambiguous("A request must have a Host."))
+            }
+            (Some(authority), _, None) => Ok(Some(authority)),
+            (None, host, None) => Ok(host.cloned()),
+        }
+    }
+}
+
+fn no_upstream() -> Box<Answer> {
+    Box::new(answer::of(rescue::UPSTREAM_UNREACHABLE, "No upstream is configured for this request."))
+}
+
+fn needs_tls(rules: &GatewayRules) -> bool {
+    let issuers = rules.identity.iter().filter_map(|source| match source {
+        IdentitySource::Jwt(jwt) => match &jwt.keys {
+            JwtKeys::JwksUrl(url) => Some(url),
+            JwtKeys::SecretEnv(_) | JwtKeys::SecretFile(_) | JwtKeys::PublicKeyFile(_) => None,
+        },
+        IdentitySource::ApiKey { .. } | IdentitySource::TrustedHeader { .. } => None,
+    });
+    let mut urls = rules.upstreams.values().map(|upstream| &upstream.url).chain(issuers);
+    urls.any(|url| url.scheme() == Some(&Scheme::HTTPS))
+}

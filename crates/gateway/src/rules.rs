@@ -1,0 +1,162 @@
+//! From a request to what is asked of the engine. Pure: head, identity and route in, a check out.
+
+use crate::{identity::Identity, routes::Matched};
+use domain::{
+    catalog::Catalog,
+    entry::Cause,
+    id::MeterKey,
+    op::{Charge, Dimensions},
+};
+use engine::requests::Check;
+use http::{HeaderMap, HeaderName};
+use wire::{
+    catalog::{AmountSource, ChargeWhen, Route, ValueSource, bounded},
+    problem::Problem,
+    rescue,
+};
+
+/// How large a request body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodySize {
+    /// This many bytes.
+    Known(u64),
+    /// It will be seen when it ended.
+    Unknown,
+}
+
+/// What a request costs.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    /// What is asked of the engine before the request goes on.
+    pub(crate) check: Check,
+    /// Meters charged with the size of the request body when it ended.
+    pub(crate) request_meters: Vec<MeterKey>,
+    /// Meters charged with the size of the response body when it ended.
+    pub(crate) response_meters: Vec<MeterKey>,
+    /// When it is charged.
+    pub(crate) charge_when: ChargeWhen,
+    /// Whether the charge must be durable before the request goes on.
+    pub(crate) commit_first: bool,
+}
+
+impl Demand {
+    /// The check with one unit of everything whose amount is known afterwards: may the request go on at all?
+    pub(crate) fn with_a_first_unit(&self) -> Check {
+        let mut check = self.check.clone();
+        for meter in self.request_meters.iter().chain(&self.response_meters) {
+            check.charges.push(Charge { meter: meter.clone(), amount: 1 });
+        }
+        check
+    }
+
+    /// Whether something is known only afterwards.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        !self.request_meters.is_empty() || !self.response_meters.is_empty()
+    }
+
+    /// The first charge that is asked for.
+    pub(crate) fn asked(&self) -> Option<(&str, i64)> {
+        self.check.charges.first().map(|charge| (charge.meter.as_str(), charge.amount))
+    }
+}
+
+/// What a request costs on its route; `None` where it costs nothing and needs nothing.
+///
+/// # Errors
+/// A problem where the path names somebody else, or a header that says an amount can't be read.
+pub(crate) fn demand(
+    matched: &Matched<'_>,
+    headers: &HeaderMap,
+    body: BodySize,
+    identity: &Identity,
+    catalog: &Catalog,
+) -> Result<Option<Demand>, Problem> {
+    own_path(matched, identity)?;
+    let route = matched.route;
+    if route.charges.is_empty() && route.features.is_empty() {
+        return Ok(None);
+    }
+    let mut demand = Demand {
+        check: Check {
+            tenant: identity.tenant.clone(),
+            user: identity.user.clone(),
+            charges: Vec::with_capacity(route.charges.len()),
+            features: route.features.clone(),
+            consume: true,
+            enforce: route.enforce,
+            dimensions: dimensions(matched, headers, catalog),
+            id: None,
+            cause: Cause::Gateway,
+        },
+        request_meters: Vec::new(),
+        response_meters: Vec::new(),
+        charge_when: route.charge_when,
+        commit_first: route.commit_first,
+    };
+    for charge in &route.charges {
+        let meter = charge.meter.clone();
+        let amount = match (&charge.amount, body) {
+            (AmountSource::Constant(amount), _) => *amount,
+            (AmountSource::Header { name, default }, _) => header_amount(headers, name, *default)?,
+            (AmountSource::RequestBytes, BodySize::Known(bytes)) => i64::try_from(bytes).unwrap_or(i64::MAX),
+            (AmountSource::RequestBytes, BodySize::Unknown) => {
+                demand.request_meters.push(meter.clone());
+                0
+            }
+            (AmountSource::ResponseBytes, _) => {
+                demand.response_meters.push(meter.clone());
+                0
+            }
+        };
+        demand.check.charges.push(Charge { meter, amount });
+    }
+    Ok(Some(demand))
+}
+
+/// `{tenant}` and `{user}` in a path must be those of the identity.
+fn own_path(matched: &Matched<'_>, identity: &Identity) -> Result<(), Problem> {
+    if matched.tenant().is_some_and(|tenant| tenant != identity.tenant.as_str()) {
+        return Err(rescue::TENANT_MISMATCH.problem("The path names another tenant than your credentials do."));
+    }
+    let own_user = identity.user.as_ref().map(|user| user.as_str());
+    if matched.user().is_some_and(|user| own_user != Some(user)) {
+        return Err(rescue::USER_MISMATCH.problem("The path names another user than your credentials do."));
+    }
+    Ok(())
+}
+
+fn header_amount(headers: &HeaderMap, name: &HeaderName, default: Option<i64>) -> Result<i64, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let problem = |what: &str| rescue::INVALID_REQUEST.problem(format!("The header {name} {what}."));
+    match (values.next(), values.next(), default) {
+        (None, _, Some(default)) => Ok(default),
+        (None, _, None) => Err(problem("is missing; it says how much this request uses")),
+        (Some(_), Some(_), _) => Err(problem("must be sent once")),
+        (Some(value), None, _) => value
+            .to_str()
+            .ok()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| problem("must be an integer")),
+    }
+}
+
+fn dimensions(matched: &Matched<'_>, headers: &HeaderMap, catalog: &Catalog) -> Dimensions {
+    let route: &Route = matched.route;
+    if route.dimensions.is_empty() {
+        return Dimensions::new();
+    }
+    let pairs = route.dimensions.iter().filter_map(|(key, source)| {
+        let value = match source {
+            ValueSource::Header(name) => headers.get(name)?.to_str().ok()?,
+            ValueSource::RouteName => &route.name,
+            ValueSource::Capture(name) => matched.capture(name)?,
+        };
+        Some((key.as_str(), value))
+    });
+    bounded(catalog, pairs)
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! WebSockets: bytes both ways, until one side ends it or the gateway closes.
+
+use crate::{
+    admit::Ticket,
+    answer,
+    body::{RequestBody, ResponseBody},
+    forward::{self, Failure},
+    gateway::{Peer, Running},
+    scrub,
+    server::Phase,
+    settle::Measure,
+    upstream::Upstream,
+};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wire::rescue;
+
+/// How much is copied at once, each way.
+const COPY_BYTES: usize = 16 * 1024;
+
+/// Asks the upstream to switch protocols, and tunnels if it does. If not, its answer is passed on like any other.
+pub(crate) async fn open(
+    running: &Running,
+    peer: &Arc<Peer>,
+    upstream: &Arc<Upstream>,
+    request: Request<RequestBody>,
+    mut ticket: Ticket,
+    client: OnUpgrade,
+) -> Response<ResponseBody> {
+    let (mut sender, connection) = match upstream.handshake().await {
+        Ok(pair) => pair,
+        Err(error) => return forward::failed(running, upstream, &Failure::Unreachable(error), ticket.metered).await,
+    };
+    let driver = tokio::spawn(connection.with_upgrades());
+    // Until the response is there, the connection ends with the request that it was made for.
+    let guard = AbortOnDrop(Some(driver));
+    if let Some(metered) = &mut ticket.metered {
+        metered.pledge.on_its_way(true);
+    }
+    let sending = sender.send_request(request);
+    let reply = match upstream.response_timeout() {
+        None => sending.await.map_err(Failure::Broken),
+        Some(timeout) => match tokio::time::timeout(timeout, sending).await {
+            Ok(reply) => reply.map_err(Failure::Broken),
+            Err(_) => Err(Failure::Timeout),
+        },
+    };
+    let mut response = match reply {
+        Ok(response) => response,
+        Err(failure) => return forward::failed(running, upstream, &failure, ticket.metered).await,
+    };
+    let measure = match forward::settled_head(running, response.status(), ticket.metered.as_mut()).await {
+        Ok(measure) => measure,
+        Err(answer) => return answer,
+    };
+    guard.release();
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (parts, incoming) = response.into_parts();
+        let mut response = Response::new(ResponseBody::detached(incoming, measure));
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = parts.headers;
+        forward::finish_head(response.headers_mut(), ticket.metered.as_ref());
+        return response;
+    }
+    let switched_to = response.headers().get(header::UPGRADE).map(HeaderValue::as_bytes);
+    if !switched_to.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        return answer::of(rescue::UPSTREAM_FAILED, "The upstream switched to a protocol that nobody asked for.");
+    }
+    let upstream_side = hyper::upgrade::on(&mut response);
+    let (parts, _) = response.into_parts();
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    forward::finish_head(response.headers_mut(), ticket.metered.as_ref());
+    scrub::ask_for_websocket(response.headers_mut());
+    let mut phase = running.phase.clone();
+    let peer = peer.clone();
+    tokio::spawn(async move {
+        // Holds the client's place among the connections for as long as the tunnel lives.
+        let _peer = peer;
+        tokio::select! {
+            () = tunnel(client, upstream_side, measure) => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
+        }
+    });
+    response
+}
+
+async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, measure: Option<Arc<Measure>>) {
+    let (client, upstream) = match tokio::try_join!(client, upstream) {
+        Ok(sides) => sides,
+        Err(error) => return tracing::debug!(%error, "the tunnel was not opened"),
+    };
+    let mut client = TokioIo::new(client);
+    let mut upstream = Counted { io: TokioIo::new(upstream), measure };
+    let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, COPY_BYTES, COPY_BYTES).await;
+    if let Err(error) = copied {
+        tracing::debug!(%error, "the tunnel broke");
+    }
+}
+
+/// Aborts a task unless it is released.
+struct AbortOnDrop<T>(Option<tokio::task::JoinHandle<T>>);
+
+impl<T> AbortOnDrop<T> {
+    fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Counts what the upstream sends.
+struct Counted {
+    io: TokioIo<Upgraded>,
+    measure: Option<Arc<Measure>>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if let Some(measure) = &self.measure {
+            measure.count(buffer.filled().len() - before);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
