@@ -75,6 +75,10 @@ pub struct ServeArgs {
     /// Where the API listens [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_API_LISTEN")]
     pub api_listen: Option<String>,
+    /// Who may read /metrics of the API: `open` is everyone, `key` an admin or read key [default: open while the API
+    /// listens on this machine alone, else key]
+    #[arg(long, value_name = "open|key", env = "TIDEGATE_API_METRICS")]
+    pub metrics: Option<String>,
     /// Where the ledger is.
     #[command(flatten)]
     pub ledger: LedgerArgs,
@@ -148,6 +152,9 @@ pub struct InitArgs {
     /// The file to write, or the directory to write `tidegate.toml` into
     #[arg(value_name = "FILE|DIR", default_value = "tidegate.toml")]
     pub target: PathBuf,
+    /// Where your own server listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
+    pub upstream: String,
 }
 
 /// Arguments of `check-config`.

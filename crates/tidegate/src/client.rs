@@ -74,11 +74,29 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// Reads something that is no JSON.
+    ///
+    /// # Errors
+    /// A sentence that says what to do.
+    pub async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let body = self.exchange(Method::GET, path, None).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Asks for something, and reads the answer. No answer is `null`.
     ///
     /// # Errors
     /// A sentence that says what to do.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        match &*self.exchange(method, path, body).await? {
+            [] => Ok(Value::Null),
+            body => serde_json::from_slice(body).with_context(|| {
+                format!("{} does not answer in JSON; is TIDEGATE_API_URL the API of a Tidegate node?", self.base)
+            }),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
@@ -98,7 +116,7 @@ impl Client {
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
             let body = body.map_err(|error| anyhow!("the answer of {} broke off: {error}", self.base))?.to_bytes();
-            self.understand(status, &body)
+            if status.is_success() { Ok(body) } else { Err(self.refusal(status, &body)) }
         };
         match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(answer) => answer,
@@ -118,26 +136,19 @@ impl Client {
         }
     }
 
-    fn understand(&self, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
-        if status.is_success() {
-            return match body {
-                [] => Ok(Value::Null),
-                body => serde_json::from_slice(body).with_context(|| {
-                    format!("{} does not answer in JSON; is TIDEGATE_API_URL the API of a Tidegate node?", self.base)
-                }),
-            };
-        }
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> anyhow::Error {
         let problem: Value = serde_json::from_slice(body).unwrap_or_default();
         let said = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason was given");
+        let base = &self.base;
         match (status, &self.key) {
             (StatusCode::UNAUTHORIZED, None) => {
-                bail!("the node at {} wants a key; set TIDEGATE_API_KEY (or TIDEGATE_API_KEY_FILE)", self.base)
+                anyhow!("the node at {base} wants a key; set TIDEGATE_API_KEY (or TIDEGATE_API_KEY_FILE)")
             }
             (StatusCode::UNAUTHORIZED, Some(_)) => {
-                bail!("the node at {} does not know the key in TIDEGATE_API_KEY: {said}", self.base)
+                anyhow!("the node at {base} refuses the key in TIDEGATE_API_KEY: {said}")
             }
-            (StatusCode::FORBIDDEN, _) => bail!("the key may not do this: {said}"),
-            (status, _) => bail!("{said} ({})", status.as_u16()),
+            (StatusCode::FORBIDDEN, _) => anyhow!("the key may not do this: {said}"),
+            (status, _) => anyhow!("{said} ({})", status.as_u16()),
         }
     }
 }

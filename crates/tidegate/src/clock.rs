@@ -14,10 +14,16 @@ pub struct NodeClock {
 }
 
 impl NodeClock {
-    /// Moves the clock ahead for good and returns the new instant. Never goes back: accounts never roll back.
-    pub fn advance(&self, by_ms: i64) -> Instant {
+    /// Moves the clock ahead for good. Never back: accounts never roll back.
+    fn advance_by(&self, by_ms: i64) -> Instant {
         self.offset_ms.fetch_add(by_ms.max(0), Ordering::Relaxed);
         self.now()
+    }
+}
+
+impl api::TestClock for NodeClock {
+    fn advance(&self, ms: i64) -> Instant {
+        self.advance_by(ms)
     }
 }
 

@@ -22,11 +22,12 @@ pub const API_URL: &str = "http://127.0.0.1:8081";
 pub const LEDGER_URL: &str = "sqlite:tidegate.db";
 
 /// Every variable the program reads. One that is close to these but not among them is probably a slip, and said so.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 18] = [
     "TIDEGATE_CATALOG_FILE",
     "TIDEGATE_GATEWAY_LISTEN",
     "TIDEGATE_GATEWAY_UPSTREAM",
     "TIDEGATE_API_LISTEN",
+    "TIDEGATE_API_METRICS",
     "TIDEGATE_API_URL",
     "TIDEGATE_API_KEY",
     "TIDEGATE_API_KEY_FILE",
@@ -158,6 +159,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Whether tests may move the clock.
     pub test_clock: bool,
+    /// Whether `/metrics` needs no key.
+    pub metrics_open: bool,
 }
 
 impl Settings {
@@ -183,18 +186,29 @@ impl Settings {
             ));
         }
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
+        let api_listen = given(args.api_listen.as_deref()).unwrap_or(API_LISTEN);
+        let metrics_open = match given(args.metrics.as_deref()) {
+            // Figures name no tenant, but a business can be read from them: open by default on the machine itself alone.
+            None => is_loopback(api_listen),
+            Some("open") => true,
+            Some("key") => false,
+            Some(other) => bail!(WrongSetting(format!("TIDEGATE_API_METRICS is {other:?}; it may be open or key"))),
+        };
         let gateway_listen = given(args.gateway_listen.as_deref()).unwrap_or(GATEWAY_LISTEN);
         Ok(Self {
             catalog: args.config.clone(),
             gateway_listen: (gateway_listen != "off").then(|| gateway_listen.to_owned()),
-            gateway_upstream: given(args.gateway_upstream.as_deref()).map(parse_upstream).transpose()?,
-            api_listen: given(args.api_listen.as_deref()).unwrap_or(API_LISTEN).to_owned(),
+            gateway_upstream: given(args.gateway_upstream.as_deref())
+                .map(|text| parse_upstream("TIDEGATE_GATEWAY_UPSTREAM", text))
+                .transpose()?,
+            api_listen: api_listen.to_owned(),
             ledger: LedgerUrl::of(&args.ledger)?,
             admin_key: secret("TIDEGATE_ADMIN_KEY", given(args.admin_key_file.as_deref()))?,
             retention,
             drain_ms: u64::try_from(drain_ms).unwrap_or(0),
             log: LogSettings::of(&args.log)?,
             test_clock: args.test_clock,
+            metrics_open,
         })
     }
 
@@ -209,6 +223,7 @@ impl Settings {
             ("TIDEGATE_GATEWAY_LISTEN", listen.to_owned()),
             ("TIDEGATE_GATEWAY_UPSTREAM", upstream),
             ("TIDEGATE_API_LISTEN", self.api_listen.clone()),
+            ("TIDEGATE_API_METRICS", if self.metrics_open { "open" } else { "key" }.to_owned()),
             ("TIDEGATE_LEDGER_URL", self.ledger.to_string()),
             ("TIDEGATE_LEDGER_DEDUPE", format!("{}s", self.retention.dedupe_ms / 1000)),
             ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),
@@ -262,10 +277,19 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     number.ok_or_else(|| format!("{text:?} is not a length of time that can be counted"))
 }
 
-fn parse_upstream(text: &str) -> Result<Uri, WrongSetting> {
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Where a server listens; `name` is what to put right if it is not that.
+///
+/// # Errors
+/// [`WrongSetting`].
+pub fn parse_upstream(name: &str, text: &str) -> Result<Uri, WrongSetting> {
     let wrong = || {
         WrongSetting(format!(
-            "TIDEGATE_GATEWAY_UPSTREAM is {text:?}; write where your server listens, e.g. http://127.0.0.1:3000"
+            "{name} is {text:?}; write where your server listens, e.g. http://127.0.0.1:3000"
         ))
     };
     let uri = text.parse::<Uri>().map_err(|_| wrong())?;

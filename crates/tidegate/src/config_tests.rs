@@ -26,10 +26,10 @@ fn ledger_urls_say_what_is_possible() {
 
 #[test]
 fn upstreams_are_addresses_of_servers() {
-    assert!(parse_upstream("http://127.0.0.1:3000").is_ok());
-    assert!(parse_upstream("https://api.example.com/v2").is_ok());
+    assert!(parse_upstream("X", "http://127.0.0.1:3000").is_ok());
+    assert!(parse_upstream("X", "https://api.example.com/v2").is_ok());
     for wrong in ["localhost:3000", "ftp://x", "http://", "http://x/?q=1", "/path"] {
-        assert!(parse_upstream(wrong).is_err(), "{wrong}");
+        assert!(parse_upstream("X", wrong).is_err(), "{wrong}");
     }
 }
 

@@ -1,25 +1,22 @@
 //! Makes API keys where no node does: before the first start, and on the command line.
 
 use crate::secret::Secret;
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
+use api::secrets;
 use domain::time::Instant;
 use engine::ports::{ApiKey, KeyScope};
-use sha2::{Digest, Sha256};
+use wire::v1::keys::scope_word;
 
-/// What the ledger keeps of a key.
-pub fn hash(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
-}
-
-/// A new key of 192 random bits: what its owner gets, and what the ledger keeps.
+/// A new key: what its owner gets, and what the ledger keeps.
 ///
 /// # Errors
 /// Where the system has no randomness.
 pub fn new_key(name: &str, scope: KeyScope, created_by: &str, now: Instant) -> anyhow::Result<(Secret, ApiKey)> {
-    let secret = Secret::new(format!("tg_{}", random_hex(24)?));
+    let no_randomness = "the system gave no random bytes";
+    let secret = Secret::new(secrets::key_text(scope_word(&scope), &random().context(no_randomness)?));
     let key = ApiKey {
-        id: format!("key_{}", random_hex(8)?).into(),
-        hash: hash(secret.expose()),
+        id: secrets::key_id(&random().ok_or_else(|| anyhow!(no_randomness))?).into(),
+        hash: secrets::key_hash(secret.expose()),
         name: name.into(),
         scope,
         created_at: now,
@@ -29,8 +26,8 @@ pub fn new_key(name: &str, scope: KeyScope, created_by: &str, now: Instant) -> a
     Ok((secret, key))
 }
 
-fn random_hex(bytes: usize) -> anyhow::Result<String> {
-    let mut random = vec![0; bytes];
-    getrandom::fill(&mut random).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Random bytes of the operating system, if it has any to give.
+pub fn random() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).is_ok().then_some(bytes)
 }

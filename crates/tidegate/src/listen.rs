@@ -1,17 +1,15 @@
 //! The API's listener: bounded connections, bounded patience, and an end that waits for answers in flight.
 
 use anyhow::Context;
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
-use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -36,11 +34,14 @@ pub async fn bind(address: &str, setting: &str) -> anyhow::Result<(TcpListener, 
 }
 
 /// Serves until `shutdown` ends, then waits for answers in flight, at most `drain`.
-pub async fn serve_api(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, drain: Duration) {
+pub async fn serve<H, F>(listener: TcpListener, handler: H, shutdown: impl Future<Output = ()>, drain: Duration)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(HEAD_PATIENCE);
-    let builder = Arc::new(builder);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
@@ -60,8 +61,13 @@ pub async fn serve_api(listener: TcpListener, router: Router, shutdown: impl Fut
                 }
             },
         };
-        let connection = serve_connection(&builder, stream, router.clone());
-        let connection = connections.watch(connection);
+        let _ = stream.set_nodelay(true);
+        let handler = handler.clone();
+        let service = service_fn(move |request| {
+            let answer = handler(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = connections.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
             // What a client does to its own connection is not news.
             if let Err(error) = connection.await {
@@ -74,17 +80,6 @@ pub async fn serve_api(listener: TcpListener, router: Router, shutdown: impl Fut
     if tokio::time::timeout(drain, connections.shutdown()).await.is_err() {
         tracing::warn!("some answers of the API did not end in time and were cut");
     }
-}
-
-fn serve_connection(
-    builder: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    router: Router,
-) -> auto::Connection<'static, TokioIo<TcpStream>, TowerToHyperService<Router>, TokioExecutor> {
-    let _ = stream.set_nodelay(true);
-    builder
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .into_owned()
 }
 
 /// Without descriptors, `accept` fails at once and for ever: waits a little, so that the loop doesn't spin.

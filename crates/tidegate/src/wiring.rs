@@ -5,17 +5,21 @@ use crate::{
     catalog_file::{self, CatalogFile},
     clock::NodeClock,
     config::{LedgerUrl, Settings},
-    listen,
-    observe::{figures::Figures, http::observe},
+    keys, listen,
+    observe::{self, figures::Figures, http::RequestIds},
 };
 use anyhow::Context;
-use axum::Router;
+use api::{ApiParts, ApiState, Door, TestClock};
 use engine::{Engine, ports::Ledger};
-use gateway::Gateway;
+use gateway::{Gateway, GatewayOptions};
 use http::Uri;
 use std::{sync::Arc, time::Duration};
-use stores::{memory::MemoryLedger, sqlite::SqliteLedger};
+use stores::{
+    memory::MemoryLedger,
+    sqlite::{SqliteLedger, SqliteOptions},
+};
 use tokio::{
+    net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -61,22 +65,31 @@ impl Node {
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
         let figures = Arc::new(Figures::new(&engine));
         engine.set_observer(figures.clone());
-        bootstrap::ensure_admin_key(&engine, settings.admin_key.as_ref()).await?;
+        let admin_key_hash = bootstrap::admin_key_hash(&engine, settings.admin_key.as_ref()).await?;
 
         let (stopping, stop) = watch::channel(false);
         let mut doors = JoinSet::new();
         let drain = Duration::from_millis(settings.drain_ms);
 
         let (listener, address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;
-        let router = api_router(&engine, &figures, settings.test_clock.then(|| clock.clone()), stop.clone());
-        doors.spawn(listen::serve_api(listener, router, stopped(stop.clone()), drain));
+        let door = Door::new(ApiState::new(ApiParts {
+            engine: engine.clone(),
+            admin_key_hash,
+            observer: figures.clone(),
+            test_clock: settings.test_clock.then(|| clock as Arc<dyn TestClock>),
+            metrics_open: settings.metrics_open,
+            random: keys::random,
+        }));
+        doors.spawn(serve_api(listener, door, stop.clone(), drain));
         let api_url = format!("http://{address}");
 
         let rules = rules(loaded.gateway, settings.gateway_upstream.as_ref());
         let (gateway, gateway_url) = match &settings.gateway_listen {
             Some(listen) if is_gateway(&rules) => {
                 let (listener, address) = listen::bind(listen, "TIDEGATE_GATEWAY_LISTEN").await?;
-                let gateway = open_gateway(&engine, &figures, rules, drain)?;
+                let observer = figures.clone();
+                let options = GatewayOptions { drain_max: drain, observer, ..GatewayOptions::default() };
+                let gateway = Arc::new(Gateway::new(engine.clone(), rules, options)?);
                 let serving = gateway.clone();
                 let stopped = stopped(stop.clone());
                 doors.spawn(async move { serving.serve(listener, stopped).await });
@@ -114,7 +127,7 @@ impl Node {
         };
         let rules = gateway.prepare_rules(rules)?;
         let version = self.engine.apply_catalog(loaded.catalog, &text).await?;
-        gateway.replace_rules(rules);
+        gateway.install_rules(rules);
         Ok(version)
     }
 
@@ -140,6 +153,15 @@ impl Node {
     }
 }
 
+async fn serve_api(listener: TcpListener, door: Door, stop: watch::Receiver<bool>, drain: Duration) {
+    let ids = Arc::new(RequestIds::new());
+    let handler = move |request| {
+        let (door, ids) = (door.clone(), ids.clone());
+        async move { observe::http::answer(door, &ids, request).await }
+    };
+    listen::serve(listener, handler, stopped(stop), drain).await;
+}
+
 /// Ends when the node is told to stop.
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone: that too is a reason to stop.
@@ -152,11 +174,10 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 /// A sentence that says what stood in the way.
 pub fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
     match url {
-        LedgerUrl::Memory => Ok(Arc::new(MemoryLedger::default())),
+        LedgerUrl::Memory => Ok(MemoryLedger::new(keys::random().context("the system gave no random bytes")?)),
         LedgerUrl::Sqlite(path) => {
-            let ledger = SqliteLedger::open(path, stores::sqlite::Options::default())
-                .with_context(|| format!("the ledger {}", path.display()))?;
-            Ok(Arc::new(ledger))
+            let ledger = SqliteLedger::open(path, SqliteOptions::default());
+            Ok(ledger.with_context(|| format!("the ledger {}", path.display()))?)
         }
     }
 }

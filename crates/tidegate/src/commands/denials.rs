@@ -20,9 +20,9 @@ pub fn list(args: &DenialsArgs) -> anyhow::Result<()> {
         parameter("tenant_id", args.tenant.as_deref()),
         parameter("code", args.code.as_deref())
     );
-    let denials = wait_for(all_pages(&client, &path, "denials", args.limit))?;
+    let denials = wait_for(all_pages(&client, &path, args.limit))?;
     if args.node.json {
-        return output::json(&json!({ "denials": denials }));
+        return output::json(&json!({ "items": denials }));
     }
     let mut table = Table::new(&["last", "tenant", "code", "refused by", ">times", ">amount", "id"]);
     for denial in &denials {

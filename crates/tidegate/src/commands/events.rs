@@ -26,7 +26,7 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<()> {
         let mut shown = 0;
         loop {
             let page = entries(&client, after, args.tenant.as_deref()).await?;
-            let lines = page["entries"].as_array().cloned().unwrap_or_default();
+            let lines = page["items"].as_array().cloned().unwrap_or_default();
             for line in &lines {
                 if !args.follow && shown == args.limit {
                     return Ok(());
@@ -48,10 +48,11 @@ async fn entries(client: &Client, after: u64, tenant: Option<&str>) -> anyhow::R
     client.get(&format!("/api/v1/entries?after={after}&limit=100{}", parameter("tenant_id", tenant))).await
 }
 
-/// The last position of the journal.
+/// The last position of the journal, as the node's figures have it.
 async fn newest(client: &Client) -> anyhow::Result<u64> {
-    let page = client.get("/api/v1/entries?limit=1").await?;
-    Ok(page["newest"].as_u64().unwrap_or_default())
+    let figures = client.text("/metrics").await?;
+    let position = figures.lines().find_map(|line| line.strip_prefix("tidegate_ledger_position "));
+    Ok(position.and_then(|position| position.parse().ok()).unwrap_or_default())
 }
 
 fn show(line: &Value, as_json: bool) -> anyhow::Result<()> {

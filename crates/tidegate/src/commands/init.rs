@@ -1,6 +1,6 @@
 //! `tidegate init`: the first thing a new user does.
 
-use crate::{cli::InitArgs, output};
+use crate::{cli::InitArgs, config, output};
 use anyhow::{Context, bail};
 use std::{
     fs::{self, OpenOptions},
@@ -13,15 +13,19 @@ use std::{
 /// # Errors
 /// Where the file exists, or can't be written.
 pub fn run(args: &InitArgs) -> anyhow::Result<()> {
+    let upstream = config::parse_upstream("--upstream", &args.upstream)?;
     let path = target(&args.target)?;
-    write_new(&path)?;
+    // A URL without a path is shown with one; people write it without.
+    write_new(&path, &wire::catalog::starter(upstream.to_string().trim_end_matches('/')))?;
     let file = path.display();
     output::line(&format!(
-        "Wrote {file}: it meters requests and refuses nothing yet (enforce = \"observe\").\n\n\
-         Next:\n\n  \
-         tidegate check-config {file}\n  \
-         tidegate serve --config {file} --upstream http://127.0.0.1:3000   # where your own server listens\n  \
-         tidegate usage demo                                               # in another shell, with TIDEGATE_API_KEY"
+        "Wrote {file}. It meters what passes and refuses nothing yet (enforce = \"observe\"). Next:\n\n\
+         # see that it is valid, after every change\n\
+         tidegate check-config {file}\n\n\
+         # run it in front of your server at {upstream}\n\
+         tidegate serve --config {file}\n\n\
+         # in another terminal: a key for one of your customers\n\
+         tidegate keys create --scope tenant --tenant acme"
     ))
 }
 
@@ -34,7 +38,7 @@ fn target(given: &Path) -> anyhow::Result<PathBuf> {
     Ok(given.join("tidegate.toml"))
 }
 
-fn write_new(path: &Path) -> anyhow::Result<()> {
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -42,7 +46,7 @@ fn write_new(path: &Path) -> anyhow::Result<()> {
         }
         Err(error) => bail!("{} can't be written: {error}", path.display()),
     };
-    file.write_all(wire::catalog::starter().as_bytes())
+    file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("{} can't be written", path.display()))
 }

@@ -1,6 +1,6 @@
 //! `tidegate keys` and `tidegate token`: who may ask.
 
-use super::wait_for;
+use super::{all_pages, wait_for};
 use crate::{
     cli::{KeysCommand, KeysCreateArgs, ScopeArg, TokenArgs},
     client::{Client, in_path},
@@ -25,12 +25,12 @@ pub fn run(command: &KeysCommand) -> anyhow::Result<()> {
         KeysCommand::Create(args) => create(args),
         KeysCommand::List(node) => {
             let client = Client::of(node)?;
-            let answer = wait_for(client.get("/api/v1/keys"))?;
+            let keys = wait_for(all_pages(&client, "/api/v1/keys", usize::MAX))?;
             if node.json {
-                return output::json(&answer);
+                return output::json(&json!({ "items": keys }));
             }
             let mut table = Table::new(&["id", "scope", "tenant", "name", "created", "revoked"]);
-            for key in answer["keys"].as_array().into_iter().flatten() {
+            for key in &keys {
                 let columns = ["key_id", "scope", "tenant_id", "name", "created_at", "revoked_at"];
                 table.row(columns.iter().map(|column| cell(&key[column])).collect());
             }

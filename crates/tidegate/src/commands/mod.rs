@@ -28,7 +28,7 @@ pub fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 ///
 /// # Errors
 /// Those of the client.
-pub async fn all_pages(client: &Client, path: &str, list: &str, limit: usize) -> anyhow::Result<Vec<Value>> {
+pub async fn all_pages(client: &Client, path: &str, limit: usize) -> anyhow::Result<Vec<Value>> {
     let mut rows = Vec::new();
     let mut cursor = None::<String>;
     let joint = if path.contains('?') { '&' } else { '?' };
@@ -36,7 +36,7 @@ pub async fn all_pages(client: &Client, path: &str, list: &str, limit: usize) ->
         let after = cursor.map(|cursor| format!("&cursor={}", crate::client::in_path(&cursor))).unwrap_or_default();
         let size = (limit - rows.len()).min(PAGE_ROWS);
         let mut page = client.get(&format!("{path}{joint}limit={size}{after}")).await?;
-        if let Value::Array(more) = page[list].take() {
+        if let Value::Array(more) = page["items"].take() {
             rows.extend(more);
         }
         cursor = page["next_cursor"].as_str().map(str::to_owned);

@@ -17,9 +17,9 @@ pub fn run(command: &TenantsCommand) -> anyhow::Result<()> {
     match command {
         TenantsCommand::List { limit, node } => {
             let client = Client::of(node)?;
-            let tenants = wait_for(all_pages(&client, "/api/v1/tenants", "tenants", *limit))?;
+            let tenants = wait_for(all_pages(&client, "/api/v1/tenants", *limit))?;
             if node.json {
-                return output::json(&json!({ "tenants": tenants }));
+                return output::json(&json!({ "items": tenants }));
             }
             let mut table = Table::new(&["tenant", "plan", "status", "enforce", "time zone", "created"]);
             for tenant in &tenants {

@@ -8,11 +8,12 @@ use crate::{
     catalog_file,
     cli::DemoArgs,
     config::{LedgerUrl, LogFormat, LogSettings, Settings},
-    keys, listen, observe, output,
+    listen, observe, output,
     secret::Secret,
     wiring::Node,
 };
 use anyhow::Context;
+use axum::body::Body;
 use domain::{
     entry::Cause,
     id::{MeterKey, PlanKey, TenantId},
@@ -24,6 +25,8 @@ use engine::{
     ports::{ApiKey, KeyScope, Retention},
     requests::{Ack, Check},
 };
+use http::Request;
+use hyper::body::Incoming;
 use scene::{Places, Scene};
 use std::{
     net::TcpListener,
@@ -32,6 +35,7 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tower::ServiceExt;
 
 /// The admin key of the demo. It guards nothing: all of it is gone when the demo ends.
 const ADMIN_KEY: &str = "demo-key-of-the-admin";
@@ -78,8 +82,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 /// Starts the sample upstream on a free port; where it listens.
 async fn start_upstream() -> anyhow::Result<String> {
     let (listener, address) = listen::bind("127.0.0.1:0", "the sample upstream").await?;
-    let never = std::future::pending();
-    tokio::spawn(listen::serve_api(listener, upstream::router(), never, Duration::ZERO));
+    let router = upstream::router();
+    let handler = move |request: Request<Incoming>| {
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move { answer.await.unwrap_or_else(|never| match never {}) }
+    };
+    tokio::spawn(listen::serve(listener, handler, std::future::pending(), Duration::ZERO));
     Ok(format!("http://{address}"))
 }
 
@@ -95,6 +103,7 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
         drain_ms: 2000,
         log,
         test_clock: false,
+        metrics_open: true,
     })
 }
 
@@ -115,7 +124,7 @@ async fn prepare(engine: &Arc<Engine>, scene: &Scene) -> anyhow::Result<()> {
         engine
             .create_key(ApiKey {
                 id: format!("key_demo_{}", actor.tenant).into(),
-                hash: keys::hash(&actor.key()),
+                hash: api::secrets::key_hash(&actor.key()),
                 name: actor.about.into(),
                 scope: KeyScope::Tenant(tenant.clone()),
                 created_at: engine.now(),

@@ -15,7 +15,7 @@ use prometheus_client::{
     metrics::{
         counter::{ConstCounter, Counter},
         family::{Family, MetricConstructor},
-        gauge::{ConstGauge, Gauge},
+        gauge::ConstGauge,
         histogram::Histogram,
         info::Info,
     },
@@ -26,9 +26,6 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-
-/// The content type of the format.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of request durations in seconds, as OpenTelemetry's HTTP conventions have them.
 const DURATION_BUCKETS_S: [f64; 14] =
@@ -98,7 +95,8 @@ pub struct Figures {
     catalog_reloads: Counter,
     catalog_reloads_refused: Counter,
     upkeep_failures: Counter,
-    requests_in_flight: Gauge,
+    refused_by_outage: Counter,
+    unsettled: Counter,
 }
 
 impl Figures {
@@ -113,7 +111,8 @@ impl Figures {
             catalog_reloads: Counter::default(),
             catalog_reloads_refused: Counter::default(),
             upkeep_failures: Counter::default(),
-            requests_in_flight: Gauge::default(),
+            refused_by_outage: Counter::default(),
+            unsettled: Counter::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let registry = &mut figures.registry;
@@ -124,11 +123,14 @@ impl Figures {
         registry.register("shadow_denials", help, figures.shadow_denials.clone());
         registry.register_with_unit(
             "http_server_request_duration",
-            "From the first byte of a request to the head of its response",
+            "From the head of a request to the end of its answer",
             Unit::Seconds,
             figures.durations.clone(),
         );
-        registry.register("http_requests_in_flight", "Requests to the API begun, not ended", figures.requests_in_flight.clone());
+        let help = "Requests the gateway refused because the ledger could not answer";
+        registry.register("gateway_outage_refusals", help, figures.refused_by_outage.clone());
+        let help = "Charges the gateway could not give back or record afterwards";
+        registry.register("gateway_unsettled", help, figures.unsettled.clone());
         registry.register("catalog_reloads", "Catalogs put in force", figures.catalog_reloads.clone());
         let help = "Catalogs refused by SIGHUP; the one before stayed in force";
         registry.register("catalog_reloads_refused", help, figures.catalog_reloads_refused.clone());
@@ -145,15 +147,9 @@ impl Figures {
         text
     }
 
-    /// A request was answered.
-    pub fn answered(&self, door: &'static str, method: &http::Method, route: Arc<str>, status: u16, took: Duration) {
-        let labels = RequestLabels { door, method: known_method(method), route, status };
+    fn request_ended(&self, door: &'static str, method: &'static str, route: &str, status: u16, took: Duration) {
+        let labels = RequestLabels { door, method, route: route.into(), status };
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// Requests to the API that were begun and have not ended.
-    pub fn in_flight(&self) -> &Gauge {
-        &self.requests_in_flight
     }
 
     /// A catalog was put in force, or refused.
@@ -164,6 +160,28 @@ impl Figures {
     /// A round of upkeep failed.
     pub fn upkeep_failed(&self) {
         self.upkeep_failures.inc();
+    }
+}
+
+impl api::ApiObserver for Figures {
+    fn answered(&self, method: &http::Method, route: &str, status: u16, took: Duration) {
+        self.request_ended("api", known_method(method), route, status, took);
+    }
+    fn metrics_text(&self) -> String {
+        self.text()
+    }
+}
+
+impl gateway::GatewayObserver for Figures {
+    fn finished(&self, finished: &gateway::Finished<'_>) {
+        // The name of a route holds its method.
+        self.request_ended("gateway", "", finished.route.unwrap_or("unmatched"), finished.status, finished.duration);
+    }
+    fn refused_by_outage(&self) {
+        self.refused_by_outage.inc();
+    }
+    fn unsettled(&self, _what: &'static str) {
+        self.unsettled.inc();
     }
 }
 

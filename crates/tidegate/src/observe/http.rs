@@ -1,67 +1,58 @@
-//! Around every request to the API: an id for the log, a duration for the figures, one line when something failed.
+//! Around every request to the API: an id that the answer and the log share.
 
-use super::figures::Figures;
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
+use api::Door;
+use axum::response::Response;
+use gateway::REQUEST_ID;
+use http::{HeaderMap, HeaderValue, Request};
+use hyper::body::Incoming;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
-use http::{HeaderName, HeaderValue};
-use std::{sync::Arc, time::Instant};
-use tracing::Instrument;
-
-/// The header that names a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is taken over from a client.
-const REQUEST_ID_MAX_BYTES: usize = 64;
+const REQUEST_ID_MAX_BYTES: usize = 128;
 
-/// Takes the request's id from the client, or makes one; logs and counts the answer.
-pub async fn observe(State(figures): State<Arc<Figures>>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let id = request_id(&request);
-    request.headers_mut().insert(REQUEST_ID, id.clone());
-    let method = request.method().clone();
-    // Paths that match no route are one label: a client must not be able to make labels.
-    let route: Arc<str> = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).into();
-    let span = tracing::info_span!("request", door = "api", id = id.to_str().unwrap_or(""), %method, route = &*route);
-    figures.in_flight().inc();
-    let in_flight = InFlight(&figures);
-    let mut response = next.run(request).instrument(span.clone()).await;
-    drop(in_flight);
-    response.headers_mut().insert(REQUEST_ID, id);
-    let (took, status) = (begun.elapsed(), response.status());
-    span.in_scope(|| {
-        let duration_ms = took.as_secs_f64() * 1000.0;
-        if status.is_server_error() {
-            tracing::warn!(status = status.as_u16(), duration_ms, "failed");
-        } else {
-            tracing::debug!(status = status.as_u16(), duration_ms, "answered");
-        }
-    });
-    figures.answered("api", &method, route, status.as_u16(), took);
-    response
+/// Gives ids to requests that come without one.
+pub struct RequestIds {
+    prefix: u64,
+    next: AtomicU64,
 }
 
-/// Counts down also where the client went away and the future was dropped.
-struct InFlight<'a>(&'a Figures);
+impl RequestIds {
+    /// Ids that no earlier run of the program gave.
+    pub fn new() -> Self {
+        Self { prefix: getrandom::u64().unwrap_or_default(), next: AtomicU64::new(0) }
+    }
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight().dec();
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+        let usable = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            !bytes.is_empty() && bytes.len() <= REQUEST_ID_MAX_BYTES && bytes.iter().all(plain)
+        };
+        headers.get(&REQUEST_ID).filter(usable).cloned().unwrap_or_else(|| {
+            let text = format!("{:016x}{:08x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
+            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"))
+        })
     }
 }
 
-fn request_id(request: &Request) -> HeaderValue {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-    let sent = request.headers().get(&REQUEST_ID);
-    let usable = |value: &&HeaderValue| {
-        !value.is_empty() && value.len() <= REQUEST_ID_MAX_BYTES && value.as_bytes().iter().all(plain)
-    };
-    sent.filter(usable).cloned().unwrap_or_else(new_request_id)
-}
-
-fn new_request_id() -> HeaderValue {
-    let text = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("none"))
+/// Lets the door answer, names the answer, and logs what failed. The path is not logged as it was sent: it may name a
+/// tenant.
+pub async fn answer(door: Door, ids: &RequestIds, request: Request<Incoming>) -> Response {
+    let begun = Instant::now();
+    let id = ids.of(request.headers());
+    let method = request.method().clone();
+    let mut response = door.answer(request).await;
+    let status = response.status();
+    let (request_id, status_code) = (id.to_str().unwrap_or("-"), status.as_u16());
+    let duration_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    if status.is_server_error() {
+        tracing::warn!(request_id, %method, status = status_code, duration_ms, "the API could not answer");
+    } else {
+        tracing::debug!(request_id, %method, status = status_code, duration_ms, "the API answered");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
 }

@@ -87,7 +87,7 @@ async fn the_starter_works_in_front_of_a_server_of_ones_own() {
     assert!(shown(&node, &["usage", "acme"]).contains("requests"));
     assert_eq!(node.used_and_denied("acme", "requests").await.0, 70);
     let denials = shown_json(&node, &["denials", "--tenant", "acme", "--shadow"]);
-    assert_eq!(denials["denials"][0]["code"], "rate_limit_reached", "{denials}");
+    assert_eq!(denials["items"][0]["code"], "rate_limit_reached", "{denials}");
     node.stop();
 }
 
@@ -121,13 +121,13 @@ async fn every_command_talks_to_the_node() {
     assert!(shown(&node, &["usage", "acme"]).contains("messages"));
 
     let denials = shown_json(&node, &["denials"]);
-    let id = denials["denials"][0]["id"].as_str().unwrap().to_owned();
+    let id = denials["items"][0]["denial_id"].as_str().unwrap().to_owned();
     assert!(shown(&node, &["denials"]).contains(&id));
     let explained = shown(&node, &["explain", &id]);
     assert!(explained.contains("messages_day") && explained.contains('2'), "{explained}");
 
     let created = shown_json(&node, &["keys", "create", "--scope", "read", "--name", "grafana"]);
-    let (key, key_id) = (created["key"].as_str().unwrap(), created["id"].as_str().unwrap());
+    let (key, key_id) = (created["key"].as_str().unwrap(), created["key_id"].as_str().unwrap());
     let read = node.api_as(key, Method::GET, "/api/v1/tenants", None).await.unwrap();
     assert_eq!(read.status, 200);
     assert!(shown(&node, &["keys", "list"]).contains(key_id));
@@ -155,7 +155,7 @@ async fn events_backup_and_verify_read_beside_a_running_node() {
         let consume = json!({"tenant_id": "acme", "meter": "messages", "consume": true});
         assert_eq!(node.api(Method::POST, "/api/v1/check", Some(consume)).await.json()["allowed"], true);
     }
-    let (status, shown, problem) = run(&["events", "--ledger", &place.ledger_url(), "--tenant", "acme"]);
+    let (status, shown, problem) = run_command(&mut command(&node, &["events", "--tenant", "acme"]));
     assert!(status.success(), "{problem}");
     assert!(shown.contains("acme") && shown.contains("check"), "{shown}");
 

@@ -107,7 +107,7 @@ async fn a_repeated_check_gets_the_same_decision_and_charges_once() {
     larger["id"] = json!("order-2");
     let refused = node.api(Method::POST, "/api/v1/check", Some(larger.clone())).await.json();
     assert_eq!(refused["code"], "period_limit_reached", "{refused}");
-    let room = json!({"overrides": [{"meter": "messages", "per": "period", "max": 1000}]});
+    let room = json!({"meter": "messages", "window": "period", "max": 1000});
     let overrides = node.api(Method::PUT, "/api/v1/tenants/acme/overrides", Some(room)).await;
     assert!(overrides.status.is_success(), "{overrides:?}");
     let allowed = node.api(Method::POST, "/api/v1/check", Some(larger)).await.json();
