@@ -173,6 +173,6 @@ fn large_and_deep_files_end_soon() {
         write!(head, "{:.40}", text.escape_debug().to_string()).unwrap();
         let begun = Instant::now();
         assert!(load(&text, "f").is_err(), "{head}");
-        assert!(begun.elapsed().as_secs() < 10, "{head} took {:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 20, "{head} took {:?}", begun.elapsed());
     }
 }

@@ -244,11 +244,18 @@ fn file(report: &mut Report<'_>, text: Text<'_>, what: &str) -> Option<Arc<str>>
     super::table::prose(report, text, what, 1000)
 }
 
+const ONE_KEY_HELP: &str = "write algorithms = [\"RS256\"] or [\"ES256\"], whichever the key is for";
 const ALGORITHMS: [&str; 3] = ["HS256", "RS256", "ES256"];
 
 fn algorithms(report: &mut Report<'_>, table: &mut Table<'_>, keys: Option<&JwtKeys>) -> Option<Vec<Arc<str>>> {
     let shared = keys.map(|keys| matches!(keys, JwtKeys::SecretEnv(_) | JwtKeys::SecretFile(_)));
+    let one_key = matches!(keys, Some(JwtKeys::PublicKeyFile(_)));
     let Some(node) = table.get("algorithms") else {
+        if one_key {
+            let span = table.key_span("public_key_file").unwrap_or(table.span);
+            report.error_help(span, "`public_key_file` needs `algorithms`", ONE_KEY_HELP);
+            return None;
+        }
         return Some(match shared? {
             true => vec!["HS256".into()],
             false => vec!["RS256".into(), "ES256".into()],
@@ -260,6 +267,9 @@ fn algorithms(report: &mut Report<'_>, table: &mut Table<'_>, keys: Option<&JwtK
         return None;
     }
     let count = nodes.len();
+    if one_key && count > 1 {
+        report.error_help(node.span, "one public key goes with one algorithm", ONE_KEY_HELP);
+    }
     let mut algorithms: Vec<Arc<str>> = Vec::new();
     for node in nodes {
         let Some(text) = node.text(report, "an algorithm") else { continue };

@@ -117,7 +117,9 @@ pub(super) fn url(report: &mut Report<'_>, text: Text<'_>, what: &str) -> Option
     }
     let parsed = callable(text.text);
     if parsed.is_none() {
-        let guess = format!("http://{}", text.text);
+        let authority = authority_of(text.text);
+        let nearby = authority.contains(':') || authority == "localhost";
+        let guess = format!("{}://{}", if nearby { "http" } else { "https" }, text.text);
         let help = match !text.text.contains("://") && callable(&guess).is_some() {
             true => format!("did you mean \"{guess}\"?"),
             false => "write http:// or https://, a host, and a port if needed: \"http://127.0.0.1:3000\"".to_owned(),
