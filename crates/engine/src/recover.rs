@@ -88,8 +88,12 @@ impl Engine {
         // Meanwhile no tenant is put on a plan, and none leaves memory.
         let _one_at_a_time = self.rounds.busy.lock().await;
         let _plans_stay = self.plans.write().await;
-        let mut missing: Vec<PlanKey> = self.plans_in_use().await?;
-        missing.retain(|plan| !catalog.plans.contains_key(plan));
+        let mut missing = self.plans_lacking(&catalog).await?;
+        if !missing.is_empty() {
+            // What is on disk may be older than the last change of plan.
+            self.checkpoint().await?;
+            missing = self.plans_lacking(&catalog).await?;
+        }
         if !missing.is_empty() {
             let names: Vec<&str> = missing.iter().map(|plan| plan.as_str()).collect();
             return Err(EngineError::PlansInUse(names.join(", ").into()));
@@ -100,7 +104,8 @@ impl Engine {
         Ok(version)
     }
 
-    async fn plans_in_use(&self) -> Result<Vec<PlanKey>, EngineError> {
+    /// Plans that tenants are on, in memory or on disk, and that a catalog lacks.
+    async fn plans_lacking(&self, catalog: &Catalog) -> Result<Vec<PlanKey>, EngineError> {
         let mut plans: BTreeSet<PlanKey> = self.ledger.plans_in_use().await?.into_iter().collect();
         for shard in 0..self.live.shard_count() {
             for cell in self.live.shard_cells(shard) {
@@ -109,6 +114,7 @@ impl Engine {
                 }
             }
         }
+        plans.retain(|plan| !catalog.plans.contains_key(plan));
         Ok(plans.into_iter().collect())
     }
 

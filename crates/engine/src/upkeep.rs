@@ -103,8 +103,9 @@ impl Engine {
         }
     }
 
-    /// Hands every dirty book to the ledger. Then the tail begins where this round began.
-    async fn checkpoint(&self) -> Result<(), EngineError> {
+    /// Hands every dirty book to the ledger. Then the tail begins where this round began. One at a time: the caller holds
+    /// [`Rounds::busy`](crate::engine::Rounds::busy).
+    pub(crate) async fn checkpoint(&self) -> Result<(), EngineError> {
         let round = self.rounds.begun.fetch_add(1, Ordering::AcqRel) + 1;
         // Every entry up to here was queued by a book that stood on the list before.
         let through = self.ledger.stats().committed_seq;
