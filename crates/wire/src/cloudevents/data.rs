@@ -69,7 +69,7 @@ struct Walk<'w, 'a> {
 
 impl<'a> Walk<'_, 'a> {
     /// The wants that lead into the member `name` of this value.
-    fn into_member(&self, name: &str) -> u64 {
+    fn leading_into(&self, name: &str) -> u64 {
         let mut inside = 0;
         let mut rest = self.wanted;
         while rest != 0 {
@@ -124,7 +124,7 @@ impl<'a> de::Visitor<'a> for Walk<'_, 'a> {
         self.note(Found::Other);
         let (mut seen, mut repeated) = (0, 0);
         while let Some(name) = map.next_key::<Name<'a>>()? {
-            let inside = self.into_member(&name.0);
+            let inside = self.leading_into(&name.0);
             repeated |= seen & inside;
             seen |= inside;
             if inside == 0 {
@@ -139,7 +139,7 @@ impl<'a> de::Visitor<'a> for Walk<'_, 'a> {
     fn visit_seq<A: de::SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.note(Found::Other);
         for index in 0usize.. {
-            let inside = if self.wanted == 0 { 0 } else { self.into_member(&index.to_string()) };
+            let inside = if self.wanted == 0 { 0 } else { self.leading_into(&index.to_string()) };
             let more = if inside == 0 {
                 seq.next_element::<Skip>()?.is_some()
             } else {

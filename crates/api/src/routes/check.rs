@@ -1,0 +1,58 @@
+//! `POST /api/v1/check`.
+
+use crate::{
+    access::Caller,
+    auth,
+    body::{JsonBytes, idempotency_key, parse},
+    reply::{Answer, json_bytes, replayed},
+    state::ApiState,
+};
+use axum::{Extension, extract::State};
+use engine::{ports::Commit, requests::Ack};
+use http::{HeaderMap, StatusCode};
+use wire::{
+    rescue,
+    v1::check::{CheckAnswer, CheckRequest},
+};
+
+/// A decision: may this tenant use this much, or this feature? With `consume`, charges in the same step.
+#[utoipa::path(
+    post, path = "/api/v1/check", tag = "decisions", operation_id = "check",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same thing as `id` in the body.")),
+    request_body = CheckRequest,
+    responses((status = 200, description = "The decision, allowed or not.", body = CheckAnswer)),
+)]
+pub(crate) async fn check(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes,
+) -> Answer {
+    decide(&state, &caller, &headers, &body).await
+}
+
+/// The road of a check behind its door: the router's handler and the fast path both end here.
+pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Answer {
+    let engine = state.engine();
+    let catalog = engine.catalog();
+    let request: CheckRequest<'_> = parse(body)?;
+    let (check, ack) = request.into_check(idempotency_key(headers)?, &catalog)?;
+    if caller.only_tenant().is_some() {
+        auth::own(caller, &check.tenant)?;
+        if check.consume {
+            return Err(rescue::FORBIDDEN
+                .problem("A tenant's own credentials may ask, but not charge: leave \"consume\" out.")
+                .into());
+        }
+    }
+    let mut admission = engine.admit(&check, ack).await?;
+    let asked = check.charges.first().map(|charge| (charge.meter.as_str(), charge.amount));
+    // Written while the commit is on its way.
+    let commit = std::mem::replace(&mut admission.commit, Commit::Done);
+    let json = CheckAnswer::of(&admission, asked, &catalog).to_json();
+    if ack == Ack::Disk {
+        commit.wait().await?;
+    }
+    let response = json_bytes(StatusCode::OK, json);
+    Ok(if admission.repeated { replayed(response) } else { response })
+}

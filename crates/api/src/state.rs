@@ -1,0 +1,70 @@
+//! What the API stands on.
+
+use domain::time::Instant;
+use engine::Engine;
+use http::Method;
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+/// Who is told of answers, and writes `/metrics`.
+pub trait ApiObserver: Send + Sync {
+    /// A request was answered. `route` is a pattern such as `/api/v1/tenants/{id}`, never a path with names in it, and
+    /// `unmatched` where there was none.
+    fn answered(&self, method: &Method, route: &str, status: u16, took: Duration) {
+        let _ = (method, route, status, took);
+    }
+    /// The figures, as OpenMetrics text.
+    fn metrics_text(&self) -> String;
+}
+
+/// A clock that can be moved, for tests in users' own CI.
+pub trait TestClock: Send + Sync {
+    /// Moves the clock ahead, and tells the new instant.
+    fn advance(&self, ms: i64) -> Instant;
+}
+
+/// What the API is made of.
+pub struct ApiParts {
+    /// Decides and records.
+    pub engine: Arc<Engine>,
+    /// SHA-256 of the bootstrap admin key; `None` where there is none.
+    pub admin_key_hash: Option<[u8; 32]>,
+    /// Told of answers.
+    pub observer: Arc<dyn ApiObserver>,
+    /// Present only with `--test-clock`.
+    pub test_clock: Option<Arc<dyn TestClock>>,
+    /// Whether `/metrics` needs no key.
+    pub metrics_open: bool,
+    /// Random bytes from the operating system, for keys; `None` if it has none to give.
+    pub random: fn() -> Option<[u8; 32]>,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct ApiState(Arc<Shared>);
+
+/// See [`ApiState`].
+pub struct Shared {
+    /// What it is made of.
+    pub parts: ApiParts,
+    /// Signs tenant tokens.
+    pub secret: [u8; 32],
+}
+
+impl ApiState {
+    /// The state over these parts.
+    pub fn new(parts: ApiParts) -> Self {
+        let secret = parts.engine.secret();
+        Self(Arc::new(Shared { parts, secret }))
+    }
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.parts.engine
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
