@@ -128,7 +128,7 @@ fn warn_unsold(report: &mut Report<'_>, document: &Table<'_>, features: &Declare
     let sold = |feature: &Feature| plans.values().flatten().any(|plan| plan.has(&feature.key));
     let any_unread = plans.values().any(Option::is_none);
     for feature in features.values().flatten().filter(|feature| !any_unread && !sold(feature)) {
-        let span = document.key_span("features").unwrap_or_default();
+        let span = document.name_span("features", feature.key.as_str()).unwrap_or_default();
         let message = format!("no plan has the feature `{}`", feature.key);
         report.warn(span, message, "name it in the `features` of a plan");
     }

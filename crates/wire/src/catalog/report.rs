@@ -69,8 +69,7 @@ impl<'s> Report<'s> {
     /// Notes something that is allowed but probably not meant.
     pub(super) fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         if self.warnings.len() < TOLD_MAX {
-            let message = format!("warning: {}", message.into());
-            self.warnings.push(Found { span, message, help: Some(help.into()), veiled: false });
+            self.warnings.push(Found { span, message: message.into(), help: Some(help.into()), veiled: false });
         }
     }
 

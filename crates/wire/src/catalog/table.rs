@@ -134,6 +134,12 @@ impl<'a> Table<'a> {
         format!("`{key}` of {}", self.about)
     }
 
+    /// Where the name of a thing in a section stands, if it is there.
+    pub(super) fn name_span(&self, section: &str, name: &str) -> Option<Span> {
+        let things = self.entries.get(section)?.get_ref().as_table()?;
+        things.get_key_value(name).map(|(name, _)| name.span().into())
+    }
+
     /// The value of a key, which is valid from now on.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Node<'a>> {
         self.asked.push(key);
