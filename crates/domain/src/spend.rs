@@ -6,7 +6,7 @@ use crate::{
     entry::{Cause, Effect, Entry, KindSet, Override, Status},
     id::MeterKey,
     op::{Charge, OpError, Outcome, Receipt, Spend, checked_meter},
-    tenant::{Accounts, Tenant, User, Windows},
+    tenant::{Account, Accounts, Tenant, User, Windows},
     time::{Instant, WindowKind},
 };
 use std::sync::Arc;
@@ -145,20 +145,24 @@ impl Tenant {
         windows: &Windows,
         at: Instant,
     ) {
+        // Both accounts are looked up once, whatever the number of limits.
+        let accounts = [self.accounts.get(meter), user.and_then(|user| user.accounts.get(meter))];
         let in_force = |own: &&Override| own.meter == *meter && own.until.is_none_or(|until| at < until);
         let overrides = || self.profile.overrides.iter().filter(in_force);
-        for limit in plan.limits_on(meter) {
+        // A limit on users bounds nothing where no user is named.
+        let applies = |scope: Scope| scope == Scope::Tenant || user.is_some();
+        for limit in plan.limits_on(meter).filter(|limit| applies(limit.scope)) {
             let own = overrides().find(|own| own.window == limit.window && own.scope == limit.scope);
             let state = match own {
-                None => self.limit_state(user, limit, Source::Plan, windows),
+                None => limit_state(limit, Source::Plan, accounts, windows),
                 Some(own) => {
                     let limit = Limit { max: own.max, mode: own.mode, ..limit.clone() };
-                    self.limit_state(user, &limit, Source::Override, windows)
+                    limit_state(&limit, Source::Override, accounts, windows)
                 }
             };
-            states.extend(state);
+            states.push(state);
         }
-        for own in overrides() {
+        for own in overrides().filter(|own| applies(own.scope)) {
             if plan.limits_on(meter).any(|limit| limit.window == own.window && limit.scope == own.scope) {
                 continue;
             }
@@ -172,36 +176,8 @@ impl Tenant {
                 answer_402: false,
                 outage: Default::default(),
             };
-            states.extend(self.limit_state(user, &limit, Source::Override, windows));
+            states.push(limit_state(&limit, Source::Override, accounts, windows));
         }
-    }
-
-    /// One limit with its numbers; `None` for a limit on users where no user is named.
-    fn limit_state(&self, user: Option<&User>, limit: &Limit, source: Source, windows: &Windows) -> Option<LimitState> {
-        let accounts = match limit.scope {
-            Scope::Tenant => &self.accounts,
-            Scope::User => &user?.accounts,
-        };
-        let (used, resets_at) = match limit.window {
-            None => (accounts.level(&limit.meter), None),
-            Some(kind) => {
-                let window = &windows[kind.index()];
-                (accounts.used(&limit.meter, kind, window), Some(window.end))
-            }
-        };
-        Some(LimitState {
-            name: limit.name.clone(),
-            meter: limit.meter.clone(),
-            window: limit.window,
-            scope: limit.scope,
-            mode: limit.mode,
-            source,
-            max: limit.max,
-            used,
-            held: 0,
-            resets_at,
-            answer_402: limit.answer_402,
-        })
     }
 
     fn verdict(&self, plan: &Plan, ask: &Ask<'_>, limits: &[LimitState]) -> Verdict {
@@ -355,6 +331,34 @@ impl Ask<'_> {
         denial.waiting_helps = waiting_helps;
         denial.retry_at = retry_at.filter(|_| waiting_helps);
         Some(denial)
+    }
+}
+
+/// One limit with its numbers. `accounts` are the tenant's and the user's.
+fn limit_state(limit: &Limit, source: Source, accounts: [Option<&Account>; 2], windows: &Windows) -> LimitState {
+    let account = match limit.scope {
+        Scope::Tenant => accounts[0],
+        Scope::User => accounts[1],
+    };
+    let (used, resets_at) = match limit.window {
+        None => (account.map_or(0, |account| account.level), None),
+        Some(kind) => {
+            let window = &windows[kind.index()];
+            (account.and_then(|account| account.slot(kind, window)).map_or(0, |slot| slot.used), Some(window.end))
+        }
+    };
+    LimitState {
+        name: limit.name.clone(),
+        meter: limit.meter.clone(),
+        window: limit.window,
+        scope: limit.scope,
+        mode: limit.mode,
+        source,
+        max: limit.max,
+        used,
+        held: 0,
+        resets_at,
+        answer_402: limit.answer_402,
     }
 }
 

@@ -34,6 +34,13 @@ pub struct Account {
     pub level_set_at: Instant,
 }
 
+impl Account {
+    /// The slot of a kind, if it is of the window that starts with `window`.
+    pub fn slot(&self, kind: WindowKind, window: &Window) -> Option<&Slot> {
+        Some(&self.slots[kind.index()]).filter(|slot| slot.window.start == window.start)
+    }
+}
+
 /// What a closed window gained since the last checkpoint; history is the sum of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedTotal {
@@ -77,7 +84,7 @@ impl Accounts {
 
     /// The slot of a meter, if it is of the window that starts with `window`.
     pub fn slot(&self, meter: &MeterKey, kind: WindowKind, window: &Window) -> Option<&Slot> {
-        self.get(meter).map(|account| &account.slots[kind.index()]).filter(|slot| slot.window.start == window.start)
+        self.get(meter)?.slot(kind, window)
     }
 
     /// The level of a gauge.
