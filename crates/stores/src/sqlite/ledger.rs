@@ -64,7 +64,7 @@ impl SqliteLedger {
     /// newer release; [`LedgerError::Damaged`] where it is not what was written.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, LedgerError> {
         let lock = files::lock(path)?;
-        let running = RwLock::new(Arc::new(Running::open(path, &options)?));
+        let running = RwLock::new(Arc::new(Running::open(path, &options, false)?));
         Ok(Arc::new(Self { path: path.to_owned(), options, running, _lock: lock }))
     }
 
@@ -159,7 +159,7 @@ impl Ledger for SqliteLedger {
     fn reopen(&self) -> Result<(), LedgerError> {
         let mut running = self.running.write();
         running.close();
-        *running = Arc::new(Running::open(&self.path, &self.options)?);
+        *running = Arc::new(Running::open(&self.path, &self.options, true)?);
         Ok(())
     }
 

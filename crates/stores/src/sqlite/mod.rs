@@ -32,6 +32,8 @@
 //! After a failed write the ledger is unwritable until it is [reopened](engine::ports::Ledger::reopen): what was in
 //! doubt is then read from the disk, where it either is or is not.
 
+mod backup;
+mod backup_folds;
 mod checkpoint;
 mod closed;
 mod denials;
@@ -48,6 +50,10 @@ mod retain;
 mod running;
 mod schema;
 mod small;
+mod verify;
+mod verify_part;
 mod writer;
 
+pub use backup::{BackupReport, backup};
 pub use ledger::{SqliteLedger, SqliteOptions};
+pub use verify::{Progress, VerifyReport, verify};

@@ -43,8 +43,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self, LedgerError> {
-        files::make(path)?;
+    /// Opens the file, which is made where it is missing, unless it `must_exist`: one that vanishes while it is in use
+    /// must not be replaced by an empty one.
+    pub(super) fn open(path: &Path, options: &SqliteOptions, must_exist: bool) -> Result<Self, LedgerError> {
+        match must_exist {
+            true => files::check_exists(path)?,
+            false => files::make(path)?,
+        }
         let mut conn =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
                 .or_damaged()?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod conformance;
+mod sqlite_copy;
 mod sqlite_crash;
 mod sqlite_trouble;
 mod world;

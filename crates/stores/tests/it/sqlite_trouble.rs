@@ -253,3 +253,14 @@ fn a_folder_that_vanishes_is_an_error_on_reopening() {
     assert!(ledger.ready().is_err());
     assert!(World::new(8).step(&*ledger).is_err());
 }
+
+#[test]
+fn a_file_that_vanishes_is_not_replaced_by_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.db");
+    let ledger = open(&path).unwrap();
+    World::new(7).steps(&*ledger, 3);
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(ledger.reopen(), Err(LedgerError::Unopenable(_))));
+    assert!(!path.exists());
+}

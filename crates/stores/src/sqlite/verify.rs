@@ -1,0 +1,238 @@
+//! `tidegate verify`: every fold is made anew from openings and journal, and compared with the tables.
+//!
+//! Rows are true for their own positions, so each is compared when the fold has reached its position. What does not fit
+//! is named, and the rest is still looked at. Tenants are taken in parts, so that memory is bounded.
+
+use super::{
+    closed::{self, Place, Table},
+    errors::{OrDamaged, damaged_row},
+    files,
+    ids::{self, IdIndex},
+    openings::Seal,
+    reads::{self, JournalRow},
+    recover::CUT_THROUGH,
+    schema,
+    verify_part::Part,
+};
+use crate::codec;
+use engine::ports::{LedgerError, Lookup, Seq};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// Tenants held in memory at once.
+const PART_TENANTS: u64 = 100_000;
+
+/// Idempotency keys looked up, at most: one in so many that this is enough.
+const IDS_MAX: u64 = 1_000_000;
+
+/// Differences that are named; further ones are counted.
+const NAMED_MAX: usize = 100;
+
+/// Rows read in one go.
+const PAGE_ROWS: usize = 20_000;
+
+/// What was compared, and what did not fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Entries in the journal.
+    pub entries: u64,
+    /// The position behind which the journal was cut.
+    pub cut_through: Seq,
+    /// Tenants compared.
+    pub tenants: u64,
+    /// Users compared.
+    pub users: u64,
+    /// Totals of closed windows compared.
+    pub closed: u64,
+    /// Runs of denials compared.
+    pub denials: u64,
+    /// Idempotency keys looked up.
+    pub ids: u64,
+    /// What does not fit, in sentences; the first hundred.
+    pub differences: Vec<String>,
+    /// How much does not fit.
+    pub differences_total: u64,
+}
+
+impl VerifyReport {
+    /// Whether everything fits.
+    pub fn is_clean(&self) -> bool {
+        self.differences_total == 0
+    }
+
+    pub(super) fn differs(&mut self, what: impl std::fmt::Display) {
+        self.differences_total += 1;
+        if self.differences.len() < NAMED_MAX {
+            self.differences.push(what.to_string());
+        }
+    }
+}
+
+/// How far a long operation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, as far as is known.
+    pub total: u64,
+}
+
+/// Compares every fold of a ledger that no node holds (a backup, for one) with its journal.
+///
+/// # Errors
+/// [`LedgerError::Unopenable`] where the file is in use or not a ledger of this version. What is wrong inside it is in
+/// the report.
+pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, LedgerError> {
+    files::check_exists(path)?;
+    let _lock = files::lock(path).map_err(|error| match error {
+        LedgerError::Unopenable(why) => {
+            super::errors::unopenable(format_args!("{why}. Take a `tidegate backup` and verify that"))
+        }
+        other => other,
+    })?;
+    let conn = reads::open(path).or_damaged()?;
+    schema::check(&conn, path)?;
+    let mut report = VerifyReport::default();
+    // What can't be read at all ends the comparison; it is a finding like others.
+    match compare(&conn, &mut report, progress) {
+        Ok(()) => {}
+        Err(LedgerError::Damaged(why)) => report.differs(why),
+        Err(other) => return Err(other),
+    }
+    Ok(report)
+}
+
+fn compare(conn: &Connection, report: &mut VerifyReport, progress: &mut dyn FnMut(Progress)) -> Result<(), LedgerError> {
+    conn.execute_batch("BEGIN").or_damaged()?;
+    report.cut_through = schema::number(conn, CUT_THROUGH).or_damaged()? as Seq;
+    let tenants: i64 = conn.query_row("SELECT count(*) FROM tenants", [], |row| row.get(0)).or_damaged()?;
+    let last: Option<i64> = conn.query_row("SELECT max(seq) FROM journal", [], |row| row.get(0)).or_damaged()?;
+    let last = last.map_or(report.cut_through, |last| last as Seq);
+    report.entries = last.saturating_sub(report.cut_through);
+    let parts = tenants as u64 / PART_TENANTS + 1;
+    let total = report.entries * (parts + 1);
+    let mut done: u64 = 0;
+    check_seal(conn, report)?;
+    for part in 0..parts {
+        let mut folded = Part::load(conn, part, parts, report)?;
+        visit_all(conn, report.cut_through, last, |row| {
+            done += 1;
+            if done.is_multiple_of(PAGE_ROWS as u64) {
+                progress(Progress { done, total });
+            }
+            folded.fold(row, report)
+        })?;
+        folded.finish(report)?;
+    }
+    check_ids(conn, last, report, &mut |entries| progress(Progress { done: done + entries, total }))?;
+    progress(Progress { done: total, total });
+    super::recover::recover(conn, &IdIndex::open(conn, ids::Options::default())?.0, last).map(|_| ())
+}
+
+/// Every entry from the cut to the last, with none missing.
+fn visit_all(
+    conn: &Connection,
+    cut: Seq,
+    last: Seq,
+    mut visit: impl FnMut(&JournalRow<'_>) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    let mut after = cut;
+    while after < last {
+        let mut next = after + 1;
+        let (reached, _) = reads::visit_journal(conn, after, PAGE_ROWS, |row| {
+            if row.seq != next {
+                return Err(damaged_row(format_args!("entries {next} to {}", row.seq - 1), "they are missing"));
+            }
+            next += 1;
+            visit(row)
+        })?;
+        after = reached;
+    }
+    Ok(())
+}
+
+/// The openings must be what was sealed.
+fn check_seal(conn: &Connection, report: &mut VerifyReport) -> Result<(), LedgerError> {
+    let sealed = Seal::read(conn)?;
+    let mut found = Seal::default();
+    {
+        let mut statement = conn.prepare("SELECT tenant, user, seq, body FROM openings").or_damaged()?;
+        let mut rows = statement.query([]).or_damaged()?;
+        while let Some(row) = rows.next().or_damaged()? {
+            let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
+            let (seq, body) = reads::seq_and_body(row, 2)?;
+            found.add_state(&tenant, &user, seq, body);
+        }
+    }
+    let mut statement = conn
+        .prepare("SELECT tenant, user, start_ms, kind, meter, end_ms, used, denied, checksum FROM opening_closed")
+        .or_damaged()?;
+    let mut rows = statement.query([]).or_damaged()?;
+    while let Some(row) = rows.next().or_damaged()? {
+        let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
+        match closed::read(&tenant, &user, row, 2) {
+            Ok(total) => {
+                let place = Place { tenant: &tenant, user: &user, meter: total.meter.as_str(), closed: total.closed };
+                found.add_closed(&place, total.used, total.denied);
+            }
+            Err(error) => report.differs(format_args!("opening of {tenant:?}: {error}")),
+        }
+    }
+    if found != sealed {
+        let cut = report.cut_through;
+        report.differs(format_args!(
+            "the openings are not what was sealed through position {cut}: {} rows, sealed were {}",
+            found.rows, sealed.rows
+        ));
+    }
+    Ok(())
+}
+
+/// Every idempotency key of the journal that is in the index must lead to its entry.
+fn check_ids(
+    conn: &Connection,
+    last: Seq,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), LedgerError> {
+    let (index, sealed_through) = IdIndex::open(conn, ids::Options::default())?;
+    // What is older than the oldest run was dropped with the dedupe window.
+    let oldest: Option<i64> = conn.query_row("SELECT min(seq_base) FROM id_runs", [], |row| row.get(0)).or_damaged()?;
+    let Some(oldest) = oldest else { return Ok(()) };
+    let one_in = report.entries / IDS_MAX + 1;
+    let begin = (oldest as Seq).saturating_sub(1).max(report.cut_through);
+    let mut seen: u64 = 0;
+    visit_all(conn, begin, sealed_through.min(last), |row| {
+        seen += 1;
+        if seen.is_multiple_of(PAGE_ROWS as u64) {
+            progress(seen);
+        }
+        if !row.seq.is_multiple_of(one_in) {
+            return Ok(());
+        }
+        let binding = codec::decode_binding(row.body)
+            .map_err(|why| damaged_row(format_args!("entry {}", row.seq), why.0))?;
+        let Some(binding) = binding else { return Ok(()) };
+        report.ids += 1;
+        let found = match index.find(binding.id) {
+            Lookup::Bound(seq) => Some(seq),
+            Lookup::Fresh => None,
+            Lookup::Unsure { .. } => index.find_on_disk(conn, binding.id)?,
+        };
+        match found {
+            Some(seq) if seq == row.seq => {}
+            Some(seq) => report.differs(format_args!("the id of entry {} leads to entry {seq}", row.seq)),
+            None => report.differs(format_args!("the id of entry {} is not in the index", row.seq)),
+        }
+        Ok(())
+    })
+}
+
+/// The totals of an account in the table of folds.
+pub(super) fn live_totals(
+    conn: &Connection,
+    tenant: &str,
+    user: &str,
+) -> Result<Vec<engine::ports::ClosedRow>, LedgerError> {
+    closed::of_account(conn, Table::Live, tenant, user)
+}
