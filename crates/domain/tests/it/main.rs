@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod auditor;
+mod bounds;
 mod coverage;
 mod properties;
 mod script;
 mod steps;
 mod table;
 mod tables;
+mod tidy;
 mod windows;
 mod world;
 

@@ -114,6 +114,7 @@ impl Table {
             "usage" => return Ok(show_usage(world, words, now)),
             "window" => return Ok(show_window(world, words, now)),
             "history" => return Ok(show_history(world, words)),
+            "closed" => return Ok(show_closed(world, words)),
             _ => panic!("{verb:?} is no verb"),
         };
         let times = words.one("times").map_or(1, |times| times.parse().unwrap());
@@ -256,6 +257,18 @@ fn show_history(world: &World, words: &Words<'_>) -> String {
         format!("{}={used}{denied}", short(start))
     });
     shown.collect::<Vec<_>>().join(" ")
+}
+
+/// The windows whose totals went to history, as they were when they closed.
+fn show_closed(world: &World, words: &Words<'_>) -> String {
+    let (key, kind) = (meter(words.bare[0]), WindowKind::from_word(words.bare[1]).unwrap());
+    let rows = world.state.tenant.accounts.closed.iter();
+    let rows = rows.filter(|total| total.meter == key && total.closed.kind == kind);
+    let shown = rows.map(|total| (total.closed.window, total.used));
+    shown
+        .map(|(window, used)| format!("{}..{}={used}", short(window.start), short(window.end)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 pub fn history(accounts: &Accounts, key: &str, kind: WindowKind) -> BTreeMap<Instant, (i64, i64)> {
