@@ -112,6 +112,11 @@ impl Door {
         Self { router: router(state.clone()), state }
     }
 
+    /// The router alone, without the short way and the observer.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Answers a request.
     pub async fn answer<B>(&self, request: http::Request<B>) -> Response
     where

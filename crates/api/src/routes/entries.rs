@@ -26,6 +26,7 @@ pub(crate) struct EntryParams {
     /// Only this tenant's.
     tenant_id: Option<String>,
     /// Only lines after this position; instead of a cursor.
+    #[param(value_type = Option<u64>)]
     after: Option<Seq>,
     /// Rows of a page, 1 to 500; 50 where it is not given.
     limit: Option<usize>,

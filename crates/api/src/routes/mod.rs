@@ -25,9 +25,10 @@ use wire::rescue;
 pub fn router(state: ApiState) -> Router {
     let (router, _) = described().split_for_parts();
     router
+        .route_layer(from_fn_with_state(state.clone(), guard))
+        // After the guard: that a method is not offered is no secret.
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .route_layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }
 

@@ -1,0 +1,10 @@
+mod check;
+mod denials;
+mod entries;
+mod events;
+mod keys;
+mod plans;
+mod tenants;
+mod test_clock;
+mod tokens;
+mod usage;
