@@ -97,6 +97,7 @@ pub struct World {
     /// The engine.
     pub engine: Arc<Engine>,
     catalog: Catalog,
+    text: String,
     options: EngineOptions,
 }
 
@@ -114,15 +115,36 @@ impl World {
 
     /// On a ledger, by a clock.
     pub async fn at(clock: Arc<SimClock>, disk: Arc<dyn Ledger>, catalog: Catalog, options: EngineOptions) -> Self {
+        Self::open(clock, disk, catalog, "first", options).await
+    }
+
+    async fn open(
+        clock: Arc<SimClock>,
+        disk: Arc<dyn Ledger>,
+        catalog: Catalog,
+        text: &str,
+        options: EngineOptions,
+    ) -> Self {
         let ledger = FaultyLedger::new(disk.clone());
-        let engine = Engine::open_with(ledger.clone(), clock.clone(), catalog.clone(), "first", options).await;
-        Self { clock, disk, ledger, engine: engine.expect("the engine opens"), catalog, options }
+        let engine = Engine::open_with(ledger.clone(), clock.clone(), catalog.clone(), text, options).await;
+        let engine = engine.expect("the engine opens");
+        Self { clock, disk, ledger, engine, catalog, text: text.to_owned(), options }
     }
 
     /// What a crash leaves behind: all that is durable, and nothing else.
     pub async fn crashed(self) -> Self {
-        let Self { clock, disk, catalog, options, .. } = self;
-        Self::at(clock, disk, catalog, options).await
+        self.reopened().await
+    }
+
+    /// Another engine on what is durable. The old one must not be used any more.
+    pub async fn reopened(&self) -> Self {
+        Self::open(self.clock.clone(), self.disk.clone(), self.catalog.clone(), &self.text, self.options).await
+    }
+
+    /// The catalog that the next engine is opened with.
+    pub fn set_catalog(&mut self, catalog: Catalog, text: &str) {
+        self.catalog = catalog;
+        self.text = text.to_owned();
     }
 
     /// Makes a tenant.

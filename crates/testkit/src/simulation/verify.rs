@@ -1,0 +1,164 @@
+//! Comparing books.
+
+use super::{Customer, Simulation};
+use crate::{
+    auditor::{Book, Who, kept_kinds},
+    world::{World, tenant, user},
+};
+use domain::{
+    catalog::{MeterKind, Scope},
+    time::WindowKind,
+};
+
+/// Whether unmet demand must agree as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    Agrees,
+    MayBeLess,
+}
+
+fn everybody() -> [Who; 4] {
+    [None, Some(user("al")), Some(user("bo")), Some(user("cy"))]
+}
+
+/// What the engine says about a tenant, against what a book says.
+async fn compare(world: &World, name: &str, book: &Book, demand: Demand) -> Result<(), String> {
+    for who in everybody() {
+        let (card, usage) =
+            world.engine.usage(&tenant(name), who.as_ref()).await.map_err(|error| format!("usage: {error}"))?;
+        let profile = &card.profile;
+        let own = (&book.plan, book.status, book.enforce, book.anchor_ms, book.overrides.len());
+        let its = (&profile.plan, profile.status, profile.enforce, profile.anchor.ms(), profile.overrides.len());
+        if own != its {
+            return Err(format!("{name} is {its:?}, and should be {own:?}"));
+        }
+        if (usage.period.start.ms(), usage.period.end.ms()) != book.windows[0] {
+            return Err(format!("{name}: the period is {:?}, not {:?}", usage.period, book.windows[0]));
+        }
+        for meter in &usage.meters {
+            let key = &meter.meter.key;
+            let window = (meter.meter.kind != MeterKind::Gauge).then_some(WindowKind::Period);
+            let at = format!("{name}, {who:?}, {key}");
+            let expected = book.used(&who, key, window);
+            if meter.used != expected {
+                return Err(format!("{at}: used {} in the period, not {expected}", meter.used));
+            }
+            let denied = book.denied.get(&(who.clone(), key.clone(), book.windows[0].0)).copied().unwrap_or(0);
+            let agrees = demand == Demand::Agrees && meter.denied == denied;
+            if !agrees && (demand == Demand::Agrees || meter.denied > denied) {
+                return Err(format!("{at}: denied {}, not {denied}", meter.denied));
+            }
+            for limit in &meter.limits {
+                let account = if limit.scope == Scope::User { &who } else { &None };
+                let expected = book.used(account, key, limit.window);
+                if limit.used != expected {
+                    return Err(format!("{at}: {} has used {}, not {expected}", limit.name, limit.used));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Simulation {
+    /// Everything that was ever answered agrees with the books.
+    pub(super) async fn verify(&mut self) -> Result<(), String> {
+        let now_ms = self.now_ms();
+        for customer in &mut self.accounts {
+            customer.book_mut().turn(now_ms);
+            compare(&self.world, &customer.name, customer.book(), Demand::Agrees).await?;
+        }
+        Ok(())
+    }
+
+    /// After a failure: the engine comes back by itself, to a state that may be.
+    pub(super) async fn recover(&mut self) -> Result<(), String> {
+        self.world.recover().await;
+        self.reconcile().await
+    }
+
+    /// Finds for each tenant the state that is durable among those that may be.
+    pub(super) async fn reconcile(&mut self) -> Result<(), String> {
+        self.waiting.clear();
+        let now_ms = self.now_ms();
+        for index in 0..self.accounts.len() {
+            let mut fitting: Vec<(u64, Book)> = Vec::new();
+            let mut misfit = String::new();
+            for (operation, book) in &self.accounts[index].books {
+                let mut book = book.clone();
+                book.turn(now_ms);
+                match compare(&self.world, &self.accounts[index].name, &book, Demand::MayBeLess).await {
+                    Ok(()) => fitting.push((*operation, book)),
+                    Err(wrong) => misfit = wrong,
+                }
+            }
+            let Some((operation, mut book)) = fitting.pop() else {
+                let states = self.accounts[index].books.len();
+                return Err(format!("none of {states} possible states fits; of the last: {misfit}"));
+            };
+            adopt_denied(&self.world, &self.accounts[index].name, &mut book).await;
+            if !fitting.iter().all(|(_, other)| other.agrees_but_for_demand(&book)) {
+                // Which of two states it is can't be seen from outside, and may show later: another tenant goes on.
+                self.accounts[index] = self.new_customer().await;
+                continue;
+            }
+            let customer = &mut self.accounts[index];
+            customer.books = [(operation, book)].into();
+            customer.known.retain(|(number, _)| *number <= operation);
+            customer.receipts.retain(|(number, ..)| *number <= operation);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn end(&mut self) -> Result<(), String> {
+        self.world.ledger.let_go().await;
+        self.held = false;
+        self.poll_commits()?;
+        self.verify().await?;
+        self.world.engine.drain().await.map_err(|error| format!("drain: {error}"))?;
+        self.restart().await?;
+        self.verify().await?;
+        self.touch_everything().await?;
+        self.world.engine.drain().await.map_err(|error| format!("drain: {error}"))?;
+        for customer in &self.accounts {
+            check_history(&self.world, customer).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is in closed windows and in open ones is together all that was ever used: no fold loses a closed window or adds
+/// it twice.
+async fn check_history(world: &World, customer: &Customer) -> Result<(), String> {
+    if customer.is_unclear {
+        return Ok(());
+    }
+    let book = customer.book();
+    for who in everybody() {
+        let rows = world.engine.closed(&tenant(&customer.name), who.as_ref()).await;
+        let rows = rows.map_err(|error| format!("closed: {error}"))?;
+        for ((account, meter, kind), ever) in book.ever.iter().filter(|((account, ..), _)| *account == who) {
+            let Some(kind) = kept_kinds().find(|kept| kept.index() == *kind) else { continue };
+            let of_kind = rows.iter().filter(|row| row.closed.kind == kind && row.meter == *meter);
+            let closed: i64 = of_kind.map(|row| row.used).sum();
+            let open = book.used(account, meter, Some(kind));
+            if closed + open != *ever {
+                let name = &customer.name;
+                return Err(format!(
+                    "{name}, {who:?}, {meter} by {}: {closed} in closed windows and {open} in the open one, of {ever}",
+                    kind.word()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn adopt_denied(world: &World, name: &str, book: &mut Book) {
+    for who in everybody() {
+        let (_, usage) = world.engine.usage(&tenant(name), who.as_ref()).await.expect("it was there a moment ago");
+        for meter in usage.meters {
+            book.denied.insert((who.clone(), meter.meter.key.clone(), book.windows[0].0), meter.denied);
+        }
+    }
+}
