@@ -338,6 +338,7 @@ impl Life {
             (name, &user.accounts)
         });
         for (owner, accounts) in [(None, &state.tenant.accounts)].into_iter().chain(users) {
+            assert!(accounts.closed.iter().all(|total| total.closed.kind.is_kept()), "history is of days and longer");
             for key in METERS.into_iter().filter(|key| !self.auditor.corrected.contains(&meter(key))) {
                 for kind in WindowKind::ALL.into_iter().filter(|kind| kind.is_kept()) {
                     let rows = history(accounts, key, kind);
