@@ -13,12 +13,23 @@ pub(crate) fn loaded(gates: &str) -> Loaded {
     }
 }
 
-/// A free route.
+/// A route.
 pub(crate) fn route(pattern: &str) -> Arc<Route> {
-    loaded(&format!("[[routes]]\nmatch = \"{pattern}\"\npublic = true\n")).gateway.routes[0].clone()
+    loaded(&format!("[[routes]]\nmatch = \"{pattern}\"\ncharge = [{{ meter = \"messages\" }}]\n")).gateway.routes[0]
+        .clone()
 }
 
 const USUAL: &str = r#"
+[[identity]]
+type = "header"
+tenant = "x-org"
+user = "x-member"
+from = ["127.0.0.0/8"]
+[upstreams.app]
+url = "http://127.0.0.1:1"
+[dimensions.route]
+[dimensions.model]
+values = ["small", "large"]
 [meters.messages]
 kind = "counter"
 [meters.bytes]

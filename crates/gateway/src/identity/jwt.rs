@@ -221,7 +221,3 @@ fn reason(error: &jsonwebtoken::errors::Error) -> &'static str {
         _ => "the token is not valid",
     }
 }
-
-#[cfg(test)]
-#[path = "jwt_tests.rs"]
-mod tests;

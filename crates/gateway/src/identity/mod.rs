@@ -234,7 +234,3 @@ fn bearer(headers: &HeaderMap) -> Bearer<'_> {
         false => Bearer::One(credential),
     }
 }
-
-#[cfg(test)]
-#[path = "mod_tests.rs"]
-mod tests;

@@ -1,0 +1,11 @@
+//! The gateway over real sockets: real clients, a real upstream, a ledger in memory.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod charging;
+mod hostile;
+mod identity;
+mod refusals;
+mod running;
+mod streams;
+mod upstream;
+mod world;
