@@ -133,3 +133,26 @@ fn nothing_is_left_lying_about() {
         }
     }
 }
+
+/// `docs/guarantees.md` names the tests that try to break each promise.
+#[test]
+fn every_test_that_is_named_exists() {
+    let files = files();
+    let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let sources: Vec<&String> =
+        files.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "rs")).map(|(_, text)| text).collect();
+    let words = page.split('`').skip(1).step_by(2);
+    let tests: Vec<&str> = words.filter(|word| word.matches('_').count() >= 2 && is_a_name(word)).collect();
+    assert!(tests.len() > 60, "the page names its tests: {}", tests.len());
+    for test in tests {
+        let heading = format!("fn {test}(");
+        assert!(
+            sources.iter().any(|text| text.contains(&heading)),
+            "docs/guarantees.md names {test}, which is no test"
+        );
+    }
+}
+
+fn is_a_name(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
