@@ -18,7 +18,9 @@ const ADMIN_KEY_SHORT_BYTES: usize = 16;
 pub async fn admin_key_hash(engine: &Engine, given: Option<&Secret>) -> anyhow::Result<Option<[u8; 32]>> {
     if let Some(secret) = given {
         if secret.expose().len() < ADMIN_KEY_SHORT_BYTES {
-            tracing::warn!("TIDEGATE_ADMIN_KEY is short; outside of tests use at least {ADMIN_KEY_SHORT_BYTES} characters");
+            tracing::warn!(
+                "TIDEGATE_ADMIN_KEY is short; outside of tests use at least {ADMIN_KEY_SHORT_BYTES} characters"
+            );
         }
         return Ok(Some(api::secrets::key_hash(secret.expose())));
     }

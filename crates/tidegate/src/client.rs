@@ -57,8 +57,9 @@ impl Client {
             Some("https") => builder.with_native_roots().context("the system's root certificates can't be read")?,
             Some("http") => {
                 let roots = rustls::RootCertStore::empty();
-                builder
-                    .with_tls_config(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+                builder.with_tls_config(
+                    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth(),
+                )
             }
             _ => bail!(wrong()),
         };

@@ -75,7 +75,8 @@ impl LedgerUrl {
                 Ok(Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
             }
             Some(("postgres" | "postgresql", _)) => Err(WrongSetting(
-                "ledgers on PostgreSQL come with a later version of Tidegate; use sqlite:PATH (one file, one node)".into(),
+                "ledgers on PostgreSQL come with a later version of Tidegate; use sqlite:PATH (one file, one node)"
+                    .into(),
             )),
             _ => Err(WrongSetting(format!(
                 "the ledger {text:?} is not one that is known; write sqlite:PATH, e.g. {LEDGER_URL}, or memory:"
@@ -287,11 +288,8 @@ fn is_loopback(address: &str) -> bool {
 /// # Errors
 /// [`WrongSetting`].
 pub fn parse_upstream(name: &str, text: &str) -> Result<Uri, WrongSetting> {
-    let wrong = || {
-        WrongSetting(format!(
-            "{name} is {text:?}; write where your server listens, e.g. http://127.0.0.1:3000"
-        ))
-    };
+    let wrong =
+        || WrongSetting(format!("{name} is {text:?}; write where your server listens, e.g. http://127.0.0.1:3000"));
     let uri = text.parse::<Uri>().map_err(|_| wrong())?;
     let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     if known_scheme && uri.host().is_some() && uri.query().is_none() { Ok(uri) } else { Err(wrong()) }

@@ -70,12 +70,12 @@ pub fn cell(value: &Value) -> String {
 }
 
 /// A bar on standard error that shows how far a long command is; silent unless that is a terminal.
-pub struct Progress {
+pub struct ProgressBar {
     label: &'static str,
     shown_percent: Option<u64>,
 }
 
-impl Progress {
+impl ProgressBar {
     /// A bar for `label`.
     pub fn new(label: &'static str) -> Self {
         Self { label, shown_percent: None }

@@ -76,7 +76,7 @@ impl Node {
             engine: engine.clone(),
             admin_key_hash,
             observer: figures.clone(),
-            test_clock: settings.test_clock.then(|| clock as Arc<dyn TestClock>),
+            test_clock: settings.test_clock.then_some(clock as Arc<dyn TestClock>),
             metrics_open: settings.metrics_open,
             random: keys::random,
         }));

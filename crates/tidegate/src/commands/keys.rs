@@ -75,7 +75,9 @@ fn create(args: &KeysCreateArgs) -> anyhow::Result<()> {
 /// Writes a key into a ledger that no node holds.
 fn create_in_ledger(args: &KeysCreateArgs, url: &LedgerUrl) -> anyhow::Result<Value> {
     if *url == LedgerUrl::Memory {
-        bail!(WrongSetting("memory: is gone when this command ends; name a file, e.g. --ledger sqlite:tidegate.db".into()));
+        bail!(WrongSetting(
+            "memory: is gone when this command ends; name a file, e.g. --ledger sqlite:tidegate.db".into()
+        ));
     }
     let scope = match (args.scope, &args.tenant) {
         (ScopeArg::Admin, _) => KeyScope::Admin,

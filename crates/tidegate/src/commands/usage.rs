@@ -21,7 +21,12 @@ pub fn run(args: &UsageArgs) -> anyhow::Result<()> {
     }
     let period = &usage["period"];
     let plan = cell(&usage["plan"]);
-    output::line(&format!("{} on {plan}, period {} to {}\n", args.tenant, cell(&period["start"]), cell(&period["end"])))?;
+    output::line(&format!(
+        "{} on {plan}, period {} to {}\n",
+        args.tenant,
+        cell(&period["start"]),
+        cell(&period["end"])
+    ))?;
     let headings = ["meter", ">used", ">denied", "limit", ">used", ">max", ">remaining", ">%", "resets"];
     let mut table = Table::new(&headings);
     for meter in usage["meters"].as_array().into_iter().flatten() {

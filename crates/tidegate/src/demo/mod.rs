@@ -132,7 +132,8 @@ async fn prepare(engine: &Arc<Engine>, scene: &Scene) -> anyhow::Result<()> {
                 revoked_at: None,
             })
             .await?;
-        let charges = actor.used.iter().map(|(meter, amount)| Ok(Charge { meter: MeterKey::new(meter)?, amount: *amount }));
+        let charges =
+            actor.used.iter().map(|(meter, amount)| Ok(Charge { meter: MeterKey::new(meter)?, amount: *amount }));
         let charges = charges.collect::<anyhow::Result<Vec<_>>>()?;
         if charges.is_empty() {
             continue;

@@ -98,7 +98,11 @@ impl Scene {
         for (number, step) in self.steps.iter().enumerate() {
             let _ = write!(text, "\n# {}. {}\ncurl {}\n", number + 1, step.says, self.filled(step.curl, places));
         }
-        let _ = write!(text, "\nA little traffic runs in the background. Figures: {}/metrics. Ctrl-C ends all of it.", places.api);
+        let _ = write!(
+            text,
+            "\nA little traffic runs in the background. Figures: {}/metrics. Ctrl-C ends all of it.",
+            places.api
+        );
         text
     }
 
@@ -149,15 +153,17 @@ const CHAT: Scene = Scene {
             says: "acme upgrades (200): a change of plan works on the next request and resets nothing.",
             curl: r#"-X PUT {api}/api/v1/tenants/acme {admin} {json} -d '{"plan":"professional"}'"#,
         },
-        Step {
-            says: "Passes now (200).",
-            curl: "-i {gateway}/tenants/acme/analytics/weekly {key:acme}",
-        },
+        Step { says: "Passes now (200).", curl: "-i {gateway}/tenants/acme/analytics/weekly {key:acme}" },
         Step { says: "Every request that was refused (200).", curl: "{api}/api/v1/denials {admin}" },
     ],
     extras: &[
         Extra { tenant: "globex", method: "POST", path: "/v1/chat/completions", body: r#"{"model":"large"}"# },
-        Extra { tenant: "globex", method: "POST", path: "/v1/chat/completions", body: r#"{"model":"small","stream":true}"# },
+        Extra {
+            tenant: "globex",
+            method: "POST",
+            path: "/v1/chat/completions",
+            body: r#"{"model":"small","stream":true}"#,
+        },
         Extra { tenant: "globex", method: "GET", path: "/tenants/globex/analytics/daily", body: "" },
         Extra { tenant: "initech", method: "POST", path: "/v1/chat/completions", body: r#"{"model":"small"}"# },
     ],
@@ -180,7 +186,12 @@ const BAKERY: Scene = Scene {
             about: "all 50 products and today's 10 forecasts are used up",
             used: &[("products", 50), ("forecasts", 10)],
         },
-        Actor { tenant: "panissimo", plan: "professional", about: "busy in the background", used: &[("products", 212)] },
+        Actor {
+            tenant: "panissimo",
+            plan: "professional",
+            about: "busy in the background",
+            used: &[("products", 212)],
+        },
     ],
     steps: &[
         Step {
@@ -199,10 +210,7 @@ const BAKERY: Scene = Scene {
             says: "Refused (429): el-horno has used up its forecasts of today; Retry-After says when there are new ones.",
             curl: r#"-i {gateway}/api/v1/tenants/el-horno/forecasting/forecasts {key:el-horno} {json} -d '{"product":"brioche"}'"#,
         },
-        Step {
-            says: "What la-espiga uses (200).",
-            curl: "{api}/api/v1/tenants/la-espiga/usage {key:la-espiga}",
-        },
+        Step { says: "What la-espiga uses (200).", curl: "{api}/api/v1/tenants/la-espiga/usage {key:la-espiga}" },
         Step {
             says: "la-espiga upgrades (200): a change of plan works on the next request and resets nothing.",
             curl: r#"-X PUT {api}/api/v1/tenants/la-espiga {admin} {json} -d '{"plan":"professional"}'"#,
@@ -221,7 +229,12 @@ const BAKERY: Scene = Scene {
             path: "/api/v1/tenants/panissimo/forecasting/forecasts",
             body: r#"{"product":"ciabatta"}"#,
         },
-        Extra { tenant: "panissimo", method: "GET", path: "/api/v1/tenants/panissimo/forecasting/analytics/weekly", body: "" },
+        Extra {
+            tenant: "panissimo",
+            method: "GET",
+            path: "/api/v1/tenants/panissimo/forecasting/analytics/weekly",
+            body: "",
+        },
         Extra { tenant: "el-horno", method: "GET", path: "/api/v1/tenants/el-horno/products", body: "" },
     ],
 };

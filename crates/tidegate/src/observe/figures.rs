@@ -28,8 +28,7 @@ use std::{
 };
 
 /// Upper bounds of request durations in seconds, as OpenTelemetry's HTTP conventions have them.
-const DURATION_BUCKETS_S: [f64; 14] =
-    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const DURATION_BUCKETS_S: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// What tells decisions apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -154,7 +153,11 @@ impl Figures {
 
     /// A catalog was put in force, or refused.
     pub fn catalog_reloaded(&self, accepted: bool) {
-        if accepted { self.catalog_reloads.inc() } else { self.catalog_reloads_refused.inc() };
+        if accepted {
+            self.catalog_reloads.inc()
+        } else {
+            self.catalog_reloads_refused.inc()
+        };
     }
 
     /// A round of upkeep failed.

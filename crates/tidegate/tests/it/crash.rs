@@ -157,7 +157,11 @@ async fn compare(node: &Node, records: &[Arc<Mutex<Record>>]) {
         let most = most.get(&tenant).copied().unwrap_or_default();
         for meter in 0..3 {
             let expected = least[meter]..=most[meter];
-            assert!(expected.contains(&used_now[meter]), "{tenant}, meter {meter}: {} not in {expected:?}", used_now[meter]);
+            assert!(
+                expected.contains(&used_now[meter]),
+                "{tenant}, meter {meter}: {} not in {expected:?}",
+                used_now[meter]
+            );
         }
         let mut of_users = [0; 3];
         for user in 0..USERS {

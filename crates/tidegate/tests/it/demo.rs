@@ -25,7 +25,13 @@ impl Demo {
     fn start(example: &str) -> (Self, Vec<String>) {
         let listen = ["--gateway-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
         let mut command = binary();
-        command.arg("demo").arg(example).args(listen).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("demo")
+            .arg(example)
+            .args(listen)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
@@ -72,7 +78,12 @@ fn check(example: &str) {
     let mut codes = Vec::new();
     for step in &steps {
         let (code, answer) = paste(&step.command);
-        assert!(step.says.contains(&format!("({code})")), "{}\n{}\nanswered {code}:\n{answer}", step.says, step.command);
+        assert!(
+            step.says.contains(&format!("({code})")),
+            "{}\n{}\nanswered {code}:\n{answer}",
+            step.says,
+            step.command
+        );
         codes.push(code);
     }
     for expected in ["200", "402", "429"] {

@@ -1,7 +1,7 @@
 //! A node under test: starts the binary, waits for its ready line, talks to it.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -10,7 +10,7 @@ use hyper_util::{
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -106,7 +106,6 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -125,8 +124,7 @@ impl Node {
 
     /// As [`Node::start`]; where the process ends instead, its status and log.
     pub fn try_start(mut command: Command) -> Result<Self, (ExitStatus, String)> {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = thread::spawn(move || {
             let mut log = String::new();
@@ -283,7 +281,7 @@ pub async fn send(
     let exchange = async {
         let (head, body) = client.request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer { status: head.status, body })
     };
     tokio::time::timeout(PATIENCE, exchange).await?
 }
@@ -316,9 +314,4 @@ impl Upstream {
     pub fn reached(&self) -> u64 {
         self.reached.load(std::sync::atomic::Ordering::SeqCst)
     }
-}
-
-/// Whether a file is there and holds something.
-pub fn is_filled(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }

@@ -98,10 +98,7 @@ async fn sighup_takes_a_good_catalog_whole_and_refuses_a_bad_one() {
 
     place.write_catalog(&CATALOG.replace("max = 5", "max = 9").replace("plans.free", "plans.fre"));
     node.signal("HUP");
-    until("the refusal", || async {
-        figure(&node, "tidegate_catalog_reloads_refused_total").await == Some(1.0)
-    })
-    .await;
+    until("the refusal", || async { figure(&node, "tidegate_catalog_reloads_refused_total").await == Some(1.0) }).await;
     assert_eq!(limit_of(&node).await, 7, "the old catalog stays in force, whole");
     let log = node.stop();
     assert!(log.contains("tidegate.toml:"), "the log says where and why: {log}");

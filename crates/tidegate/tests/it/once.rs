@@ -63,7 +63,11 @@ async fn a_batch_sent_twenty_times_is_counted_once() {
         }
         assert_eq!(node.used_and_denied("acme", "messages").await, (total(), 0));
         let node = Arc::into_inner(node).unwrap();
-        if round == 1 { node.kill() } else { drop(node.stop()) };
+        if round == 1 {
+            node.kill()
+        } else {
+            drop(node.stop())
+        };
     }
     assert_eq!((accepted, duplicates), (EVENTS as u64, 19 * EVENTS as u64));
 }
@@ -72,9 +76,7 @@ async fn a_batch_sent_twenty_times_is_counted_once() {
 async fn the_same_id_with_another_amount_is_a_conflict() {
     let place = Place::new(CATALOG);
     let node = place.start(None);
-    let event = |amount: i64| {
-        json!({"specversion": "1.0", "id": "e1", "source": "app", "type": "messages", "subject": "acme", "data": {"value": amount}})
-    };
+    let event = |amount: i64| json!({"specversion": "1.0", "id": "e1", "source": "app", "type": "messages", "subject": "acme", "data": {"value": amount}});
     assert_eq!(post(&node, event(3)).await.0, 204);
     assert_eq!(post(&node, event(3)).await.0, 204);
     let (status, problem) = post(&node, event(4)).await;

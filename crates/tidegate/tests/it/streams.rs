@@ -99,7 +99,8 @@ async fn large_bodies_pass_unchanged_in_little_memory() {
     let (_upstream, _place, node, key) = started(router).await;
 
     let mut stream = connect(&node).await;
-    let request = format!("GET /download HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("GET /download HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let answer = head(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
