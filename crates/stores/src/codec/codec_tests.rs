@@ -1,0 +1,292 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use domain::{
+    catalog::{Enforce, Mode, Scope},
+    decision::Code,
+    demand::PendingDenials,
+    entry::{
+        Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status,
+    },
+    id::{DimensionKey, FeatureKey, MeterKey, PlanKey, TenantId, UserId},
+    tenant::{Account, Accounts, Slot, Tenant, User, Windows},
+    time::Zone,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9_]{1,12}"
+}
+
+fn instant() -> impl Strategy<Value = Instant> {
+    prop_oneof![Just(0), 0..100_i64, 1_700_000_000_000..1_900_000_000_000_i64].prop_map(Instant::from_ms)
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    (instant(), instant()).prop_map(|(start, end)| Window { start, end })
+}
+
+fn windows() -> impl Strategy<Value = Windows> {
+    prop::array::uniform5(window())
+}
+
+fn closed() -> impl Strategy<Value = ClosedWindow> {
+    (select(&WindowKind::ALL[..]), window()).prop_map(|(kind, window)| ClosedWindow { kind, window })
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    ".{0,20}".prop_map(Arc::from)
+}
+
+fn meter() -> impl Strategy<Value = MeterKey> {
+    name().prop_map(|name| MeterKey::trusted(&name))
+}
+
+fn own_limit() -> impl Strategy<Value = Override> {
+    (
+        meter(),
+        option::of(select(&WindowKind::ALL[..])),
+        select(vec![Scope::Tenant, Scope::User]),
+        option::of(any::<i64>()),
+        select(vec![Mode::Hard, Mode::Soft, Mode::Shadow]),
+        option::of(instant()),
+        option::of(text()),
+    )
+        .prop_map(|(meter, window, scope, max, mode, until, reason)| Override {
+            meter,
+            window,
+            scope,
+            max,
+            mode,
+            until,
+            reason,
+        })
+}
+
+fn profile() -> impl Strategy<Value = Profile> {
+    (
+        name(),
+        select(vec![Status::Active, Status::Suspended]),
+        option::of(select(vec![Enforce::On, Enforce::Observe])),
+        select(vec!["UTC", "Europe/Madrid", "America/St_Johns"]),
+        instant(),
+        instant(),
+        vec(own_limit(), 0..4),
+    )
+        .prop_map(|(plan, status, enforce, zone, anchor, created_at, overrides)| Profile {
+            plan: PlanKey::trusted(&plan),
+            status,
+            enforce,
+            zone: Zone::named(zone).unwrap(),
+            anchor,
+            created_at,
+            overrides,
+        })
+}
+
+fn run() -> impl Strategy<Value = DenialRun> {
+    let key = (instant(), any::<bool>(), select(&Code::ALL[..]), option::of(name()), text());
+    let named = (option::of(meter()), option::of(name()), name());
+    let numbers = (any::<i64>(), any::<i64>(), any::<i64>(), option::of(any::<i64>()));
+    (key, named, numbers, option::of(instant()), instant(), instant()).prop_map(
+        |(key, named, numbers, resets_at, first_at, last_at)| {
+            let (minute, shadow, code, user, subject) = key;
+            let (meter, feature, plan) = named;
+            let (count, amount, used, max) = numbers;
+            let user = user.map(|user| UserId::trusted(&user));
+            DenialRun {
+                key: DenialKey { minute, shadow, code, user, subject },
+                count,
+                amount,
+                meter,
+                feature: feature.map(|feature| FeatureKey::trusted(&feature)),
+                plan: PlanKey::trusted(&plan),
+                used,
+                max,
+                resets_at,
+                first_at,
+                last_at,
+            }
+        },
+    )
+}
+
+fn effect() -> impl Strategy<Value = Effect> {
+    let open = (0..=KindSet::ALL.0).prop_map(KindSet);
+    prop_oneof![
+        (meter(), any::<i64>(), open.clone(), vec(closed(), 0..3)).prop_map(|(meter, amount, open, closed)| {
+            Effect::Use { meter, amount, open, closed }
+        }),
+        (meter(), any::<i64>(), open, vec(closed(), 0..3)).prop_map(|(meter, amount, open, closed)| {
+            Effect::Denied { meter, amount, open, closed }
+        }),
+        (meter(), any::<i64>(), any::<i64>(), option::of(instant())).prop_map(
+            |(meter, tenant_delta, user_delta, set_at)| Effect::Level { meter, tenant_delta, user_delta, set_at }
+        ),
+        closed().prop_map(|closed| Effect::Turn { kind: closed.kind, window: closed.window }),
+        profile().prop_map(|profile| Effect::Profile(Box::new(profile))),
+        run().prop_map(|run| Effect::Denials(Box::new(run))),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let binding = (any::<u128>(), any::<u64>()).prop_map(|(id, fingerprint)| Binding { id, fingerprint });
+    let dimension = (name(), text()).prop_map(|(key, value)| (DimensionKey::trusted(&key), value));
+    (
+        instant(),
+        any::<u32>(),
+        select(&Cause::ALL[..]),
+        option::of(binding),
+        option::of(name()),
+        vec(dimension, 0..3),
+        option::of(text()),
+        vec(effect(), 0..5),
+    )
+        .prop_map(|(at, catalog, cause, binding, user, dimensions, note, effects)| Entry {
+            at,
+            catalog,
+            cause,
+            binding,
+            user: user.map(|user| UserId::trusted(&user)),
+            dimensions,
+            note,
+            effects,
+        })
+}
+
+/// Slots mostly share the windows of their tenant, as in life.
+fn accounts(of: Windows) -> impl Strategy<Value = Accounts> {
+    let slot = move |kind: usize| {
+        let shared = (any::<i64>(), any::<i64>()).prop_map(move |(used, denied)| Slot { window: of[kind], used, denied });
+        let own = (window(), any::<i64>(), any::<i64>()).prop_map(|(window, used, denied)| Slot { window, used, denied });
+        prop_oneof![2 => shared, 1 => own, 1 => Just(Slot::default())]
+    };
+    let slots = (slot(0), slot(1), slot(2), slot(3), slot(4)).prop_map(|(a, b, c, d, e)| [a, b, c, d, e]);
+    let account = (meter(), slots, any::<i64>(), instant())
+        .prop_map(|(meter, slots, level, level_set_at)| (meter, Account { slots, level, level_set_at }));
+    vec(account, 0..5).prop_map(|list| Accounts { list, closed: vec![] })
+}
+
+fn tenant() -> impl Strategy<Value = Tenant> {
+    (profile(), instant(), windows(), windows())
+        .prop_flat_map(|(profile, last, windows, previous)| {
+            (Just((profile, last, windows, previous)), accounts(windows))
+        })
+        .prop_map(|((profile, last, windows, previous), accounts)| Tenant {
+            id: TenantId::trusted("acme"),
+            profile,
+            last,
+            windows,
+            previous,
+            accounts,
+            pending: PendingDenials::default(),
+        })
+}
+
+proptest! {
+    #[test]
+    fn numbers_come_back(number in any::<i64>()) {
+        let mut bytes = Vec::new();
+        put_i64(&mut bytes, number);
+        let mut reader = Reader::new(&bytes);
+        prop_assert_eq!(reader.i64(), Ok(number));
+        prop_assert_eq!(reader.end(), Ok(()));
+    }
+
+    #[test]
+    fn entries_come_back(entry in entry()) {
+        let mut bytes = Vec::new();
+        encode_entry(&entry, &mut bytes);
+        prop_assert_eq!(decode_binding(&bytes), Ok(entry.binding));
+        let denials = entry.effects.iter().any(|effect| matches!(effect, Effect::Denials(_)));
+        prop_assert_eq!(has_denials(&bytes), denials);
+        prop_assert_eq!(decode_entry(entry.at, &bytes), Ok(entry));
+    }
+
+    #[test]
+    fn runs_come_back(run in run()) {
+        let mut bytes = Vec::new();
+        encode_run(&run, &mut bytes);
+        prop_assert_eq!(decode_run(&bytes), Ok(run));
+    }
+
+    #[test]
+    fn tenants_come_back(tenant in tenant()) {
+        let mut bytes = Vec::new();
+        encode_tenant(&tenant, &mut bytes);
+        prop_assert_eq!(decode_tenant(tenant.id.clone(), &bytes), Ok(tenant));
+    }
+
+    #[test]
+    fn users_come_back(accounts in windows().prop_flat_map(accounts)) {
+        let user = User { id: UserId::trusted("ann"), accounts };
+        let mut bytes = Vec::new();
+        encode_user(&user, &mut bytes);
+        prop_assert_eq!(decode_user(user.id.clone(), &bytes), Ok(user));
+    }
+
+    #[test]
+    fn bytes_cut_short_are_malformed(entry in entry(), at in any::<prop::sample::Index>()) {
+        let mut bytes = Vec::new();
+        encode_entry(&entry, &mut bytes);
+        bytes.truncate(at.index(bytes.len()));
+        prop_assert!(decode_entry(entry.at, &bytes).is_err());
+    }
+
+    #[test]
+    fn hostile_bytes_never_panic(bytes in vec(any::<u8>(), 0..300), entry in entry(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut versioned = vec![1];
+        versioned.extend_from_slice(&bytes);
+        let mut changed = Vec::new();
+        encode_entry(&entry, &mut changed);
+        let index = at.index(changed.len());
+        changed[index] = byte;
+        for bytes in [&bytes, &versioned, &changed] {
+            let _ = decode_entry(Instant::EPOCH, bytes);
+            let _ = decode_binding(bytes);
+            let _ = decode_run(bytes);
+            let _ = decode_tenant(TenantId::trusted("acme"), bytes);
+            let _ = decode_user(UserId::trusted("ann"), bytes);
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_or_place_is_found(body in vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let mut row = body.clone();
+        seal(&["acme"], &[7, 8], &mut row);
+        prop_assert_eq!(checked(&["acme"], &[7, 8], &row), Ok(&body[..]));
+        prop_assert!(checked(&["acmf"], &[7, 8], &row).is_err());
+        prop_assert!(checked(&["acme"], &[8, 8], &row).is_err());
+        let index = at.index(row.len());
+        row[index] ^= 1 << bit;
+        prop_assert!(checked(&["acme"], &[7, 8], &row).is_err());
+    }
+}
+
+/// What is on disk must be readable for ever: these bytes were written by the first release.
+#[test]
+fn the_format_stays() {
+    let entry = Entry {
+        at: Instant::from_ms(1_790_000_000_000),
+        catalog: 3,
+        cause: Cause::Event,
+        binding: Some(Binding { id: 0x0102, fingerprint: 0x0304 }),
+        user: Some(UserId::trusted("ann")),
+        dimensions: vec![(DimensionKey::trusted("model"), "large".into())],
+        note: None,
+        effects: vec![Effect::Use {
+            meter: MeterKey::trusted("messages"),
+            amount: 300,
+            open: KindSet::ALL,
+            closed: vec![],
+        }],
+    };
+    let mut bytes = Vec::new();
+    encode_entry(&entry, &mut bytes);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let written = "010700000000000000000000000000000102000000000000030403010361\
+                   6e6e01056d6f64656c056c6172676501000\
+                   86d65737361676573d8041f00";
+    assert_eq!(hex, written);
+    assert_eq!(decode_entry(entry.at, &bytes), Ok(entry));
+}

@@ -331,3 +331,7 @@ pub(super) fn answered(result: Result<(), LedgerError>) -> Commit {
     let _ = sender.send(result);
     Commit::Waiting(receiver)
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -25,6 +25,13 @@ use std::time::Instant as Moment;
 /// Denials whose last is before this instant were dropped, in `meta`.
 pub(super) const DENIALS_FROM_MS: &str = "denials_from_ms";
 
+/// How long ids are kept, and as of when, in `meta`: what is older may be gone from the id index.
+pub(super) const IDS_KEPT_MS: &str = "ids_kept_ms";
+pub(super) const IDS_KEPT_AT_MS: &str = "ids_kept_at_ms";
+
+/// How far behind [`IDS_KEPT_AT_MS`] may be, so that it is not written every second.
+pub(super) const IDS_KEPT_SLACK_MS: i64 = 3_600_000;
+
 /// Entries cut in one transaction, at most.
 const CUT_ROWS: usize = 2_000;
 
@@ -64,7 +71,20 @@ impl Retain {
         (self.retention.journal_ms / 16).clamp(0, DAY_MS)
     }
 
-    fn look(&self, conn: &Connection) -> Result<Stage, LedgerError> {
+    fn note_ids_kept(&self, conn: &mut Connection) -> rusqlite::Result<()> {
+        let kept_ms = schema::number(conn, IDS_KEPT_MS)?;
+        let at_ms = schema::number(conn, IDS_KEPT_AT_MS)?;
+        if kept_ms == self.retention.dedupe_ms && self.now.ms() < at_ms.saturating_add(IDS_KEPT_SLACK_MS) {
+            return Ok(());
+        }
+        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        schema::set_number(&transaction, IDS_KEPT_MS, self.retention.dedupe_ms)?;
+        schema::set_number(&transaction, IDS_KEPT_AT_MS, at_ms.max(self.now.ms()))?;
+        transaction.commit()
+    }
+
+    fn look(&self, conn: &mut Connection) -> Result<Stage, LedgerError> {
+        self.note_ids_kept(conn).or_unwritable()?;
         let oldest: Option<i64> = conn
             .prepare_cached("SELECT at_ms FROM journal ORDER BY seq LIMIT 1")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())

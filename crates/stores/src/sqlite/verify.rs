@@ -11,6 +11,7 @@ use super::{
     openings::Seal,
     reads::{self, JournalRow},
     recover::CUT_THROUGH,
+    retain::{IDS_KEPT_AT_MS, IDS_KEPT_MS, IDS_KEPT_SLACK_MS},
     schema,
     verify_part::Part,
 };
@@ -139,13 +140,17 @@ fn visit_all(
     let mut after = cut;
     while after < last {
         let mut next = after + 1;
-        let (reached, _) = reads::visit_journal(conn, after, PAGE_ROWS, |row| {
+        let limit = PAGE_ROWS.min((last - after) as usize);
+        let (reached, count) = reads::visit_journal(conn, after, limit, |row| {
             if row.seq != next {
                 return Err(damaged_row(format_args!("entries {next} to {}", row.seq - 1), "they are missing"));
             }
             next += 1;
             visit(row)
         })?;
+        if count == 0 {
+            return Err(damaged_row(format_args!("entries {next} to {last}"), "they are missing"));
+        }
         after = reached;
     }
     Ok(())
@@ -188,7 +193,18 @@ fn check_seal(conn: &Connection, report: &mut VerifyReport) -> Result<(), Ledger
     Ok(())
 }
 
-/// Every idempotency key of the journal that is in the index must lead to its entry.
+/// Ids that arrived before this instant may have been dropped.
+fn ids_kept_from_ms(conn: &Connection) -> rusqlite::Result<i64> {
+    let kept_ms = schema::number(conn, IDS_KEPT_MS)?;
+    let at_ms = schema::number(conn, IDS_KEPT_AT_MS)?;
+    let newest_ms: i64 =
+        conn.query_row("SELECT coalesce(max(at_ms), 0) FROM journal", [], |row| row.get(0))?;
+    let was_told = at_ms > 0;
+    let now_ms = newest_ms.max(at_ms.saturating_add(IDS_KEPT_SLACK_MS));
+    Ok(if was_told { now_ms.saturating_sub(kept_ms) } else { i64::MIN })
+}
+
+/// Every idempotency key of the journal that is still kept must lead to its entry.
 fn check_ids(
     conn: &Connection,
     last: Seq,
@@ -196,13 +212,10 @@ fn check_ids(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), LedgerError> {
     let (index, sealed_through) = IdIndex::open(conn, ids::Options::default())?;
-    // What is older than the oldest run was dropped with the dedupe window.
-    let oldest: Option<i64> = conn.query_row("SELECT min(seq_base) FROM id_runs", [], |row| row.get(0)).or_damaged()?;
-    let Some(oldest) = oldest else { return Ok(()) };
+    let kept_from_ms = ids_kept_from_ms(conn).or_damaged()?;
     let one_in = report.entries / IDS_MAX + 1;
-    let begin = (oldest as Seq).saturating_sub(1).max(report.cut_through);
     let mut seen: u64 = 0;
-    visit_all(conn, begin, sealed_through.min(last), |row| {
+    visit_all(conn, report.cut_through, sealed_through.min(last), |row| {
         seen += 1;
         if seen.is_multiple_of(PAGE_ROWS as u64) {
             progress(seen);
@@ -222,6 +235,7 @@ fn check_ids(
         match found {
             Some(seq) if seq == row.seq => {}
             Some(seq) => report.differs(format_args!("the id of entry {} leads to entry {seq}", row.seq)),
+            None if row.at.ms() < kept_from_ms => {}
             None => report.differs(format_args!("the id of entry {} is not in the index", row.seq)),
         }
         Ok(())

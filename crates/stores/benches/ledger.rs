@@ -1,0 +1,162 @@
+//! How fast the embedded ledger is: `cargo bench -p stores --bench ledger -- [seconds] [directory]`.
+//!
+//! Batches of entries with idempotency keys by one thread that waits for none of them but keeps the queue bounded; then
+//! single entries by 32 threads that wait for each commit; then gateway traffic that folds.
+#![allow(clippy::unwrap_used)]
+
+use domain::{
+    entry::{Binding, Cause, Effect, Entry, KindSet},
+    id::{MeterKey, TenantId},
+    time::Instant,
+};
+use engine::ports::{Append, Commit, Ledger};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use stores::sqlite::{SqliteLedger, SqliteOptions};
+
+const TENANTS: u64 = 1_000;
+
+fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn entry(meter: &MeterKey, number: u64, bound: bool) -> Entry {
+    let id = u128::from(mix(number)) << 64 | u128::from(mix(!number));
+    Entry {
+        at: Instant::from_ms(1_790_000_000_000 + number as i64 / 200),
+        catalog: 1,
+        cause: Cause::Event,
+        binding: bound.then_some(Binding { id, fingerprint: number }),
+        user: None,
+        dimensions: vec![],
+        note: None,
+        effects: vec![Effect::Use { meter: meter.clone(), amount: 1, open: KindSet::ALL, closed: vec![] }],
+    }
+}
+
+fn wait(commit: Commit) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(commit.wait()).unwrap();
+}
+
+struct Bench {
+    ledger: Arc<SqliteLedger>,
+    meter: MeterKey,
+    tenants: Vec<TenantId>,
+    next: AtomicU64,
+    lasts: Duration,
+}
+
+impl Bench {
+    fn report(&self, what: &str, appended: u64, began: std::time::Instant, before: engine::ports::LedgerStats) {
+        let seconds = began.elapsed().as_secs_f64();
+        let stats = self.ledger.stats();
+        let commits = (stats.commits - before.commits).max(1);
+        println!(
+            "{what}: {:.0} a second, {:.1} rows a commit, {:.0} us a commit, {:.0} bytes a row, {} ids in memory, {} runs",
+            appended as f64 / seconds,
+            (stats.entries - before.entries) as f64 / commits as f64,
+            (stats.commit_us - before.commit_us) as f64 / commits as f64,
+            (stats.file_bytes.saturating_sub(before.file_bytes)) as f64 / (stats.entries - before.entries).max(1) as f64,
+            stats.recent_ids,
+            stats.id_runs,
+        );
+    }
+
+    /// As `POST /events` does: a batch is one append for each tenant in it, and one wait.
+    fn batches(&self, size: u64, callers: usize) {
+        let (before, began) = (self.ledger.stats(), std::time::Instant::now());
+        let appended = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..callers {
+                scope.spawn(|| {
+                    while began.elapsed() < self.lasts {
+                        let first = self.next.fetch_add(size, Ordering::Relaxed);
+                        let mut last = 0;
+                        for number in (first..first + size).step_by(10) {
+                            let tenant = self.tenants[(mix(number) % TENANTS) as usize].clone();
+                            let entries = (number..number + 10).map(|number| entry(&self.meter, number, true)).collect();
+                            last = self
+                                .ledger
+                                .append(Append { tenant, entries, fold_after: None, wait: false })
+                                .unwrap()
+                                .last;
+                        }
+                        wait(self.ledger.committed(last));
+                        appended.fetch_add(size, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        self.report(&format!("batches of {size}, {callers} callers"), appended.into_inner(), began, before);
+    }
+
+    fn singles(&self, callers: usize, folds: bool) {
+        let (before, began) = (self.ledger.stats(), std::time::Instant::now());
+        let appended = AtomicU64::new(0);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            let until = began + self.lasts;
+            for _ in 0..callers {
+                let (ledger, meter) = (self.ledger.clone(), self.meter.clone());
+                let tenants = self.tenants.clone();
+                let first = self.next.fetch_add(1_000_000, Ordering::Relaxed);
+                tasks.spawn(async move {
+                    let mut number = first;
+                    while std::time::Instant::now() < until {
+                        number += 1;
+                        let pick = if folds { 20 } else { TENANTS };
+                        let tenant = tenants[(mix(number) % pick) as usize].clone();
+                        let append = Append {
+                            tenant,
+                            entries: vec![entry(&meter, number, !folds)],
+                            fold_after: folds.then_some(0),
+                            wait: true,
+                        };
+                        ledger.append(append).unwrap().commit.wait().await.unwrap();
+                    }
+                    number - first
+                });
+            }
+            while let Some(count) = tasks.join_next().await {
+                appended.fetch_add(count.unwrap(), Ordering::Relaxed);
+            }
+        });
+        let what = if folds { "gateway traffic of 20 tenants" } else { "single checks" };
+        self.report(&format!("{what}, {callers} waiting"), appended.into_inner(), began, before);
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let seconds: u64 = arguments.next().map_or(3, |text| text.parse().unwrap());
+    let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::tempdir_in(directory).unwrap();
+    let ledger = SqliteLedger::open(&directory.path().join("ledger.db"), SqliteOptions::default()).unwrap();
+    let bench = Bench {
+        ledger,
+        meter: MeterKey::new("messages").unwrap(),
+        tenants: (0..TENANTS).map(|number| TenantId::new(&format!("tenant-{number}")).unwrap()).collect(),
+        next: AtomicU64::new(0),
+        lasts: Duration::from_secs(seconds),
+    };
+    bench.singles(32, false);
+    bench.singles(512, true);
+    bench.batches(100, 4);
+    bench.batches(1000, 4);
+    let rows = bench.ledger.stats();
+    println!("{rows:?}");
+    drop(bench);
+    let began = std::time::Instant::now();
+    let ledger = SqliteLedger::open(&directory.path().join("ledger.db"), SqliteOptions::default()).unwrap();
+    println!("opened {} entries of tail in {:?}", ledger.stats().tail_entries, began.elapsed());
+}
