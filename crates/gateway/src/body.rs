@@ -233,17 +233,15 @@ impl Relayed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // The first look says that a frame is wanted, the connection reads it, the second look takes it.
         let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if frame.is_pending() {
-            if let Some(line) = &mut self.line {
-                line.drive(cx);
-                frame = Pin::new(&mut self.incoming).poll_frame(cx);
-            }
+        if frame.is_pending()
+            && let Some(line) = &mut self.line
+        {
+            line.drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         let ended = matches!(frame, Poll::Ready(None)) || frame.is_ready() && self.incoming.is_end_stream();
-        if ended {
-            if let Some(line) = self.line.take() {
-                line.finish(&self.upstream, cx);
-            }
+        if ended && let Some(line) = self.line.take() {
+            line.finish(&self.upstream, cx);
         }
         frame
     }

@@ -9,6 +9,7 @@ use crate::{
     dial::DialError,
     gateway::{Peer, Running},
     scrub::{self, REQUEST_ID},
+    settle::Measure,
     tunnel,
     upstream::{Line, SendError, Upstream},
 };
@@ -26,15 +27,16 @@ pub(crate) struct Outbound {
 }
 
 type Answer = Response<ResponseBody>;
+type Refused = Box<Answer>;
 
 /// Sends an admitted request to its upstream and answers with what comes back.
 pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admitted<Outbound>) -> Answer {
     let (outbound, mut ticket) = admitted.into_parts();
     let upstream = outbound.upstream.clone();
-    if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.commit_first) {
-        if let Err(answer) = committed(running, metered).await {
-            return answer;
-        }
+    if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.commit_first)
+        && let Err(answer) = committed(running, metered).await
+    {
+        return *answer;
     }
     let mut tunnel = None;
     let Some(request) = rewritten(running, peer, outbound, &ticket, &mut tunnel) else {
@@ -49,7 +51,7 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
             let (parts, incoming) = response.into_parts();
             let measure = match settled_head(running, parts.status, ticket.metered.as_mut()).await {
                 Ok(measure) => measure,
-                Err(answer) => return answer,
+                Err(answer) => return *answer,
             };
             let body = ResponseBody::relayed(incoming, line, upstream, measure).await;
             let mut response = Response::new(body);
@@ -67,7 +69,7 @@ pub(crate) async fn settled_head(
     running: &Running,
     status: StatusCode,
     metered: Option<&mut Metered>,
-) -> Result<Option<Arc<crate::settle::Measure>>, Answer> {
+) -> Result<Option<Arc<Measure>>, Refused> {
     let Some(metered) = metered else { return Ok(None) };
     committed(running, metered).await?;
     let request_measure = metered.request_measure.take();
@@ -92,7 +94,7 @@ pub(crate) fn finish_head(headers: &mut HeaderMap, metered: Option<&Metered>) {
 }
 
 /// Waits until the charge is durable.
-async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Answer> {
+async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Refused> {
     let Some(commit) = metered.commit.take() else { return Ok(()) };
     commit.wait().await.map_err(|error| {
         // The engine drops what it could not write, so there is nothing to give back or to measure.
@@ -100,7 +102,7 @@ async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Answe
         for measure in metered.request_measure.iter().chain(&metered.response_measure) {
             measure.cancel();
         }
-        admit::outage(running, &error)
+        Box::new(admit::outage(running, &error))
     })
 }
 
@@ -236,7 +238,7 @@ pub(crate) async fn failed(
     let reached = matches!(failure, Failure::Broken(_) | Failure::Timeout);
     if reached && !metered.pledge.is_for_success() {
         // The charge stands, and no answer begins whose use is not on disk.
-        return committed(running, &mut metered).await.err().unwrap_or(answer);
+        return committed(running, &mut metered).await.err().map_or(answer, |refused| *refused);
     }
     for measure in metered.request_measure.iter().chain(&metered.response_measure) {
         measure.cancel();

@@ -254,7 +254,7 @@ impl Running {
         has_body: bool,
         route_name: &mut Option<Arc<str>>,
     ) -> Result<Admitted<Outbound>, Box<Answer>> {
-        let host = self.clear(peer, &request, has_body).map_err(Box::new)?;
+        let host = self.clear(peer, &request, has_body)?;
         let path = request.uri().path().to_owned();
         let segments = path::segments(&path)
             .map_err(|error| answer::of(rescue::AMBIGUOUS_PATH, &rescue::sentence(&error.to_string())))?;
@@ -316,9 +316,14 @@ impl Running {
     }
 
     /// Refuses what can be read in more than one way, and what is not for a gateway. Gives the host asked for.
-    fn clear(&self, peer: &Peer, request: &Request<Incoming>, has_body: bool) -> Result<Option<HeaderValue>, Answer> {
+    fn clear(
+        &self,
+        peer: &Peer,
+        request: &Request<Incoming>,
+        has_body: bool,
+    ) -> Result<Option<HeaderValue>, Box<Answer>> {
         let headers = request.headers();
-        let ambiguous = |detail| answer::and_close(answer::of(rescue::AMBIGUOUS_MESSAGE, detail));
+        let ambiguous = |detail| Box::new(answer::and_close(answer::of(rescue::AMBIGUOUS_MESSAGE, detail)));
         if headers.contains_key(header::TRANSFER_ENCODING) {
             if peer.client.as_ref().is_some_and(|client| client.is_framed_twice(request.method())) {
                 return Err(ambiguous("A request must not have both Content-Length and Transfer-Encoding."));
@@ -332,7 +337,7 @@ impl Running {
             client.request_seen(has_body);
         }
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(answer::of(rescue::METHOD_NOT_ALLOWED, "CONNECT and TRACE are not passed on."));
+            return Err(Box::new(answer::of(rescue::METHOD_NOT_ALLOWED, "CONNECT and TRACE are not passed on.")));
         }
         let mut hosts = headers.get_all(header::HOST).iter();
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());

@@ -159,7 +159,7 @@ impl Pledge {
 
 impl Drop for Pledge {
     fn drop(&mut self) {
-        let _ = self.begin_giving_back();
+        drop(self.begin_giving_back());
     }
 }
 
@@ -226,6 +226,6 @@ impl Drop for Measure {
             })
             .await
         };
-        let _ = self.settler.run("a measured charge", work);
+        drop(self.settler.run("a measured charge", work));
     }
 }

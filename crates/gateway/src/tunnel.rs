@@ -59,7 +59,7 @@ pub(crate) async fn open(
     };
     let measure = match forward::settled_head(running, response.status(), ticket.metered.as_mut()).await {
         Ok(measure) => measure,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     guard.release();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

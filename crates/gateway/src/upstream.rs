@@ -143,13 +143,13 @@ impl Line {
 
     /// Lets the connection do what it can.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection {
-            if let Poll::Ready(result) = std::pin::Pin::new(connection).poll(cx) {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "the connection to the upstream broke");
-                }
-                self.connection = None;
+        if let Some(connection) = &mut self.connection
+            && let Poll::Ready(result) = std::pin::Pin::new(connection).poll(cx)
+        {
+            if let Err(error) = result {
+                tracing::debug!(%error, "the connection to the upstream broke");
             }
+            self.connection = None;
         }
     }
 
@@ -172,11 +172,11 @@ impl Line {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
             }
-            if let Some(open) = connection {
-                if std::pin::Pin::new(open).poll(cx).is_ready() {
-                    // Dropped, it hands back what it did not send.
-                    *connection = None;
-                }
+            if let Some(open) = connection
+                && std::pin::Pin::new(open).poll(cx).is_ready()
+            {
+                // Dropped, it hands back what it did not send.
+                *connection = None;
             }
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));

@@ -79,10 +79,10 @@ impl Issuer {
     /// Who a token says its bearer is.
     pub(crate) async fn verify(&self, token: &str) -> Found {
         let now_s = get_current_timestamp();
-        if let Some((until_s, identity)) = self.remembered.lock().get(token) {
-            if now_s < *until_s {
-                return Found::Somebody(identity.clone());
-            }
+        if let Some((until_s, identity)) = self.remembered.lock().get(token)
+            && now_s < *until_s
+        {
+            return Found::Somebody(identity.clone());
         }
         let Ok(header) = decode_header(token) else { return Found::Invalid("the token can't be read") };
         if header.crit.is_some() {
