@@ -15,11 +15,12 @@ use domain::{
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
 const TENANTS: usize = 200_000;
-const METERS: usize = 5;
+const METERS: [&str; 5] = ["messages", "api_calls", "tokens", "exports", "conversation_time"];
+const CALLS: u32 = 100_000;
 const NOW_MS: i64 = 1_800_000_000_000;
 
 fn meter(number: usize) -> MeterKey {
-    MeterKey::new(&format!("meter_{number}")).unwrap()
+    MeterKey::new(METERS[number]).unwrap()
 }
 
 fn limit(meter: &MeterKey, kind: WindowKind) -> Limit {
@@ -36,7 +37,7 @@ fn limit(meter: &MeterKey, kind: WindowKind) -> Limit {
 }
 
 fn catalog() -> Catalog {
-    let meters = (0..METERS).map(|number| {
+    let meters = (0..METERS.len()).map(|number| {
         let (key, word) = (meter(number), Arc::from(meter(number).as_str()));
         let meter = Meter {
             key: key.clone(),
@@ -51,7 +52,7 @@ fn catalog() -> Catalog {
         (key, Arc::new(meter))
     });
     let kinds = [WindowKind::Month, WindowKind::Day, WindowKind::Minute];
-    let limits = (0..METERS).flat_map(|number| kinds.map(|kind| limit(&meter(number), kind))).collect();
+    let limits = (0..METERS.len()).flat_map(|number| kinds.map(|kind| limit(&meter(number), kind))).collect();
     let plan = Plan {
         key: PlanKey::new("plan").unwrap(),
         label: "Plan".into(),
@@ -87,11 +88,40 @@ impl Row {
     }
 }
 
+/// Time this thread has had a processor, in nanoseconds, so that other programs do not count; elsewhere than on Linux,
+/// the clock.
+fn busy_ns(since: std::time::Instant) -> u64 {
+    let figures = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let busy = figures.as_deref().and_then(|figures| figures.split(' ').next()).and_then(|figure| figure.parse().ok());
+    busy.unwrap_or_else(|| since.elapsed().as_nanos() as u64)
+}
+
+/// A round of decisions. Says how many were allowed.
+#[inline(never)]
+fn decide(
+    tenants: &mut HashMap<TenantId, Tenant>,
+    names: &[TenantId],
+    ops: &[Op],
+    row: &mut Row,
+    catalog: &Catalog,
+) -> u64 {
+    let now = Instant::from_ms(NOW_MS);
+    let mut allowed = 0;
+    for _ in 0..CALLS {
+        let (name, op) = (&names[row.next(TENANTS)], &ops[row.next(METERS.len())]);
+        let tenant = tenants.get_mut(name).unwrap();
+        let outcome = tenant.apply(None, op, now, catalog).unwrap();
+        allowed += u64::from(outcome.decision.as_ref().is_some_and(|decision| decision.allowed));
+        black_box(outcome);
+    }
+    allowed
+}
+
 fn main() {
     let seconds: u64 =
         std::env::args().skip(1).find(|argument| argument != "--bench").map_or(3, |text| text.parse().unwrap());
     let catalog = catalog();
-    let ops: Vec<Op> = (0..METERS)
+    let ops: Vec<Op> = (0..METERS.len())
         .map(|number| {
             let charges = vec![Charge { meter: meter(number), amount: 1 }];
             Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check)
@@ -121,18 +151,11 @@ fn main() {
     let started = std::time::Instant::now();
     let mut allowed = 0_u64;
     while started.elapsed().as_secs() < seconds {
-        const CALLS: u32 = 100_000;
-        let round = std::time::Instant::now();
-        for _ in 0..CALLS {
-            let (name, op) = (&names[row.next(TENANTS)], &ops[row.next(METERS)]);
-            let tenant = tenants.get_mut(name).unwrap();
-            let outcome = tenant.apply(None, op, now, &catalog).unwrap();
-            allowed += u64::from(outcome.decision.as_ref().is_some_and(|decision| decision.allowed));
-            black_box(outcome);
-        }
-        rounds.push(round.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        let before = busy_ns(started);
+        allowed += decide(&mut tenants, &names, &ops, &mut row, &catalog);
+        rounds.push((busy_ns(started) - before) as f64 / f64::from(CALLS));
     }
-    assert_eq!(allowed, rounds.len() as u64 * 100_000, "a limit was met");
+    assert_eq!(allowed, rounds.len() as u64 * u64::from(CALLS), "a limit was met");
     rounds.sort_by(f64::total_cmp);
     let (median, best) = (rounds[rounds.len() / 2], rounds[0]);
     println!("decide\t{median:.0} ns\t{:.0} per second\t(best {best:.0} ns, {allowed} decisions)", 1e9 / median);

@@ -23,10 +23,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn agrees_with_a_map_whatever_happens(steps in prop::collection::vec(step(), 1..60)) {
+    fn agrees_with_a_map_whatever_happens(steps in prop::collection::vec(step(), 1..50)) {
         let mut world = World::small();
         for step in steps {
             match step {
