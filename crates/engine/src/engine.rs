@@ -355,26 +355,30 @@ impl Open<'_> {
     /// Queues entries that were just decided.
     pub(crate) fn append(&mut self, entries: Vec<Entry>, fold: bool, wait: bool) -> Result<Appended, EngineError> {
         self.engine.live.list_dirty(self.cell, self.book);
-        let users: Vec<UserId> = distinct_users(&entries);
+        let users = last_entries(&entries);
+        let count = entries.len();
         let foldable = fold && entries.iter().all(is_foldable);
         let fold_after = foldable.then_some(self.book.saved);
         let append = Append { tenant: self.cell.id.clone(), entries, fold_after, wait };
         let appended = self.engine.ledger.append(append)?;
         self.book.seq = self.book.seq.max(appended.last);
-        for user in users {
+        for (user, index) in users {
             if let Some(live) = self.book.users.get_mut(&user) {
-                live.seq = live.seq.max(appended.last);
+                // A user's place is that of its own last entry, not of the batch's. (What is folded comes alone.)
+                live.seq = live.seq.max(appended.last - (count - 1 - index) as u64);
             }
         }
         Ok(appended)
     }
 }
 
-fn distinct_users(entries: &[Entry]) -> Vec<UserId> {
-    let mut users: Vec<UserId> = entries.iter().filter_map(|entry| entry.user.clone()).collect();
+/// The users of these entries, and which entry is the last of each.
+fn last_entries(entries: &[Entry]) -> Vec<(UserId, usize)> {
+    let with_user = entries.iter().enumerate().filter_map(|(index, entry)| Some((entry.user.clone()?, index)));
+    let mut users: Vec<(UserId, usize)> = with_user.collect();
     if users.len() > 1 {
-        users.sort();
-        users.dedup();
+        users.sort_by(|(a, at), (b, bt)| a.cmp(b).then(bt.cmp(at)));
+        users.dedup_by(|(later, _), (first, _)| later == first);
     }
     users
 }
