@@ -65,7 +65,8 @@ impl Bench {
             appended as f64 / seconds,
             (stats.entries - before.entries) as f64 / commits as f64,
             (stats.commit_us - before.commit_us) as f64 / commits as f64,
-            (stats.file_bytes.saturating_sub(before.file_bytes)) as f64 / (stats.entries - before.entries).max(1) as f64,
+            (stats.file_bytes.saturating_sub(before.file_bytes)) as f64
+                / (stats.entries - before.entries).max(1) as f64,
             stats.recent_ids,
             stats.id_runs,
         );
@@ -83,7 +84,8 @@ impl Bench {
                         let mut last = 0;
                         for number in (first..first + size).step_by(10) {
                             let tenant = self.tenants[(mix(number) % TENANTS) as usize].clone();
-                            let entries = (number..number + 10).map(|number| entry(&self.meter, number, true)).collect();
+                            let entries =
+                                (number..number + 10).map(|number| entry(&self.meter, number, true)).collect();
                             last = self
                                 .ledger
                                 .append(Append { tenant, entries, fold_after: None, wait: false })

@@ -5,9 +5,7 @@ use domain::{
     catalog::{Enforce, Mode, Scope},
     decision::Code,
     demand::PendingDenials,
-    entry::{
-        Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status,
-    },
+    entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, TenantId, UserId},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::Zone,
@@ -114,12 +112,10 @@ fn run() -> impl Strategy<Value = DenialRun> {
 fn effect() -> impl Strategy<Value = Effect> {
     let open = (0..=KindSet::ALL.0).prop_map(KindSet);
     prop_oneof![
-        (meter(), any::<i64>(), open.clone(), vec(closed(), 0..3)).prop_map(|(meter, amount, open, closed)| {
-            Effect::Use { meter, amount, open, closed }
-        }),
-        (meter(), any::<i64>(), open, vec(closed(), 0..3)).prop_map(|(meter, amount, open, closed)| {
-            Effect::Denied { meter, amount, open, closed }
-        }),
+        (meter(), any::<i64>(), open.clone(), vec(closed(), 0..3))
+            .prop_map(|(meter, amount, open, closed)| { Effect::Use { meter, amount, open, closed } }),
+        (meter(), any::<i64>(), open, vec(closed(), 0..3))
+            .prop_map(|(meter, amount, open, closed)| { Effect::Denied { meter, amount, open, closed } }),
         (meter(), any::<i64>(), any::<i64>(), option::of(instant())).prop_map(
             |(meter, tenant_delta, user_delta, set_at)| Effect::Level { meter, tenant_delta, user_delta, set_at }
         ),
@@ -157,8 +153,10 @@ fn entry() -> impl Strategy<Value = Entry> {
 /// Slots mostly share the windows of their tenant, as in life.
 fn accounts(of: Windows) -> impl Strategy<Value = Accounts> {
     let slot = move |kind: usize| {
-        let shared = (any::<i64>(), any::<i64>()).prop_map(move |(used, denied)| Slot { window: of[kind], used, denied });
-        let own = (window(), any::<i64>(), any::<i64>()).prop_map(|(window, used, denied)| Slot { window, used, denied });
+        let shared =
+            (any::<i64>(), any::<i64>()).prop_map(move |(used, denied)| Slot { window: of[kind], used, denied });
+        let own =
+            (window(), any::<i64>(), any::<i64>()).prop_map(|(window, used, denied)| Slot { window, used, denied });
         prop_oneof![2 => shared, 1 => own, 1 => Just(Slot::default())]
     };
     let slots = (slot(0), slot(1), slot(2), slot(3), slot(4)).prop_map(|(a, b, c, d, e)| [a, b, c, d, e]);

@@ -1,8 +1,6 @@
 //! Entries. The instant stands in a column of the row, not in the bytes.
 
-use super::{
-    Decoded, Malformed, Reader, put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
-};
+use super::{Decoded, Malformed, Reader, put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window};
 use domain::{
     catalog::{Enforce, Mode, Scope},
     decision::Code,
@@ -144,7 +142,13 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
     }
 }
 
-fn put_counted(out: &mut Vec<u8>, meter: &MeterKey, amount: i64, open: KindSet, closed: &[domain::entry::ClosedWindow]) {
+fn put_counted(
+    out: &mut Vec<u8>,
+    meter: &MeterKey,
+    amount: i64,
+    open: KindSet,
+    closed: &[domain::entry::ClosedWindow],
+) {
     put_text(out, meter.as_str());
     put_i64(out, amount);
     out.push(open.0);

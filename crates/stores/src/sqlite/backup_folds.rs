@@ -138,9 +138,8 @@ pub(super) fn copy_folds(source: &Connection, target: &Connection) -> Result<u64
 }
 
 fn copy_tenants(source: &Connection, target: &Connection, after: &str) -> Result<Vec<String>, LedgerError> {
-    let mut select = source
-        .prepare_cached("SELECT tenant FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2")
-        .or_damaged()?;
+    let mut select =
+        source.prepare_cached("SELECT tenant FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2").or_damaged()?;
     let page = select
         .query_map(rusqlite::params![after, PAGE_TENANTS], |row| row.get::<_, String>(0))
         .and_then(Iterator::collect::<rusqlite::Result<Vec<String>>>)

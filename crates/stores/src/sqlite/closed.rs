@@ -140,13 +140,7 @@ pub(super) fn get(conn: &Connection, table: Table, place: &Place<'_>) -> rusqlit
 }
 
 /// Writes the totals at a place.
-pub(super) fn put(
-    conn: &Connection,
-    table: Table,
-    place: &Place<'_>,
-    used: i64,
-    denied: i64,
-) -> rusqlite::Result<()> {
+pub(super) fn put(conn: &Connection, table: Table, place: &Place<'_>, used: i64, denied: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(table.put_one())?
         .execute(params![
             place.tenant,

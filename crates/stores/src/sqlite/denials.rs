@@ -169,7 +169,8 @@ fn rows(conn: &Connection, query: &DenialQuery) -> Result<Vec<(DenialId, RunFold
            AND (?5 IS NULL OR user = ?5) AND (?6 IS NULL OR code = ?6) AND (?7 IS NULL OR meter = ?7)
          ORDER BY first_at_ms DESC, id DESC LIMIT ?8"
     );
-    let (before_ms, before_id) = query.before.map_or((i64::MAX, u128::MAX), |before| (before.first_at.ms(), before.id.0));
+    let (before_ms, before_id) =
+        query.before.map_or((i64::MAX, u128::MAX), |before| (before.first_at.ms(), before.id.0));
     let mut statement = conn.prepare_cached(&sql).or_damaged()?;
     let mut rows = statement
         .query(params![

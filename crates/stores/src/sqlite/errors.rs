@@ -21,7 +21,9 @@ pub(crate) fn unwritable(error: &Error) -> LedgerError {
 pub(crate) fn damaged(error: &Error) -> LedgerError {
     let why = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt) => {
-            format!("a page of the file is corrupt ({error}); restore a backup, or copy what can be read with `tidegate backup`")
+            format!(
+                "a page of the file is corrupt ({error}); restore a backup, or copy what can be read with `tidegate backup`"
+            )
         }
         Some(ErrorCode::NotADatabase) => "the file is not an SQLite database".to_owned(),
         _ => error.to_string(),

@@ -90,17 +90,14 @@ pub(crate) fn check_exists(path: &Path) -> Result<(), LedgerError> {
 fn check_directory(path: &Path) -> Result<(), LedgerError> {
     let directory = directory_of(path);
     match directory.metadata() {
-        Ok(found) if !found.is_dir() => {
-            Err(unopenable(format_args!("{} is not a directory", directory.display())))
-        }
+        Ok(found) if !found.is_dir() => Err(unopenable(format_args!("{} is not a directory", directory.display()))),
         Ok(found) if found.permissions().readonly() => {
             Err(unopenable(format_args!("the directory {} is read-only", directory.display())))
         }
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(unopenable(format_args!(
-            "the directory {} does not exist; create it first",
-            directory.display()
-        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(unopenable(format_args!("the directory {} does not exist; create it first", directory.display())))
+        }
         Err(error) => Err(unopenable(format_args!("the directory {}: {error}", directory.display()))),
     }
 }

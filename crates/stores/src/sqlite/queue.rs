@@ -255,7 +255,11 @@ impl Queue {
         }
         let (sender, receiver) = oneshot::channel();
         let task = Task { after: 0, work, done: Some(sender) };
-        if urgent { state.urgent.push_back(task) } else { state.tasks.push_back(task) }
+        if urgent {
+            state.urgent.push_back(task)
+        } else {
+            state.tasks.push_back(task)
+        }
         drop(state);
         self.work.notify_one();
         Commit::Waiting(receiver)

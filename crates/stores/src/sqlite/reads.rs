@@ -33,10 +33,7 @@ impl Readers {
     }
 
     /// Does a short read.
-    pub(super) fn with<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<T, LedgerError>,
-    ) -> Result<T, LedgerError> {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let idle = self.idle.lock().pop();
         let conn = match idle {
             Some(conn) => conn,
@@ -60,8 +57,7 @@ impl Readers {
 
 /// A connection that only reads.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let conn =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     schema::prepare_reader(&conn)?;
     Ok(conn)
 }
@@ -139,11 +135,7 @@ fn journal_row<'a>(row: &'a Row<'_>) -> Result<JournalRow<'a>, LedgerError> {
 }
 
 /// Entries after `after`.
-pub(super) fn journal(
-    conn: &Connection,
-    after: Seq,
-    limit: usize,
-) -> Result<Vec<(Seq, TenantId, Entry)>, LedgerError> {
+pub(super) fn journal(conn: &Connection, after: Seq, limit: usize) -> Result<Vec<(Seq, TenantId, Entry)>, LedgerError> {
     let mut entries = Vec::new();
     visit_journal(conn, after, limit, |row| {
         entries.push((row.seq, TenantId::trusted(row.tenant), row.entry()?));
@@ -159,11 +151,7 @@ pub(super) fn entry(conn: &Connection, seq: Seq) -> Result<Option<(TenantId, Ent
     Ok(found.filter(|(found, ..)| *found == seq).map(|(_, tenant, entry)| (tenant, entry)))
 }
 
-pub(super) fn tenants(
-    conn: &Connection,
-    after: Option<&TenantId>,
-    limit: usize,
-) -> Result<Vec<TenantId>, LedgerError> {
+pub(super) fn tenants(conn: &Connection, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, LedgerError> {
     let sql = "SELECT tenant FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2";
     let mut statement = conn.prepare_cached(sql).or_damaged()?;
     let after = after.map_or("", TenantId::as_str);

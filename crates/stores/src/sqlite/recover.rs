@@ -50,8 +50,8 @@ pub(super) fn recover(conn: &Connection, ids: &IdIndex, ids_after: Seq) -> Resul
             }
             found.last = row.seq;
             found.newest_ms = found.newest_ms.max(row.at.ms());
-            let binding = codec::decode_binding(row.body)
-                .map_err(|why| damaged_row(format_args!("entry {}", row.seq), why.0))?;
+            let binding =
+                codec::decode_binding(row.body).map_err(|why| damaged_row(format_args!("entry {}", row.seq), why.0))?;
             if let Some(binding) = binding.filter(|_| row.seq > ids_after) {
                 ids.insert(binding.id, row.seq);
             }

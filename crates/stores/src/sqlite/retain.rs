@@ -111,8 +111,8 @@ fn oldest_period(
     while let Some(row) = rows.next().or_damaged()? {
         let id = TenantId::trusted(&row.get::<_, String>(0).or_damaged()?);
         let (seq, body) = seq_and_body(row, 1)?;
-        let tenant = read_tenant_row(&id, seq, body)
-            .map_err(|why| damaged_row(format_args!("tenant {id:?}"), why.0))?;
+        let tenant =
+            read_tenant_row(&id, seq, body).map_err(|why| damaged_row(format_args!("tenant {id:?}"), why.0))?;
         let period = tenant.state.windows[WindowKind::Period.index()];
         if now < period.end {
             oldest = oldest.min(period.start);
@@ -123,13 +123,7 @@ fn oldest_period(
 }
 
 /// Cuts a stretch; true if there may be more.
-fn cut(
-    conn: &mut Connection,
-    before: Instant,
-    through: Seq,
-    now: Instant,
-    until: Moment,
-) -> Result<bool, LedgerError> {
+fn cut(conn: &mut Connection, before: Instant, through: Seq, now: Instant, until: Moment) -> Result<bool, LedgerError> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).or_unwritable()?;
     let begin = schema::number(&transaction, CUT_THROUGH).or_damaged()? as Seq;
     let mut openings = Openings::new(&transaction)?;
@@ -167,9 +161,8 @@ fn cut(
 /// Drops some denials; true if there may be more.
 fn drop_denials(conn: &mut Connection, from: Instant) -> rusqlite::Result<bool> {
     const ROWS: i64 = 500;
-    let oldest: Option<i64> = conn
-        .prepare_cached("SELECT min(last_at_ms) FROM denials")?
-        .query_row([], |row| row.get(0))?;
+    let oldest: Option<i64> =
+        conn.prepare_cached("SELECT min(last_at_ms) FROM denials")?.query_row([], |row| row.get(0))?;
     if oldest.is_none_or(|oldest| oldest >= from.ms()) {
         return Ok(false);
     }

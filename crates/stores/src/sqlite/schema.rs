@@ -82,18 +82,12 @@ pub(crate) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), LedgerEr
     prepare_with(conn, path, VERSION, MIGRATIONS)
 }
 
-fn prepare_with(
-    conn: &mut Connection,
-    path: &Path,
-    version: i32,
-    migrations: &[Migration],
-) -> Result<(), LedgerError> {
+fn prepare_with(conn: &mut Connection, path: &Path, version: i32, migrations: &[Migration]) -> Result<(), LedgerError> {
     let found = version_of(conn, path)?;
     if found == Some(version) {
         return Ok(());
     }
-    let transaction =
-        conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).or_unwritable()?;
+    let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).or_unwritable()?;
     let mut at = match found {
         None => {
             create(&transaction)?;
@@ -112,7 +106,11 @@ fn prepare_with(
             ))
         })?;
         step(&transaction).map_err(|error| {
-            unopenable(format_args!("{} could not be brought from schema version {at} to {}: {error}", path.display(), at + 1))
+            unopenable(format_args!(
+                "{} could not be brought from schema version {at} to {}: {error}",
+                path.display(),
+                at + 1
+            ))
         })?;
         at += 1;
     }
@@ -191,13 +189,10 @@ pub(crate) fn set_number(conn: &Connection, key: &str, value: i64) -> rusqlite::
 
 /// The secret made when the ledger was.
 pub(crate) fn secret(conn: &Connection) -> Result<[u8; 32], LedgerError> {
-    conn.query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0))
-        .map_err(|error| match error {
-            rusqlite::Error::QueryReturnedNoRows | rusqlite::Error::InvalidColumnType(..) => {
-                missing_secret()
-            }
-            error => damaged(&error),
-        })
+    conn.query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0)).map_err(|error| match error {
+        rusqlite::Error::QueryReturnedNoRows | rusqlite::Error::InvalidColumnType(..) => missing_secret(),
+        error => damaged(&error),
+    })
 }
 
 fn missing_secret() -> LedgerError {

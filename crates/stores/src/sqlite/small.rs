@@ -120,8 +120,7 @@ pub(super) struct PutCatalog {
 impl PutCatalog {
     fn write(&self, conn: &mut Connection) -> rusqlite::Result<u32> {
         let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let newest: Option<u32> =
-            transaction.query_row("SELECT max(version) FROM catalogs", [], |row| row.get(0))?;
+        let newest: Option<u32> = transaction.query_row("SELECT max(version) FROM catalogs", [], |row| row.get(0))?;
         let version = newest.map_or(1, |newest| newest + 1);
         put_catalog(&transaction, &StoredCatalog { version, text: self.text.clone(), applied_at: self.at })?;
         transaction.commit()?;

@@ -103,7 +103,11 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyR
     Ok(report)
 }
 
-fn compare(conn: &Connection, report: &mut VerifyReport, progress: &mut dyn FnMut(Progress)) -> Result<(), LedgerError> {
+fn compare(
+    conn: &Connection,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), LedgerError> {
     conn.execute_batch("BEGIN").or_damaged()?;
     report.cut_through = schema::number(conn, CUT_THROUGH).or_damaged()? as Seq;
     let tenants: i64 = conn.query_row("SELECT count(*) FROM tenants", [], |row| row.get(0)).or_damaged()?;
@@ -197,8 +201,7 @@ fn check_seal(conn: &Connection, report: &mut VerifyReport) -> Result<(), Ledger
 fn ids_kept_from_ms(conn: &Connection) -> rusqlite::Result<i64> {
     let kept_ms = schema::number(conn, IDS_KEPT_MS)?;
     let at_ms = schema::number(conn, IDS_KEPT_AT_MS)?;
-    let newest_ms: i64 =
-        conn.query_row("SELECT coalesce(max(at_ms), 0) FROM journal", [], |row| row.get(0))?;
+    let newest_ms: i64 = conn.query_row("SELECT coalesce(max(at_ms), 0) FROM journal", [], |row| row.get(0))?;
     let was_told = at_ms > 0;
     let now_ms = newest_ms.max(at_ms.saturating_add(IDS_KEPT_SLACK_MS));
     Ok(if was_told { now_ms.saturating_sub(kept_ms) } else { i64::MIN })
@@ -223,8 +226,8 @@ fn check_ids(
         if !row.seq.is_multiple_of(one_in) {
             return Ok(());
         }
-        let binding = codec::decode_binding(row.body)
-            .map_err(|why| damaged_row(format_args!("entry {}", row.seq), why.0))?;
+        let binding =
+            codec::decode_binding(row.body).map_err(|why| damaged_row(format_args!("entry {}", row.seq), why.0))?;
         let Some(binding) = binding else { return Ok(()) };
         report.ids += 1;
         let found = match index.find(binding.id) {

@@ -2,8 +2,9 @@
 
 use super::{
     checkpoint::{COMPLETE_THROUGH, read_tenant_row, read_user_row},
-    denials, openings,
+    denials,
     errors::{OrDamaged, damaged_row},
+    openings,
     reads::{JournalRow, seq_and_body},
     retain::DENIALS_FROM_MS,
     schema,
@@ -130,8 +131,7 @@ impl<'a> Part<'a> {
     }
 
     fn load_denials(&mut self, report: &mut VerifyReport) -> Result<(), LedgerError> {
-        let mut statement =
-            self.conn.prepare("SELECT id, tenant, first_seq, seq, body FROM denials").or_damaged()?;
+        let mut statement = self.conn.prepare("SELECT id, tenant, first_seq, seq, body FROM denials").or_damaged()?;
         let mut rows = statement.query([]).or_damaged()?;
         while let Some(row) = rows.next().or_damaged()? {
             match denials::read_row(row) {
@@ -158,9 +158,8 @@ impl<'a> Part<'a> {
             let history: History =
                 openings::closed_of(conn, &tenant, &user)?.into_iter().map(|row| (place(&row), row)).collect();
             let (seq, body) = seq_and_body(row, 2)?;
-            let damaged = |why: crate::codec::Malformed| {
-                damaged_row(format_args!("the opening of {tenant:?} {user:?}"), why.0)
-            };
+            let damaged =
+                |why: crate::codec::Malformed| damaged_row(format_args!("the opening of {tenant:?} {user:?}"), why.0);
             let id = TenantId::trusted(&tenant);
             let covered = seq as Seq;
             if user.is_empty() {
@@ -237,7 +236,8 @@ impl<'a> Part<'a> {
         self.user_rows.finish(&self.users, report);
         for (id, row) in &self.run_rows {
             if row.seq > self.cut && row.run.last_at >= self.denials_from {
-                report.differs(format_args!("denial {id}: its row is of position {}, which does not add to it", row.seq));
+                report
+                    .differs(format_args!("denial {id}: its row is of position {}, which does not add to it", row.seq));
             }
         }
         let complete_through = self.complete_through;
@@ -344,7 +344,9 @@ impl<K: Key, T: PartialEq> Rows<K, T> {
             match folded.compared_at {
                 Some(at) if at >= covered => {}
                 Some(at) => report.differs(format_args!("{}: its row ends at {at}, before {covered}", key.show())),
-                None => report.differs(format_args!("{} has no readable row, but entries through {covered}", key.show())),
+                None => {
+                    report.differs(format_args!("{} has no readable row, but entries through {covered}", key.show()))
+                }
             }
         }
     }

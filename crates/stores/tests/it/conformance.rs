@@ -7,9 +7,7 @@ use domain::{
     id::{MeterKey, TenantId, UserId},
     time::{DAY_MS, Instant},
 };
-use engine::ports::{
-    ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq,
-};
+use engine::ports::{ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq};
 use std::sync::Arc;
 use stores::{
     memory::MemoryLedger,

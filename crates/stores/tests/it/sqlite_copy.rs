@@ -124,7 +124,10 @@ fn differences_are_named() {
         ("DELETE FROM tenants WHERE tenant = 'tenant-1'", "tenant \"tenant-1\""),
         ("DELETE FROM users WHERE tenant = 'tenant-2'", "has no readable row"),
         ("UPDATE tenants SET plan = 'gold' WHERE tenant = 'tenant-1'", "listed under plan"),
-        ("UPDATE tenants SET body = (SELECT body FROM tenants WHERE tenant = 'tenant-2') WHERE tenant = 'tenant-1'", "can't be read"),
+        (
+            "UPDATE tenants SET body = (SELECT body FROM tenants WHERE tenant = 'tenant-2') WHERE tenant = 'tenant-1'",
+            "can't be read",
+        ),
         ("DELETE FROM closed WHERE tenant = 'tenant-3'", "history"),
         ("UPDATE closed SET used = used + 1 WHERE tenant = 'tenant-3'", "history of \"tenant-3\""),
         ("DELETE FROM denials WHERE first_seq > (SELECT value FROM meta WHERE key = 'cut_through')", "has no row"),
@@ -132,7 +135,10 @@ fn differences_are_named() {
         ("DELETE FROM opening_closed WHERE tenant = 'tenant-4'", "not what was sealed"),
         ("UPDATE meta SET value = 1 WHERE key = 'seal_rows'", "not what was sealed"),
         ("DELETE FROM journal WHERE seq = (SELECT max(seq) - 20 FROM journal)", "missing"),
-        ("UPDATE journal SET tenant = 'tenant-5' WHERE seq = (SELECT max(seq) FROM journal WHERE tenant <> 'tenant-5')", "checksum"),
+        (
+            "UPDATE journal SET tenant = 'tenant-5' WHERE seq = (SELECT max(seq) FROM journal WHERE tenant <> 'tenant-5')",
+            "checksum",
+        ),
     ];
     let copy = path.with_extension("copy");
     for (sql, named) in tampering {

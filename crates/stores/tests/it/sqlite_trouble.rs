@@ -60,8 +60,11 @@ fn files_that_are_read_only() {
 fn files_that_are_something_else() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("notes.txt");
-    fs::write(&text, "these are not the bytes you are looking for, and there are more than a hundred of them. ".repeat(9))
-        .unwrap();
+    fs::write(
+        &text,
+        "these are not the bytes you are looking for, and there are more than a hundred of them. ".repeat(9),
+    )
+    .unwrap();
     let why = refusal(&text);
     assert!(why.contains("not even an SQLite database"), "{why}");
     let other = directory.path().join("other.db");

@@ -84,8 +84,7 @@ impl States {
             gained.extend(of_user.map(|total| (entry.user.clone(), total)));
         }
         for (user, total) in gained {
-            let key =
-                (id.clone(), user, total.closed.window.start, total.closed.kind.index(), total.meter.clone());
+            let key = (id.clone(), user, total.closed.window.start, total.closed.kind.index(), total.meter.clone());
             let sums = self.history.entry(key).or_default();
             sums.0 += total.used;
             sums.1 += total.denied;
