@@ -40,6 +40,9 @@ pub struct Book {
     /// Unmet demand, by the start of the period.
     pub denied: BTreeMap<(Who, MeterKey, i64), i64>,
     levels: BTreeMap<(Who, MeterKey), (i64, i64)>,
+    /// Whether more was given back than a correction had left. A total that is open stops at nothing; history, which is
+    /// added up later, keeps the difference.
+    pub is_overdrawn: bool,
 }
 
 /// What was asked of a tenant.
@@ -80,6 +83,7 @@ impl Book {
             ever: BTreeMap::new(),
             denied: BTreeMap::new(),
             levels: BTreeMap::new(),
+            is_overdrawn: false,
         };
         book.turn(now_ms);
         book
@@ -219,6 +223,12 @@ impl Book {
     pub fn give_back(&mut self, taken: &Taken, now_ms: i64) {
         self.turn(now_ms);
         for charge in &taken.uses {
+            let left = |account: &Who, kind: usize| {
+                let account = (account.clone(), charge.meter.clone(), kind, taken.windows[kind].0);
+                self.used.get(&account).copied().unwrap_or(0)
+            };
+            let is_short = |account: &Who| (0..5).any(|kind| left(account, kind) < charge.amount);
+            self.is_overdrawn |= accounts(&taken.who).iter().any(is_short);
             self.add(&taken.who, &charge.meter, -charge.amount, taken.windows);
         }
         for (meter, of_tenant, of_user) in &taken.levels {

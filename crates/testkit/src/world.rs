@@ -138,6 +138,7 @@ impl World {
 
     /// Another engine on what is durable. The old one must not be used any more.
     pub async fn reopened(&self) -> Self {
+        self.disk.reopen().expect("the ledger opens again");
         Self::open(self.clock.clone(), self.disk.clone(), self.catalog.clone(), &self.text, self.options).await
     }
 

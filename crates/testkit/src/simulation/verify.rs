@@ -102,10 +102,12 @@ impl Simulation {
                 self.accounts[index] = self.new_customer().await;
                 continue;
             }
+            // An operation that changed nothing that shows may be there or not.
+            let certain = fitting.first().map_or(operation, |(first, _)| *first);
             let customer = &mut self.accounts[index];
             customer.books = [(operation, book)].into();
-            customer.known.retain(|(number, _)| *number <= operation);
-            customer.receipts.retain(|(number, ..)| *number <= operation);
+            customer.known.retain(|(number, _)| *number <= certain);
+            customer.receipts.retain(|(number, ..)| *number <= certain);
         }
         Ok(())
     }
@@ -130,10 +132,10 @@ impl Simulation {
 /// What is in closed windows and in open ones is together all that was ever used: no fold loses a closed window or adds
 /// it twice.
 async fn check_history(world: &World, customer: &Customer) -> Result<(), String> {
-    if customer.is_unclear {
+    let book = customer.book();
+    if book.is_overdrawn {
         return Ok(());
     }
-    let book = customer.book();
     for who in everybody() {
         let rows = world.engine.closed(&tenant(&customer.name), who.as_ref()).await;
         let rows = rows.map_err(|error| format!("closed: {error}"))?;
