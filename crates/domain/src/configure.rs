@@ -68,9 +68,8 @@ fn changed(mut profile: Profile, change: &ProfileChange, catalog: &Catalog) -> R
     if let Some(plan) = &change.plan {
         profile.plan = plan.clone();
     }
-    if !catalog.plans.contains_key(&profile.plan) {
-        return Err(OpError::UnknownPlan(profile.plan));
-    }
+    let Some(plan) = catalog.plans.get(&profile.plan) else { return Err(OpError::UnknownPlan(profile.plan)) };
+    profile.plan = plan.key.clone();
     profile.status = change.status.unwrap_or(profile.status);
     profile.enforce = change.enforce.unwrap_or(profile.enforce);
     profile.zone = change.zone.clone().unwrap_or(profile.zone);

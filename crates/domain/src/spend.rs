@@ -84,13 +84,14 @@ impl Tenant {
         }
         let mut charges: Vec<Charge> = Vec::with_capacity(spend.charges.len());
         for charge in &spend.charges {
-            checked_meter(catalog, &charge.meter, charge.amount)?;
+            let meter = checked_meter(catalog, &charge.meter, charge.amount)?;
             match charges.iter_mut().find(|known| known.meter == charge.meter) {
                 Some(known) => {
                     known.amount += charge.amount;
                     checked_meter(catalog, &known.meter, known.amount)?;
                 }
-                None => charges.push(charge.clone()),
+                // The catalog's own name: accounts that come of it share its memory.
+                None => charges.push(Charge { meter: meter.key.clone(), amount: charge.amount }),
             }
         }
         for charge in &charges {
