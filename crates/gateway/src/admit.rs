@@ -9,7 +9,7 @@ use crate::{
     rules::Demand,
     settle::{Measure, Pledge},
 };
-use domain::{catalog::Catalog, decision::Decision};
+use domain::{catalog::Catalog, decision::Decision, op::OpError};
 use engine::{
     ports::{Commit, LedgerError},
     requests::{Ack, Admission, EngineError},
@@ -116,6 +116,14 @@ pub(crate) fn failure(running: &Running, error: &EngineError) -> Response<Respon
     match error {
         EngineError::Ledger(error) => outage(running, error),
         EngineError::UnknownTenant(_) => answer::unknown_tenant(error),
+        // Amounts may come from the client; what is charged and required comes from the catalog.
+        EngineError::Op(OpError::NegativeAmount(_) | OpError::AmountTooLarge(_) | OpError::Overflow(_)) => {
+            answer::problem(&wire::rescue::problem_of(error))
+        }
+        EngineError::Op(error) => {
+            tracing::error!(%error, "the route asks for what the catalog in force does not have");
+            answer::of(wire::rescue::INTERNAL, "The gateway's rules and the catalog in force do not fit together.")
+        }
         _ => answer::problem(&wire::rescue::problem_of(error)),
     }
 }

@@ -43,7 +43,8 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
         return answer::of(rescue::INVALID_REQUEST, "The path can't be put behind the upstream's.");
     };
     if let Some(client) = tunnel {
-        return tunnel::open(running, peer, &upstream, request, ticket, client).await;
+        // Boxed: tunnels are rare, and large.
+        return Box::pin(tunnel::open(running, peer, &upstream, request, ticket, client)).await;
     }
     match exchange(&upstream, request, ticket.metered.as_mut()).await {
         Err(failure) => failed(running, &upstream, &failure, ticket.metered).await,
@@ -174,6 +175,8 @@ pub(crate) enum Failure {
     Broken(hyper::Error),
     NeverSent,
     Timeout,
+    /// It switched to a protocol that nobody asked for.
+    Unasked,
 }
 
 /// Puts the request on a connection. One that was not sent, because a kept connection had died, is put on another.
@@ -192,6 +195,7 @@ async fn exchange(
         }
         let body_sent = || sent.as_ref().is_none_or(|sent| sent.load(Ordering::Acquire));
         match line.send(request, body_sent, timeout).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(Failure::Unasked),
             Ok(response) => return Ok((response, line)),
             Err(SendError::NotSent(back)) => {
                 if let Some(metered) = metered.as_deref_mut() {
@@ -232,10 +236,13 @@ pub(crate) async fn failed(
             tracing::warn!(upstream = name, %error, "the upstream broke off");
             answer::of(rescue::UPSTREAM_FAILED, "The upstream closed the connection before it answered.")
         }
+        Failure::Unasked => {
+            answer::of(rescue::UPSTREAM_FAILED, "The upstream switched to a protocol that nobody asked for.")
+        }
         Failure::Timeout => answer::of(rescue::UPSTREAM_TIMEOUT, "The upstream did not begin to answer in time."),
     };
     let Some(mut metered) = metered else { return answer };
-    let reached = matches!(failure, Failure::Broken(_) | Failure::Timeout);
+    let reached = matches!(failure, Failure::Broken(_) | Failure::Timeout | Failure::Unasked);
     if reached && !metered.pledge.is_for_success() {
         // The charge stands, and no answer begins whose use is not on disk.
         return committed(running, &mut metered).await.err().map_or(answer, |refused| *refused);

@@ -31,7 +31,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams one h2 connection may have open.
 const H2_STREAMS_MAX: u32 = 256;
 /// How often idle upstream connections are looked at.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// The pause after a failed accept: the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections that were told to close may take over it, and settlements over theirs.

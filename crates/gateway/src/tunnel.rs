@@ -2,7 +2,6 @@
 
 use crate::{
     admit::Ticket,
-    answer,
     body::{RequestBody, ResponseBody},
     forward::{self, Failure},
     gateway::{Peer, Running},
@@ -21,7 +20,6 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use wire::rescue;
 
 /// How much is copied at once, each way.
 const COPY_BYTES: usize = 16 * 1024;
@@ -57,6 +55,11 @@ pub(crate) async fn open(
         Ok(response) => response,
         Err(failure) => return forward::failed(running, upstream, &failure, ticket.metered).await,
     };
+    let protocol = response.headers().get(header::UPGRADE).map(HeaderValue::as_bytes);
+    let asked_for = protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked_for {
+        return forward::failed(running, upstream, &Failure::Unasked, ticket.metered).await;
+    }
     let measure = match forward::settled_head(running, response.status(), ticket.metered.as_mut()).await {
         Ok(measure) => measure,
         Err(answer) => return *answer,
@@ -69,10 +72,6 @@ pub(crate) async fn open(
         *response.headers_mut() = parts.headers;
         forward::finish_head(response.headers_mut(), ticket.metered.as_ref());
         return response;
-    }
-    let switched_to = response.headers().get(header::UPGRADE).map(HeaderValue::as_bytes);
-    if !switched_to.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
-        return answer::of(rescue::UPSTREAM_FAILED, "The upstream switched to a protocol that nobody asked for.");
     }
     let upstream_side = hyper::upgrade::on(&mut response);
     let (parts, _) = response.into_parts();

@@ -25,9 +25,10 @@ use wire::catalog;
 
 /// The largest response head, and how much of a body is held at once.
 const BUFFER_MAX_BYTES: usize = 64 * 1024;
-/// Idle connections kept for one upstream, and for how long.
+/// Idle connections kept for one upstream, and for how long: less than the five seconds after which the impatient
+/// servers (Node.js, uvicorn) close theirs, since a request that meets a closing connection fails.
 const IDLE_MAX: usize = 1024;
-const IDLE_MAX_AGE: Duration = Duration::from_secs(60);
+const IDLE_MAX_AGE: Duration = Duration::from_secs(4);
 
 /// One upstream.
 pub(crate) struct Upstream {

@@ -314,3 +314,20 @@ async fn an_upstream_that_breaks_off_or_stalls_is_answered_for() {
     assert_eq!((answer.status.as_u16(), answer.json()["code"].clone()), (504, "upstream_timeout".into()));
     until("the connection is closed", async || world.upstream.connections() == 0).await;
 }
+
+#[tokio::test]
+async fn an_upstream_that_switches_unasked_is_not_followed() {
+    let (world, listener) = by_hand().await;
+    for asking in ["", "connection: upgrade\r\nupgrade: websocket\r\n"] {
+        let request = format!("GET /x HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n{asking}\r\n");
+        let switching = async {
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            read_until(&mut upstream, "\r\n\r\n").await;
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
+            upstream.write_all(answer).await.unwrap();
+            upstream
+        };
+        let (answer, _open) = tokio::join!(world.raw_answer(&request), switching);
+        assert!(answer.starts_with("HTTP/1.1 502"), "{asking:?}: {answer}");
+    }
+}
