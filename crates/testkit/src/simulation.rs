@@ -201,6 +201,12 @@ impl Simulation {
     /// What an operation that waited for its commit came to: `None` when the commit was made to fail.
     async fn settled<T>(&mut self, result: Result<T, EngineError>) -> Result<Option<T>, String> {
         match result {
+            // It may have waited for something that was on its way to the disk already when the commit was made to fail.
+            Ok(value) if self.world.ledger.ready().is_err() => {
+                self.poll_after_failure();
+                self.recover().await?;
+                Ok(Some(value))
+            }
             Ok(value) => {
                 self.poll_commits()?;
                 Ok(Some(value))

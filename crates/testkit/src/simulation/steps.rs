@@ -269,7 +269,7 @@ impl Simulation {
     }
 
     /// A commit that ended well before the failure was acknowledged.
-    fn poll_after_failure(&mut self) {
+    pub(super) fn poll_after_failure(&mut self) {
         for (customer, operation, commit) in std::mem::take(&mut self.waiting) {
             let is_durable = match commit {
                 Commit::Done => true,
