@@ -167,6 +167,7 @@ async fn respond(
 /// Whether the client speaks h2 from the start. `None` when it hung up before saying enough.
 async fn begins_with_preface(stream: &TcpStream) -> Option<bool> {
     let mut first = [0; H2_PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         let length = stream.peek(&mut first).await.ok().filter(|length| *length > 0)?;
         if first[..length] != H2_PREFACE[..length] {
@@ -175,7 +176,8 @@ async fn begins_with_preface(stream: &TcpStream) -> Option<bool> {
         if length == H2_PREFACE.len() {
             return Some(true);
         }
-        // What is peeked stays readable, so there is nothing to be woken by; this happens once in a blue moon.
-        time::sleep(Duration::from_millis(5)).await;
+        // What is peeked stays readable, so there is nothing to be woken by. Seldom, and less and less often.
+        time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
