@@ -175,10 +175,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 pub fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
     match url {
         LedgerUrl::Memory => Ok(MemoryLedger::new(keys::random().context("the system gave no random bytes")?)),
-        LedgerUrl::Sqlite(path) => {
-            let ledger = SqliteLedger::open(path, SqliteOptions::default());
-            Ok(ledger.with_context(|| format!("the ledger {}", path.display()))?)
-        }
+        LedgerUrl::Sqlite(path) => Ok(SqliteLedger::open(path, SqliteOptions::default())?),
     }
 }
 

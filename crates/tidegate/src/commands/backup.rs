@@ -6,7 +6,6 @@ use crate::{
     config::LedgerUrl,
     output::{self, ProgressBar},
 };
-use anyhow::Context;
 use serde_json::json;
 use stores::sqlite;
 
@@ -19,7 +18,7 @@ pub fn run(args: &BackupArgs) -> anyhow::Result<()> {
     let mut bar = ProgressBar::new("copying");
     let report = sqlite::backup(&from, &args.out, &mut |progress| bar.at(progress.done, progress.total));
     bar.end();
-    let report = report.with_context(|| format!("{} was not copied", from.display()))?;
+    let report = report?;
     let out = args.out.display();
     if args.json {
         return output::json(&json!({

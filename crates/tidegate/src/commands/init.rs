@@ -16,7 +16,8 @@ pub fn run(args: &InitArgs) -> anyhow::Result<()> {
     let upstream = config::parse_upstream("--upstream", &args.upstream)?;
     let path = target(&args.target)?;
     // A URL without a path is shown with one; people write it without.
-    write_new(&path, &wire::catalog::starter(upstream.to_string().trim_end_matches('/')))?;
+    let upstream = upstream.to_string().trim_end_matches('/').to_owned();
+    write_new(&path, &wire::catalog::starter(&upstream))?;
     let file = path.display();
     output::line(&format!(
         "Wrote {file}. It meters what passes and refuses nothing yet (enforce = \"observe\"). Next:\n\n\

@@ -5,7 +5,7 @@ use crate::{
     config::{LedgerUrl, WrongSetting},
     output::{self, ProgressBar},
 };
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use stores::sqlite;
@@ -22,7 +22,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut bar = ProgressBar::new("verifying");
     let report = sqlite::verify(&path, &mut |progress| bar.at(progress.done, progress.total));
     bar.end();
-    let report = report.with_context(|| format!("{} can't be verified", path.display()))?;
+    let report = report?;
     if args.json {
         output::json(&json!({
             "clean": report.is_clean(),

@@ -4,7 +4,10 @@ pub mod figures;
 pub mod http;
 
 use crate::config::{LogFormat, LogSettings, WrongSetting};
-use std::{io, panic};
+use std::{
+    io::{self, IsTerminal},
+    panic,
+};
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging to standard error. Called once.
@@ -19,7 +22,9 @@ pub fn start_logging(settings: &LogSettings) -> Result<(), WrongSetting> {
         ))
     })?;
     let layer = match settings.format {
-        LogFormat::Human => fmt::layer().with_writer(io::stderr).with_target(false).boxed(),
+        LogFormat::Human => {
+            fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).boxed()
+        }
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
     // A second start, in a test that runs two nodes, keeps the first.

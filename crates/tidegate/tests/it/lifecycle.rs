@@ -86,6 +86,31 @@ async fn sigterm_lets_a_request_in_flight_end_and_keeps_its_charge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn figures_count_decisions_and_name_no_tenant() {
+    let upstream = Upstream::start().await;
+    let place = Place::new(CATALOG);
+    let node = place.start(Some(&upstream.url));
+    let key = node.tenant_key("tenant-nobody-may-see").await;
+    for _ in 0..7 {
+        node.through(&key, Method::GET, "/slow", "").await;
+    }
+    let decisions =
+        r#"tidegate_decisions_total{door="gateway",plan="free",code="allowed",meter="messages",feature=""}"#;
+    assert_eq!(figure(&node, decisions).await, Some(5.0));
+    let denials =
+        r#"tidegate_denials_total{door="gateway",plan="free",code="period_limit_reached",meter="messages",feature=""}"#;
+    assert_eq!(figure(&node, denials).await, Some(2.0));
+    let requests = r#"tidegate_http_server_request_duration_seconds_count{door="gateway",http_request_method="",http_route="GET /slow",http_response_status_code="429"}"#;
+    assert_eq!(figure(&node, requests).await, Some(2.0));
+    assert_eq!(figure(&node, "tidegate_catalog_version").await, Some(1.0));
+    assert!(figure(&node, "tidegate_ledger_commits_total").await >= Some(1.0));
+    let text = node.api(Method::GET, "/metrics", None).await.body;
+    let text = String::from_utf8_lossy(&text);
+    assert!(!text.contains("nobody-may-see") && text.ends_with("# EOF\n"), "{text}");
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sighup_takes_a_good_catalog_whole_and_refuses_a_bad_one() {
     let place = Place::new(CATALOG);
     let node = place.start(None);

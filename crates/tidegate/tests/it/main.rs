@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod exact;
 mod harness;
+mod hostile;
 mod lifecycle;
 mod newcomer;
 mod once;
