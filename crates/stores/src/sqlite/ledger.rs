@@ -36,13 +36,15 @@ pub struct SqliteOptions {
     pub queue_entries_max: usize,
     /// How much memory the id index may take.
     pub ids: ids::Options,
+    /// How many pages SQLite's log may have, about, before it is copied back into the file.
+    pub log_pages: u64,
     /// The most pages the file may have, past which it is treated as if the disk were full. For tests.
     pub max_pages: Option<u32>,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { queue_entries_max: 200_000, ids: ids::Options::default(), max_pages: None }
+        Self { queue_entries_max: 200_000, ids: ids::Options::default(), log_pages: 2_000, max_pages: None }
     }
 }
 
@@ -227,7 +229,7 @@ impl Ledger for SqliteLedger {
                 let running = self.running.read();
                 running.times.dedupe_ms.store(retention.dedupe_ms.max(0), Ordering::Relaxed);
                 running.times.now_ms.fetch_max(now.ms(), Ordering::Relaxed);
-                running.queue.push_task(Box::new(Retain::new(retention, now)), false)
+                running.queue.push_task(Box::new(Retain::new(retention, now, running.times.clone())), false)
             };
             done.wait().await
         })

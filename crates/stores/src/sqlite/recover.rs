@@ -41,6 +41,10 @@ pub(super) fn recover(conn: &Connection, ids: &IdIndex, ids_after: Seq) -> Resul
     let cut = schema::number(conn, CUT_THROUGH).or_damaged()? as Seq;
     let complete_through = (schema::number(conn, COMPLETE_THROUGH).or_damaged()? as Seq).max(cut);
     let begin = ids_after.min(complete_through).max(cut);
+    // The row before the tail must be there too, or a journal that lost its end would pass for one that has no tail.
+    if begin > cut && reads::entry(conn, begin)?.is_none() {
+        return Err(gap(begin, begin));
+    }
     let mut found = Recovered { last: begin, complete_through, ..Recovered::default() };
     let mut denials = TailDenials { conn, known: FxHashMap::default() };
     loop {

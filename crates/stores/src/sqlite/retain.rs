@@ -12,6 +12,7 @@ use super::{
     queue::Work,
     reads::{seq_and_body, visit_journal},
     recover::CUT_THROUGH,
+    running::Times,
     schema,
 };
 use domain::{
@@ -20,7 +21,10 @@ use domain::{
 };
 use engine::ports::{LedgerError, Retention, Seq};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use std::time::Instant as Moment;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant as Moment,
+};
 
 /// Denials whose last is before this instant were dropped, in `meta`.
 pub(super) const DENIALS_FROM_MS: &str = "denials_from_ms";
@@ -35,6 +39,9 @@ pub(super) const IDS_KEPT_SLACK_MS: i64 = 3_600_000;
 /// Entries cut in one transaction, at most.
 const CUT_ROWS: usize = 2_000;
 
+/// After a cut, the next one waits this long, at most.
+const PAUSE_MS: i64 = 3_600_000;
+
 /// Rows read before the time is looked at.
 const PAGE_ROWS: usize = 200;
 
@@ -43,6 +50,7 @@ pub(super) struct Retain {
     retention: Retention,
     now: Instant,
     stage: Stage,
+    times: Arc<Times>,
 }
 
 enum Stage {
@@ -57,8 +65,8 @@ enum Stage {
 }
 
 impl Retain {
-    pub(super) fn new(retention: Retention, now: Instant) -> Self {
-        Self { retention, now, stage: Stage::Look }
+    pub(super) fn new(retention: Retention, now: Instant, times: Arc<Times>) -> Self {
+        Self { retention, now, stage: Stage::Look, times }
     }
 
     /// Entries from this instant on stay in any case.
@@ -85,6 +93,9 @@ impl Retain {
 
     fn look(&self, conn: &mut Connection) -> Result<Stage, LedgerError> {
         self.note_ids_kept(conn).or_unwritable()?;
+        if self.now.ms() < self.times.cut_not_before_ms.load(Ordering::Relaxed) {
+            return Ok(Stage::Denials);
+        }
         let oldest: Option<i64> = conn
             .prepare_cached("SELECT at_ms FROM journal ORDER BY seq LIMIT 1")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
@@ -193,6 +204,9 @@ impl Work for Retain {
                 },
                 Stage::Cut { before, through } => {
                     if !cut(conn, *before, *through, self.now, until)? {
+                        // What is left may be held back by a period that is open for weeks.
+                        let pause_ms = self.least_ms().min(PAUSE_MS);
+                        self.times.cut_not_before_ms.store(self.now.plus_ms(pause_ms).ms(), Ordering::Relaxed);
                         self.stage = Stage::Denials;
                     }
                 }

@@ -5,6 +5,7 @@ use super::{
     files,
     ids::IdIndex,
     ledger::SqliteOptions,
+    log::Log,
     queue::Queue,
     reads::Readers,
     recover::{Recovered, recover},
@@ -29,6 +30,8 @@ pub(super) struct Times {
     pub(super) dedupe_ms: AtomicI64,
     /// The newest instant the ledger was told of.
     pub(super) now_ms: AtomicI64,
+    /// Before this instant it is no use looking for entries to cut.
+    pub(super) cut_not_before_ms: AtomicI64,
 }
 
 pub(super) struct Running {
@@ -39,7 +42,8 @@ pub(super) struct Running {
     pub(super) secret: [u8; 32],
     /// Where the tail began when the file was opened.
     pub(super) tail_after: engine::ports::Seq,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    log: Arc<Log>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Running {
@@ -64,24 +68,31 @@ impl Running {
         let (ids, ids_after) = IdIndex::open(&conn, options.ids)?;
         let Recovered { last, newest_ms, complete_through, denials } = recover(&conn, &ids, ids_after)?;
         let ids = Arc::new(ids);
-        let times = Arc::new(Times { dedupe_ms: FOREVER_MS.into(), now_ms: newest_ms.into() });
+        let times = Arc::new(Times {
+            dedupe_ms: FOREVER_MS.into(),
+            now_ms: newest_ms.into(),
+            cut_not_before_ms: AtomicI64::new(0),
+        });
         let queue = Arc::new(Queue::new(last, complete_through, denials, options.queue_entries_max));
-        let writer = Writer::new(conn, queue.clone(), ids.clone(), times.clone());
-        let writer = std::thread::Builder::new()
-            .name("ledger".into())
-            .spawn(move || writer.run())
-            .map_err(|error| super::errors::unopenable(format_args!("its thread can't be started: {error}")))?;
-        let writer = Mutex::new(Some(writer));
+        let log = Log::new(options.log_pages);
+        let copier = open_again(path)?;
+        let copier_log = log.clone();
+        let writer = Writer::new(conn, queue.clone(), ids.clone(), times.clone(), log.clone());
+        let threads =
+            vec![start("ledger", move || writer.run())?, start("ledger-log", move || copier_log.run(&copier))?];
         let readers = Readers::new(path);
-        Ok(Self { queue, readers, ids, times, secret, tail_after: complete_through, writer })
+        let threads = Mutex::new(threads);
+        Ok(Self { queue, readers, ids, times, secret, tail_after: complete_through, log, threads })
     }
 
     /// Commits what is queued, does the tasks that wait, and closes the file.
     pub(super) fn close(&self) {
         self.queue.stop();
-        if let Some(writer) = self.writer.lock().take() {
+        self.log.stop();
+        // The writer closes the file last.
+        for thread in self.threads.lock().drain(..).rev() {
             // A writer that panicked has told everybody who waited.
-            let _ = writer.join();
+            let _ = thread.join();
         }
         self.readers.close();
     }
@@ -91,6 +102,20 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map_err(|error| super::errors::unopenable(format_args!("its thread can't be started: {error}")))
+}
+
+/// A second connection that may write.
+fn open_again(path: &Path) -> Result<Connection, LedgerError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).or_damaged()?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -64; PRAGMA journal_size_limit = 67108864;")
+        .or_unwritable()?;
+    Ok(conn)
 }
 
 /// Copies the log into the file and syncs it. What a process found in the log may never have reached the disk: it could

@@ -53,12 +53,13 @@ CREATE TABLE opening_closed(
     PRIMARY KEY(tenant, user, start_ms, kind, meter)) WITHOUT ROWID;
 ";
 
-/// Settings of a connection that writes.
+/// Settings of a connection that writes. The log is kept short by [`log`](super::log); should that ever lag behind,
+/// SQLite bounds it by itself.
 pub(crate) fn prepare_writer(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
     conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;
          PRAGMA cell_size_check = ON;",
     )?;

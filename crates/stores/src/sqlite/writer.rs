@@ -4,6 +4,7 @@
 use super::{
     errors::OrDamaged,
     ids::IdIndex,
+    log::Log,
     queue::{Body, Queue, Segment, State, Task, Waiter},
     running::Times,
 };
@@ -17,16 +18,22 @@ use std::{
 };
 
 /// How long a slice may hold back the next commit.
-const SLICE: Duration = Duration::from_millis(8);
+const SLICE: Duration = Duration::from_millis(5);
 
-/// How long the id index may.
-const IDS_SLICE: Duration = Duration::from_millis(5);
+/// How long it may while somebody waits for that commit.
+const SLICE_UNDER_LOAD: Duration = Duration::from_millis(2);
+
+/// Pages that a millisecond of other work writes to the log, at most, about.
+const PAGES_A_MS: u64 = 64;
 
 pub(super) struct Writer {
     conn: Connection,
     queue: Arc<Queue>,
     ids: Arc<IdIndex>,
     times: Arc<Times>,
+    log: Arc<Log>,
+    /// Written to the log since it was copied back, about.
+    log_pages: u64,
     /// Whether the id index gave up: it is damaged, and says so when it is asked.
     ids_are_damaged: bool,
     /// Bytes of an entry that is encoded here.
@@ -36,8 +43,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, queue: Arc<Queue>, ids: Arc<IdIndex>, times: Arc<Times>) -> Self {
-        Self { conn, queue, ids, times, ids_are_damaged: false, scratch: Vec::new(), woken: Vec::new() }
+    pub(super) fn new(
+        conn: Connection,
+        queue: Arc<Queue>,
+        ids: Arc<IdIndex>,
+        times: Arc<Times>,
+        log: Arc<Log>,
+    ) -> Self {
+        let (scratch, woken) = (Vec::new(), Vec::new());
+        Self { conn, queue, ids, times, log, log_pages: 0, ids_are_damaged: false, scratch, woken }
     }
 
     /// Runs until the queue is stopped or a write fails. Either way nobody is left waiting.
@@ -49,8 +63,13 @@ impl Writer {
                 Some(segment) => self.commit(segment),
                 None => Ok(()),
             };
+            let began = Instant::now();
             let result = result.and_then(|()| self.do_urgent()).and_then(|()| self.do_slice());
             let result = result.and_then(|()| self.maintain_ids());
+            self.log_pages += began.elapsed().as_millis() as u64 * PAGES_A_MS;
+            if self.log.keep_short(&self.conn, self.log_pages) {
+                self.log_pages = 0;
+            }
             match result {
                 Ok(more) => ids_have_more = more,
                 Err(error) => {
@@ -93,6 +112,7 @@ impl Writer {
         let last = segment.first + rows - 1;
         let newest_ms = segment.rows.iter().map(|row| row.at_ms).max().unwrap_or(0);
         self.times.now_ms.fetch_max(newest_ms, Ordering::Relaxed);
+        self.log_pages += 2 + segment.bytes.len() as u64 / 3_500 + rows / 50;
         let emptied = segment.emptied();
         {
             let mut state = self.queue.state.lock();
@@ -156,9 +176,15 @@ impl Writer {
         Ok(())
     }
 
+    /// How long the next slice may take.
+    fn slice(&self) -> Duration {
+        if self.queue.state.lock().segments.is_empty() { SLICE } else { SLICE_UNDER_LOAD }
+    }
+
     /// Does a slice of a task; true when it is done, well or badly.
     fn step(&mut self, task: &mut Task) -> Result<bool, LedgerError> {
-        let result = task.work.slice(&mut self.conn, Instant::now() + SLICE);
+        let until = Instant::now() + self.slice();
+        let result = task.work.slice(&mut self.conn, until);
         let answer = match result {
             Ok(false) => return Ok(false),
             Ok(true) => Ok(()),
@@ -179,13 +205,15 @@ impl Writer {
 
     /// A slice of what the id index has to do; true if there is more.
     fn maintain_ids(&mut self) -> Result<bool, LedgerError> {
-        if self.ids_are_damaged {
+        let now_ms = self.times.now_ms.load(Ordering::Relaxed);
+        // An empty ledger knows no time, and has no ids.
+        if self.ids_are_damaged || now_ms == 0 {
             return Ok(false);
         }
         let committed: Seq = self.queue.state.lock().committed;
-        let now_ms = self.times.now_ms.load(Ordering::Relaxed);
         let dedupe_ms = self.times.dedupe_ms.load(Ordering::Relaxed);
-        match self.ids.maintain(&mut self.conn, committed, now_ms, dedupe_ms, IDS_SLICE) {
+        let slice = self.slice();
+        match self.ids.maintain(&mut self.conn, committed, now_ms, dedupe_ms, slice) {
             Err(error @ LedgerError::Damaged(_)) => {
                 tracing::error!(%error, "upkeep of the id index stops");
                 self.ids_are_damaged = true;

@@ -20,7 +20,7 @@ const RETENTION: Retention = Retention { dedupe_ms: 3 * DAY_MS, journal_ms: 5 * 
 fn options() -> SqliteOptions {
     // Runs of ids small enough that there are some.
     let ids = ids::Options { seal_ids: 50, seal_positions: 200, ..ids::Options::default() };
-    SqliteOptions { ids, ..SqliteOptions::default() }
+    SqliteOptions { ids, log_pages: u64::MAX, ..SqliteOptions::default() }
 }
 
 fn open(path: &Path) -> Arc<SqliteLedger> {

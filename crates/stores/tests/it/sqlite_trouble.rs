@@ -165,6 +165,24 @@ fn a_missing_entry_of_the_tail_is_found_at_the_start() {
 }
 
 #[test]
+fn a_missing_end_is_found_at_the_start_even_when_all_of_it_is_in_folds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.db");
+    let ids = stores::sqlite::ids::Options { seal_ids: 1, seal_positions: 1, ..Default::default() };
+    let ledger = SqliteLedger::open(&path, SqliteOptions { ids, ..SqliteOptions::default() }).unwrap();
+    let mut world = World::new(3);
+    world.steps(&*ledger, 40);
+    done(world.checkpoint(&*ledger)).unwrap();
+    while ledger.stats().recent_ids > 0 {
+        std::thread::yield_now();
+    }
+    drop(ledger);
+    Connection::open(&path).unwrap().execute("DELETE FROM journal WHERE seq > 30", []).unwrap();
+    let why = damage(open(&path));
+    assert!(why.contains("missing from the journal"), "{why}");
+}
+
+#[test]
 fn a_changed_fold_is_found_when_it_is_read() {
     let (_directory, path) = tampered("UPDATE tenants SET seq = seq + 1 WHERE tenant = 'tenant-1'");
     let ledger = open(&path).unwrap();
