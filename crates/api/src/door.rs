@@ -52,7 +52,7 @@ pub(crate) async fn guard(
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
-            patient(async { Ok(next.run(request).await) }).await
+            patient(pin!(async { Ok(next.run(request).await) })).await
         }
         Err(problem) => Failure::from(problem).into_response(),
     };
@@ -72,8 +72,9 @@ fn own_path(
     if is_own { Ok(()) } else { Err(auth::not_yours()) }
 }
 
-/// Waits for an answer, but not for ever, and makes one of a panic.
-async fn patient(answer: impl Future<Output = Answer>) -> Response {
+/// Waits for an answer, but not for ever, and makes one of a panic. The future is taken where it lies: one handed over by
+/// value is copied, and kept twice, in every function it passes through.
+async fn patient(answer: Pin<&mut impl Future<Output = Answer>>) -> Response {
     let answer = match tokio::time::timeout(PATIENCE, caught(answer)).await {
         Ok(Some(answer)) => answer,
         Ok(None) => Err(rescue::INTERNAL
@@ -85,8 +86,7 @@ async fn patient(answer: impl Future<Output = Answer>) -> Response {
 }
 
 /// The output of a future; `None` if it panicked. The panic hook has logged it by then.
-async fn caught<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| {
         // After a panic the future is never polled again; state behind it is guarded by its own locks.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
@@ -127,9 +127,10 @@ impl Door {
         let method = request.method().clone();
         let short = (method == Method::POST).then(|| short_way(request.uri().path())).flatten();
         let response = match short {
-            Some(CHECK_PATH) => patient(self.check(request)).await,
-            Some(_) => patient(self.events(request)).await,
-            None => self.routed(request.map(Body::new)).await,
+            Some(CHECK_PATH) => patient(pin!(self.check(request))).await,
+            // Rare beside checks, and large: kept out of the future that every connection holds.
+            Some(_) => patient(Box::pin(self.events(request)).as_mut()).await,
+            None => Box::pin(self.routed(request.map(Body::new))).await,
         };
         let matched = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let route = short.or(matched).unwrap_or("unmatched");

@@ -64,3 +64,10 @@ async fn the_observer_is_told_patterns_and_never_names() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_request_in_flight_holds_little_memory() {
+    let world = World::new().await;
+    let answer = world.door.answer(Request::get("/healthz").body(Body::empty()).unwrap());
+    assert!(size_of_val(&answer) < 6_000, "{} bytes", size_of_val(&answer));
+}
