@@ -255,8 +255,9 @@ impl Running {
         route_name: &mut Option<Arc<str>>,
     ) -> Result<Admitted<Outbound>, Box<Answer>> {
         let host = self.clear(peer, &request, has_body)?;
-        let path = request.uri().path().to_owned();
-        let segments = path::segments(&path)
+        // A second handle on the same bytes: the request moves on while its path is still looked at.
+        let uri = request.uri().clone();
+        let segments = path::segments(uri.path())
             .map_err(|error| answer::of(rescue::AMBIGUOUS_PATH, &rescue::sentence(&error.to_string())))?;
         let matched = self.table.find(request.method(), &segments);
         *route_name = matched.as_ref().map(|matched| matched.route.name.clone());

@@ -23,6 +23,9 @@ pub const SHADOW: HeaderName = HeaderName::from_static("x-tidegate-shadow");
 /// `false` where a client should not try again by itself, although the status would suggest it.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// About as long as a field with a few limits is.
+const FIELD_BYTES: usize = 128;
+
 /// The largest integer a structured field can carry.
 const SFV_INTEGER_MAX: i64 = 999_999_999_999_999;
 
@@ -48,7 +51,10 @@ pub fn rate_limit(decision: &Decision, catalog: &Catalog) -> RateLimitFields {
         return RateLimitFields::default();
     }
     let retry_after_s = decision.retry_after_s();
-    let (mut remaining, mut policy) = (ListSerializer::new(), ListSerializer::new());
+    // One allocation each: on the path of every request.
+    let (mut remaining, mut policy) = (String::with_capacity(FIELD_BYTES), String::with_capacity(FIELD_BYTES));
+    let (mut remaining, mut policy) =
+        (ListSerializer::with_buffer(&mut remaining), ListSerializer::with_buffer(&mut policy));
     for limit in advertised {
         let (Ok(name), Some(max)) = (StringRef::from_str(&limit.name), limit.max) else { continue };
         let window_s = limit.window.and_then(|kind| kind.fixed_seconds());
@@ -72,7 +78,8 @@ pub fn rate_limit(decision: &Decision, catalog: &Catalog) -> RateLimitFields {
 pub fn warning(decision: &Decision, percent: u8) -> Option<HeaderValue> {
     let mut warnings = decision.warnings(i64::from(percent)).peekable();
     warnings.peek()?;
-    let mut list = ListSerializer::new();
+    let mut list = String::with_capacity(FIELD_BYTES);
+    let mut list = ListSerializer::with_buffer(&mut list);
     for limit in warnings {
         let Ok(name) = StringRef::from_str(&limit.name) else { continue };
         let _ = list.bare_item(name).parameter(key("percent"), integer(limit.percent().unwrap_or(100)));
@@ -85,8 +92,8 @@ pub fn seconds_until(from: Instant, to: Instant) -> u64 {
     ((to.ms() - from.ms()).max(1) as u64).div_ceil(1000)
 }
 
-fn value(list: ListSerializer<String>) -> Option<HeaderValue> {
-    HeaderValue::try_from(list.finish()?).ok()
+fn value(list: ListSerializer<&mut String>) -> Option<HeaderValue> {
+    HeaderValue::try_from(std::mem::take(list.finish()?)).ok()
 }
 
 fn key(name: &'static str) -> &'static KeyRef {
