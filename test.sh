@@ -31,7 +31,7 @@ say "lints"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 say "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 say "tests"
 if cargo nextest --version >/dev/null 2>&1; then

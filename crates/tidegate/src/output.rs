@@ -18,7 +18,7 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 /// Prints JSON, indented.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &Value) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }

@@ -23,9 +23,10 @@ pub const ADMIN_KEY: &str = "admin-key-of-the-integration-tests";
 /// How long anything may take before a test calls it a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary.
+/// The binary: the one cargo built for these tests, or the one that `TEST_BINARY` names (a release build, for one).
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let built = || env!("CARGO_BIN_EXE_tidegate").into();
+    let mut command = Command::new(std::env::var_os("TEST_BINARY").unwrap_or_else(built));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TIDEGATE_") {
             command.env_remove(name);
