@@ -251,20 +251,13 @@ impl Engine {
             Place::Gone => return Ok(Attempt::LookAgain),
             Place::Open(book) => book.as_mut(),
         };
-        let now = self.clock.now();
-        book.touched = now;
-        let mut missing = Vec::new();
-        for user in users {
-            match book.users.get_mut(user) {
-                Some(live) => live.touched = now,
-                None => missing.push(user.clone()),
-            }
-        }
+        let missing: Vec<UserId> = users.iter().filter(|user| !book.users.contains_key(*user)).cloned().collect();
         if !missing.is_empty() {
             return Ok(Attempt::LoadUsers(missing, book.user_drops));
         }
         let catalog = self.catalog.load();
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
+        let now = self.clock.now();
         let done = work(&mut Open { engine: self, cell, book, catalog: &catalog, now });
         drop(place);
         drop(failure);
@@ -338,7 +331,7 @@ impl Engine {
             return;
         }
         let Stored { state, seq } = stored.unwrap_or_else(|| Stored { state: User::new(id.clone()), seq: 0 });
-        book.users.insert(id, LiveUser { user: state, seq, saved: seq, touched: self.clock.now() });
+        book.users.insert(id, LiveUser { user: state, seq, saved: seq });
         self.live.users.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -5,7 +5,6 @@ use crate::ports::Seq;
 use domain::{
     id::{TenantId, UserId},
     tenant::{Tenant, User},
-    time::Instant,
 };
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -27,8 +26,6 @@ pub(crate) struct LiveUser {
     pub(crate) seq: Seq,
     /// The entry through which it was handed to a checkpoint.
     pub(crate) saved: Seq,
-    /// When it was last asked for.
-    pub(crate) touched: Instant,
 }
 
 /// A tenant in memory with those of its users that were asked for.
@@ -48,8 +45,6 @@ pub(crate) struct Book {
     pub(crate) users: FxHashMap<UserId, LiveUser>,
     /// Grows when users are dropped, so that a load that began before is not believed.
     pub(crate) user_drops: u64,
-    /// When it was last asked for.
-    pub(crate) touched: Instant,
 }
 
 impl Book {
@@ -63,7 +58,6 @@ impl Book {
             demanding: false,
             users: FxHashMap::default(),
             user_drops: 0,
-            touched: Instant::EPOCH,
         }
     }
 }

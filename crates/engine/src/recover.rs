@@ -194,6 +194,6 @@ impl Engine {
     async fn load_user_for_fold(&self, tenant: &TenantId, user: &UserId) -> Result<LiveUser, EngineError> {
         let stored = self.ledger.load_user(tenant, user).await?;
         let (user, seq) = stored.map_or_else(|| (User::new(user.clone()), 0), |stored| (stored.state, stored.seq));
-        Ok(LiveUser { user, seq, saved: seq, touched: domain::time::Instant::EPOCH })
+        Ok(LiveUser { user, seq, saved: seq })
     }
 }
