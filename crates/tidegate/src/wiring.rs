@@ -65,37 +65,39 @@ impl Node {
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
         let figures = Arc::new(Figures::new(&engine));
         engine.set_observer(figures.clone());
-        let admin_key_hash = bootstrap::admin_key_hash(&engine, settings.admin_key.as_ref()).await?;
 
-        let (stopping, stop) = watch::channel(false);
-        let mut doors = JoinSet::new();
-        let drain = Duration::from_millis(settings.drain_ms);
-
-        let (listener, address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;
+        // Addresses first: a key that is shown once should not be shown by a start that fails.
+        let (api_listener, api_address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;
+        let rules = rules(loaded.gateway, settings.gateway_upstream.as_ref());
+        let drain_max = Duration::from_millis(settings.drain_ms);
+        let gateway = match &settings.gateway_listen {
+            Some(listen) if is_gateway(&rules) => {
+                let (listener, address) = listen::bind(listen, "TIDEGATE_GATEWAY_LISTEN").await?;
+                let options = GatewayOptions { drain_max, observer: figures.clone(), ..GatewayOptions::default() };
+                Some((Arc::new(Gateway::new(engine.clone(), rules, options)?), listener, address))
+            }
+            _ => None,
+        };
         let door = Door::new(ApiState::new(ApiParts {
             engine: engine.clone(),
-            admin_key_hash,
+            admin_key_hash: bootstrap::admin_key_hash(&engine, settings.admin_key.as_ref()).await?,
             observer: figures.clone(),
             test_clock: settings.test_clock.then_some(clock as Arc<dyn TestClock>),
             metrics_open: settings.metrics_open,
             random: keys::random,
         }));
-        doors.spawn(serve_api(listener, door, stop.clone(), drain));
-        let api_url = format!("http://{address}");
 
-        let rules = rules(loaded.gateway, settings.gateway_upstream.as_ref());
-        let (gateway, gateway_url) = match &settings.gateway_listen {
-            Some(listen) if is_gateway(&rules) => {
-                let (listener, address) = listen::bind(listen, "TIDEGATE_GATEWAY_LISTEN").await?;
-                let observer = figures.clone();
-                let options = GatewayOptions { drain_max: drain, observer, ..GatewayOptions::default() };
-                let gateway = Arc::new(Gateway::new(engine.clone(), rules, options)?);
-                let serving = gateway.clone();
-                let stopped = stopped(stop.clone());
+        let (stopping, stop) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        doors.spawn(serve_api(api_listener, door, stop.clone(), drain_max));
+        let api_url = format!("http://{api_address}");
+        let (gateway, gateway_url) = match gateway {
+            Some((gateway, listener, address)) => {
+                let (serving, stopped) = (gateway.clone(), stopped(stop));
                 doors.spawn(async move { serving.serve(listener, stopped).await });
                 (Some(gateway), Some(format!("http://{address}")))
             }
-            _ => (None, None),
+            None => (None, None),
         };
         let upkeep = tokio::spawn(look_after(engine.clone(), ledger, figures.clone(), settings.retention));
         Ok(Self { engine, gateway_url, api_url, figures, gateway, settings, stopping, doors, upkeep })
