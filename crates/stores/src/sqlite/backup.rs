@@ -73,7 +73,7 @@ pub fn backup(from: &Path, to: &Path, progress: &mut dyn FnMut(Progress)) -> Res
     files::check_exists(from)?;
     let source = reads::open(from).or_damaged()?;
     schema::check(&source, from)?;
-    files::make_new(to)?;
+    files::check_new(to)?;
     let partial = files::beside(to, ".partial");
     let result = copy(&source, &partial, progress).and_then(|mut report| {
         let failed = |error: std::io::Error| LedgerError::Unwritable(format!("{}: {error}", to.display()).into());
@@ -84,8 +84,6 @@ pub fn backup(from: &Path, to: &Path, progress: &mut dyn FnMut(Progress)) -> Res
         Ok(report)
     });
     if result.is_err() {
-        // The error is what matters; what is left behind is named by it.
-        let _ = fs::remove_file(to);
         remove(&partial);
     }
     result
@@ -100,7 +98,7 @@ fn remove(path: &Path) {
 fn copy(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progress)) -> Result<BackupReport, LedgerError> {
     for _ in 0..ATTEMPTS {
         remove(partial);
-        files::make_new(partial)?;
+        files::make(partial)?;
         match attempt(source, partial, progress) {
             Ok(report) => return Ok(report),
             Err(Ended::Cut) => tracing::info!("the journal was cut meanwhile: the copy begins anew"),

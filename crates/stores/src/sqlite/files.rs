@@ -69,13 +69,13 @@ pub(crate) fn make(path: &Path) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Refuses a path that is there already.
-pub(crate) fn make_new(path: &Path) -> Result<(), LedgerError> {
+/// Refuses a path that is there already, or where nothing can be made.
+pub(crate) fn check_new(path: &Path) -> Result<(), LedgerError> {
     check_directory(path)?;
-    if path.exists() {
-        return Err(unopenable(format_args!("{} exists already; name a new file", path.display())));
+    match path.exists() {
+        true => Err(unopenable(format_args!("{} exists already; name a new file", path.display()))),
+        false => Ok(()),
     }
-    make(path)
 }
 
 /// Refuses a path that is not there.

@@ -285,3 +285,22 @@ fn a_file_that_vanishes_is_not_replaced_by_an_empty_one() {
     assert!(matches!(ledger.reopen(), Err(LedgerError::Unopenable(_))));
     assert!(!path.exists());
 }
+
+#[test]
+fn the_log_is_copied_back_while_commits_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.db");
+    let options = SqliteOptions { log_pages: 100, ..SqliteOptions::default() };
+    let ledger = SqliteLedger::open(&path, options).unwrap();
+    let mut world = World::new(9);
+    let (mut longest, mut written) = (0, 0);
+    for _ in 0..600 {
+        let before = ledger.stats().commits;
+        world.steps(&*ledger, 1);
+        written += (ledger.stats().commits - before) * 2 * 4096;
+        longest = longest.max(fs::metadata(path.with_extension("db-wal")).unwrap().len());
+    }
+    assert!(longest < written / 2, "{longest} bytes of log while at least {written} were written");
+    drop(ledger);
+    assert_eq!(States::of(&*open(&path).unwrap()), world.states(world.last()));
+}
