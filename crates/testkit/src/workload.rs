@@ -66,7 +66,7 @@ pub fn options(random: &mut Random) -> EngineOptions {
 
 /// Nobody, or one of three users.
 pub fn who(random: &mut Random) -> Option<UserId> {
-    random.percent(65).then(|| user(*random.pick(&["al", "bo", "cy"])))
+    random.percent(65).then(|| user(random.pick::<&str>(&["al", "bo", "cy"])))
 }
 
 fn amount(random: &mut Random, kind: MeterKind) -> i64 {
@@ -118,7 +118,7 @@ pub fn change(random: &mut Random, now: Instant) -> (ProfileChange, Option<i64>)
     let mut change = ProfileChange::default();
     let mut offset_ms = None;
     match random.below(7) {
-        0 | 1 => change.plan = Some(plan(*random.pick(&["free", "pro", "team"]))),
+        0 | 1 => change.plan = Some(plan(random.pick::<&str>(&["free", "pro", "team"]))),
         2 => change.status = Some(if random.percent(40) { Status::Suspended } else { Status::Active }),
         3 => change.enforce = Some(*random.pick(&[None, Some(Enforce::On), Some(Enforce::Observe)])),
         4 => {

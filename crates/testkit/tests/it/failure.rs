@@ -195,6 +195,31 @@ async fn upkeep_that_is_given_up_half_way_forgets_nothing() {
     }
 }
 
+/// What was handed to a checkpoint that nobody waits for any more is not on disk yet: it must not leave memory.
+#[tokio::test]
+async fn nothing_leaves_memory_before_its_fold_is_written() {
+    let options = EngineOptions { checkpoint_every_ms: 1_000, tail_max: u64::MAX, ..RESTLESS };
+    let world = World::new(catalog(), EngineOptions { tenants_max: 0, users_max: 0, ..options }).await;
+    world.put("acme", "free").await;
+    world.engine.upkeep().await.unwrap();
+    world.clock.advance_ms(1_000);
+    world.ledger.hold();
+    let one = by_user(spend("acme", vec![charge("tokens", 7)]), "al");
+    let pending = world.engine.admit(&one, Ack::Disk).await.unwrap();
+    tokio::select! {
+        biased;
+        done = world.engine.upkeep() => panic!("the checkpoint did not wait: {done:?}"),
+        () = async { for _ in 0..10 { tokio::task::yield_now().await } } => {}
+    }
+    for _ in 0..64 {
+        world.engine.upkeep().await.unwrap();
+    }
+    assert_eq!(world.used("acme", Some("al"), "tokens").await, (7, 0));
+    assert_eq!(world.used("acme", None, "tokens").await, (7, 0));
+    world.ledger.let_go().await;
+    pending.commit.wait().await.unwrap();
+}
+
 /// A tenant is created once, however many ask at once and however soon it leaves memory again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_tenant_is_created_once() {

@@ -4,7 +4,6 @@ use crate::support::{Unrest, at_once, catalog, draft};
 use domain::catalog::Catalog;
 use engine::{
     EngineOptions,
-    ports::Ledger,
     requests::{Event, EventOutcome},
 };
 use std::{path::Path, sync::Arc};
