@@ -1,15 +1,16 @@
 //! How fast the embedded ledger is: `cargo bench -p stores --bench ledger -- [seconds] [directory]`.
 //!
 //! Batches of entries with idempotency keys by one thread that waits for none of them but keeps the queue bounded; then
-//! single entries by 32 threads that wait for each commit; then gateway traffic that folds.
+//! single entries by 32 threads that wait for each commit; then gateway traffic that folds; then single entries while a checkpoint is written.
 #![allow(clippy::unwrap_used)]
 
 use domain::{
-    entry::{Binding, Cause, Effect, Entry, KindSet},
-    id::{MeterKey, TenantId},
-    time::Instant,
+    entry::{Binding, Cause, Effect, Entry, KindSet, Profile, Status},
+    id::{MeterKey, PlanKey, TenantId},
+    tenant::{Account, Slot, Tenant, Windows},
+    time::{Instant, WindowKind, Zone},
 };
-use engine::ports::{Append, Commit, Ledger};
+use engine::ports::{Append, Commit, Fold, Ledger, Stored};
 use std::{
     path::PathBuf,
     sync::{
@@ -149,6 +150,42 @@ impl Bench {
     }
 }
 
+/// Writes many folds down while single checks go on.
+fn checkpoint_under_load(bench: &Bench, tenants: u64) {
+    let windows = Windows::default();
+    let profile = Profile {
+        plan: PlanKey::new("free").unwrap(),
+        status: Status::Active,
+        enforce: None,
+        zone: Zone::utc(),
+        anchor: Instant::EPOCH,
+        created_at: Instant::EPOCH,
+        overrides: vec![],
+    };
+    let slot = Slot { window: windows[0], used: 1_000, denied: 3 };
+    let account = Account { slots: [slot; WindowKind::COUNT], level: 7, level_set_at: Instant::EPOCH };
+    let seq = bench.ledger.stats().committed_seq;
+    let fold = |number: u64| {
+        let id = TenantId::new(&format!("tenant-{:08x}", mix(number) as u32)).unwrap();
+        let mut state = Tenant::unborn(id, profile.clone());
+        let meters = ["messages", "documents", "storage", "seats", "calls"];
+        state.accounts.list = meters.map(|meter| (MeterKey::new(meter).unwrap(), account.clone())).to_vec();
+        Fold { tenant: Stored { state, seq }, users: vec![] }
+    };
+    let folds: Vec<Fold> = (0..tenants).map(fold).collect();
+    let began = std::time::Instant::now();
+    let written = bench.ledger.checkpoint(folds, Some(seq));
+    let took = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            wait(written);
+            began.elapsed()
+        });
+        bench.singles(32, false);
+        waits.join().unwrap()
+    });
+    println!("{tenants} folds written meanwhile, in {took:?}: {:?}", bench.ledger.stats());
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let seconds: u64 = arguments.next().map_or(3, |text| text.parse().unwrap());
@@ -164,6 +201,7 @@ fn main() {
     };
     bench.singles(32, false);
     bench.singles(512, true);
+    checkpoint_under_load(&bench, 50_000);
     bench.batches(100, 4);
     bench.batches(1000, 4);
     let rows = bench.ledger.stats();

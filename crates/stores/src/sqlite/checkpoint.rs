@@ -28,9 +28,28 @@ use std::{
 /// The position through which everything is in folds, in `meta`.
 pub(super) const COMPLETE_THROUGH: &str = "complete_through";
 
+/// Folds and the order in which they are written.
+pub(super) struct Ordered {
+    folds: Vec<Fold>,
+    order: Vec<usize>,
+}
+
+impl Ordered {
+    pub(super) fn new(mut folds: Vec<Fold>) -> Self {
+        for fold in &mut folds {
+            fold.users.sort_unstable_by(|a, b| a.state.id.cmp(&b.state.id));
+        }
+        let mut order: Vec<usize> = (0..folds.len()).collect();
+        order.sort_by(|a, b| folds[*a].tenant.state.id.cmp(&folds[*b].tenant.state.id));
+        Self { folds, order }
+    }
+}
+
 /// A checkpoint that is being written.
 pub(super) struct Checkpoint {
-    folds: vec::IntoIter<Fold>,
+    folds: Vec<Fold>,
+    /// The folds in order of tenant: neighbours share a page, which is then written once.
+    order: vec::IntoIter<usize>,
     denials: Frozen,
     denials_written: usize,
     complete_through: Option<Seq>,
@@ -38,9 +57,10 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(super) fn new(folds: Vec<Fold>, denials: Frozen, complete_through: Option<Seq>, queue: &Arc<Queue>) -> Self {
+    pub(super) fn new(folds: Ordered, denials: Frozen, complete_through: Option<Seq>, queue: &Arc<Queue>) -> Self {
         let queue = Arc::downgrade(queue);
-        Self { folds: folds.into_iter(), denials, denials_written: 0, complete_through, queue }
+        let Ordered { folds, order } = folds;
+        Self { folds, order: order.into_iter(), denials, denials_written: 0, complete_through, queue }
     }
 
     fn write(&mut self, conn: &mut Connection, until: Instant) -> rusqlite::Result<(bool, u64)> {
@@ -48,8 +68,8 @@ impl Checkpoint {
         let mut rows = 0;
         let mut done = false;
         while !done {
-            if let Some(fold) = self.folds.next() {
-                rows += write_fold(&transaction, &fold)?;
+            if let Some(index) = self.order.next() {
+                rows += write_fold(&transaction, &self.folds[index])?;
             } else if let Some((id, run)) = self.denials.get(self.denials_written) {
                 write_run(&transaction, *id, run)?;
                 self.denials_written += 1;

@@ -1,7 +1,7 @@
 //! The port, implemented.
 
 use super::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Ordered},
     closed, denials,
     files::{self, Lock},
     ids, reads,
@@ -150,9 +150,10 @@ impl Ledger for SqliteLedger {
     }
 
     fn checkpoint(&self, folds: Vec<Fold>, complete_through: Option<Seq>) -> Commit {
+        let folds = Ordered::new(folds);
         let running = self.running.read();
         let queue = &running.queue;
-        queue.checkpoint(folds, complete_through, |folds, denials, complete_through| {
+        queue.checkpoint(complete_through, |denials, complete_through| {
             Box::new(Checkpoint::new(folds, denials, complete_through, queue))
         })
     }

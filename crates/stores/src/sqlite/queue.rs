@@ -9,7 +9,7 @@ use domain::{
     entry::{Effect, Entry},
     id::TenantId,
 };
-use engine::ports::{Append, Appended, Commit, DenialId, Fold, LedgerError, LedgerStats, Seq};
+use engine::ports::{Append, Appended, Commit, DenialId, LedgerError, LedgerStats, Seq};
 use parking_lot::{Condvar, Mutex};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::oneshot;
@@ -222,9 +222,8 @@ impl Queue {
     /// Queues a checkpoint behind everything queued so far.
     pub(super) fn checkpoint(
         &self,
-        folds: Vec<Fold>,
         complete_through: Option<Seq>,
-        work: impl FnOnce(Vec<Fold>, Frozen, Option<Seq>) -> Box<dyn Work>,
+        work: impl FnOnce(Frozen, Option<Seq>) -> Box<dyn Work>,
     ) -> Commit {
         let mut state = self.state.lock();
         if let Some(error) = &state.failed {
@@ -240,7 +239,7 @@ impl Queue {
         };
         let after = state.next - 1;
         let (sender, receiver) = oneshot::channel();
-        let work = work(folds, frozen, complete_through);
+        let work = work(frozen, complete_through);
         state.tasks.push_back(Task { after, work, done: Some(sender) });
         drop(state);
         self.work.notify_one();
