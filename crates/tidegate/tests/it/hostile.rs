@@ -63,13 +63,10 @@ async fn started() -> (Upstream, Place, Node, String) {
 async fn hostile_bodies_are_refused_whole() {
     let (_upstream, _place, node, _) = started().await;
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_data = format!(
-        r#"{{"specversion":"1.0","id":"e","source":"s","type":"requests","subject":"acme","data":{}}}"#,
-        format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000))
-    );
     let event = |data: &str| {
         format!(r#"{{"specversion":"1.0","id":"e","source":"s","type":"requests","subject":"acme","data":{data}}}"#)
     };
+    let deep_data = event(&format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000)));
     let bodies: Vec<Vec<u8>> = vec![
         b"".to_vec(),
         b"{".to_vec(),
