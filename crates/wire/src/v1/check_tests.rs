@@ -102,7 +102,49 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
         commit: Commit::Done,
     };
     let answer = CheckAnswer::of(&admission, charges.first().copied(), &catalog);
-    serde_json::from_slice(&answer.to_json()).unwrap()
+    written(&answer)
+}
+
+/// What is written by hand, which must be what serde writes.
+fn written(answer: &CheckAnswer<'_>) -> Value {
+    let json = answer.to_json();
+    assert_eq!(String::from_utf8(json.clone()).unwrap(), serde_json::to_string(answer).unwrap());
+    serde_json::from_slice(&json).unwrap()
+}
+
+#[test]
+fn every_member_is_written_as_serde_writes_it() {
+    let limit = super::super::limit::LimitShape {
+        name: "a \"name\" with \\ and \n",
+        meter: "messages",
+        window: "day",
+        scope: "user",
+        mode: "soft",
+        source: "override",
+        max: None,
+        used: i64::MAX,
+        held: -1,
+        remaining: None,
+        resets_at: None,
+        percent: None,
+    };
+    let answer = CheckAnswer {
+        allowed: false,
+        code: "period_limit_reached",
+        denied_by: Some("é \u{1f}"),
+        message: "\"quoted\"".into(),
+        tenant_id: "acme",
+        plan: "free",
+        meter: None,
+        amount: -5,
+        limits: vec![limit.clone(), limit],
+        hold_id: Some("hold"),
+        retry_after_s: Some(7),
+        denial_id: Some("den_0".into()),
+        shadow: Some(ShadowShape { code: "rate_limit_reached", denied_by: None, message: "x".into() }),
+        upgrade: Some(UpgradeShape { plan: "basic", url: Some("/u?a=\"b\"".into()) }),
+    };
+    assert_eq!(written(&answer)["limits"].as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One limit with its numbers, as it stands in every answer that shows one.
 
+use super::json::Json;
 use domain::{decision::LimitState, time::Instant};
 use serde::{Serialize, Serializer};
 
@@ -62,6 +63,31 @@ impl<'a> LimitShape<'a> {
             percent: state.percent(),
         }
     }
+
+    /// Writes the members and the closing brace.
+    pub(super) fn write(&self, json: &mut Json) {
+        json.text("\"name\":", self.name);
+        json.text(",\"meter\":", self.meter);
+        json.word(",\"window\":", self.window);
+        json.word(",\"scope\":", self.scope);
+        json.word(",\"mode\":", self.mode);
+        json.word(",\"source\":", self.source);
+        json.number(",\"max\":", self.max);
+        json.number(",\"used\":", Some(self.used));
+        json.number(",\"held\":", Some(self.held));
+        json.number(",\"remaining\":", self.remaining);
+        match self.resets_at {
+            Some(at) => {
+                let mut buffer = TIME_TEMPLATE;
+                json.raw(",\"resets_at\":\"");
+                json.0.extend_from_slice(write_time(at.0, &mut buffer));
+                json.raw("\"");
+            }
+            None => json.raw(",\"resets_at\":null"),
+        }
+        json.number(",\"percent\":", self.percent);
+        json.raw("}");
+    }
 }
 
 /// An instant on the wire: RFC 3339 in UTC, with milliseconds only where there are some.
@@ -70,13 +96,15 @@ pub struct Time(pub Instant);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = *b"0000-00-00T00:00:00.000Z";
+        let mut buffer = TIME_TEMPLATE;
         match std::str::from_utf8(write_time(self.0, &mut buffer)) {
             Ok(text) => serializer.serialize_str(text),
             Err(_) => serializer.serialize_str(&self.0.rfc3339()),
         }
     }
 }
+
+const TIME_TEMPLATE: [u8; 24] = *b"0000-00-00T00:00:00.000Z";
 
 /// The same text as [`Instant::rfc3339`], which is too slow to be written several times in every decision.
 fn write_time(at: Instant, buffer: &mut [u8; 24]) -> &[u8] {

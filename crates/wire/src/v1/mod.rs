@@ -6,6 +6,7 @@ pub mod denials;
 pub mod duration;
 pub mod events;
 pub mod journal;
+mod json;
 pub mod keys;
 pub mod limit;
 pub mod organizations;
