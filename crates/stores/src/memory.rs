@@ -3,11 +3,14 @@
 //! Same contract as the embedded store, by the same conformance suite. Nothing is merged and nothing is dropped but
 //! what retention drops; a process that ends takes it all along.
 
+mod state;
+
+use self::state::{State, answered, closed_order};
 use crate::denials::{self, Runs};
 use domain::{
-    entry::{ClosedWindow, Entry},
+    entry::Entry,
     id::{MeterKey, PlanKey, TenantId, UserId},
-    tenant::{ClosedTotal, Tenant, User},
+    tenant::{Tenant, User},
     time::{Instant, WindowKind},
 };
 use engine::ports::{
@@ -15,11 +18,7 @@ use engine::ports::{
     LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
 };
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// When entries become durable, as far as memory is.
@@ -39,30 +38,6 @@ pub struct MemoryLedger {
     state: Mutex<State>,
     secret: [u8; 32],
     queue_entries_max: usize,
-}
-
-type Waiter = oneshot::Sender<Result<(), LedgerError>>;
-type ClosedKey = (TenantId, Option<UserId>, WindowKind, Instant, MeterKey);
-
-#[derive(Default)]
-struct State {
-    commits: Commits,
-    failed: Option<LedgerError>,
-    /// Entries after `cut`, the first of which is at `cut + 1`.
-    journal: VecDeque<(TenantId, Entry)>,
-    cut: Seq,
-    committed: Seq,
-    complete_through: Seq,
-    waiters: Vec<(Seq, Waiter)>,
-    checkpoints: VecDeque<(Seq, Vec<Fold>, Option<Seq>, Waiter)>,
-    ids: FxHashMap<u128, (Seq, Instant)>,
-    tenants: BTreeMap<TenantId, Stored<Tenant>>,
-    users: BTreeMap<(TenantId, UserId), Stored<User>>,
-    closed: BTreeMap<ClosedKey, ClosedRow>,
-    denials: Runs,
-    keys: BTreeMap<Arc<str>, ApiKey>,
-    catalogs: Vec<StoredCatalog>,
-    stats: LedgerStats,
 }
 
 impl MemoryLedger {
@@ -91,104 +66,6 @@ impl MemoryLedger {
     ) -> BoxFuture<'a, Result<T, LedgerError>> {
         Box::pin(async move { Ok(read(&self.state.lock())) })
     }
-}
-
-impl State {
-    fn last(&self) -> Seq {
-        self.cut + self.journal.len() as Seq
-    }
-
-    fn check(&self) -> Result<(), LedgerError> {
-        self.failed.clone().map_or(Ok(()), Err)
-    }
-
-    /// Makes everything queued durable, or fails it.
-    fn commit(&mut self) {
-        if self.commits == Commits::Failing {
-            let error = LedgerError::Unwritable("the commit was made to fail".into());
-            self.failed = Some(error.clone());
-            self.stats.commit_failures += 1;
-            for (_, waiter) in self.waiters.drain(..) {
-                let _ = waiter.send(Err(error.clone()));
-            }
-            for (_, _, _, waiter) in self.checkpoints.drain(..) {
-                let _ = waiter.send(Err(error.clone()));
-            }
-            return;
-        }
-        let last = self.last();
-        if last > self.committed {
-            self.stats.commits += 1;
-            self.stats.entries += last - self.committed;
-            self.committed = last;
-        }
-        for (_, waiter) in self.waiters.drain(..) {
-            let _ = waiter.send(Ok(()));
-        }
-        while let Some((_, folds, complete_through, waiter)) = self.checkpoints.pop_front() {
-            self.write_folds(folds, complete_through);
-            let _ = waiter.send(Ok(()));
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.commits != Commits::Held {
-            self.commit();
-        }
-    }
-
-    fn write_folds(&mut self, folds: Vec<Fold>, complete_through: Option<Seq>) {
-        for Fold { mut tenant, users } in folds {
-            let id = tenant.state.id.clone();
-            if self.tenants.get(&id).is_some_and(|known| known.seq >= tenant.seq) {
-                continue;
-            }
-            for mut user in users {
-                let key = (id.clone(), user.state.id.clone());
-                if self.users.get(&key).is_some_and(|known| known.seq >= user.seq) {
-                    continue;
-                }
-                let gained = std::mem::take(&mut user.state.accounts.closed);
-                self.add_closed(&id, Some(&key.1), gained);
-                self.users.insert(key, user);
-                self.stats.checkpoint_rows += 1;
-            }
-            let gained = std::mem::take(&mut tenant.state.accounts.closed);
-            tenant.state.pending = Default::default();
-            self.add_closed(&id, None, gained);
-            self.tenants.insert(id, tenant);
-            self.stats.checkpoint_rows += 1;
-        }
-        self.complete_through = self.complete_through.max(complete_through.unwrap_or(0));
-    }
-
-    fn add_closed(&mut self, tenant: &TenantId, user: Option<&UserId>, gained: Vec<ClosedTotal>) {
-        for ClosedTotal { meter, closed, used, denied } in gained {
-            let key = (tenant.clone(), user.cloned(), closed.kind, closed.window.start, meter.clone());
-            let row = self.closed.entry(key).or_insert(ClosedRow { meter, closed, used: 0, denied: 0 });
-            row.closed.window.end = closed.window.end;
-            row.used = row.used.saturating_add(used);
-            row.denied = row.denied.saturating_add(denied);
-        }
-    }
-
-    fn commit_for(&mut self, seq: Seq) -> Commit {
-        if let Some(error) = &self.failed {
-            return answered(Err(error.clone()));
-        }
-        if seq <= self.committed {
-            return Commit::Done;
-        }
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.push((seq, sender));
-        Commit::Waiting(receiver)
-    }
-}
-
-fn answered(result: Result<(), LedgerError>) -> Commit {
-    let (sender, receiver) = oneshot::channel();
-    let _ = sender.send(result);
-    Commit::Waiting(receiver)
 }
 
 impl Ledger for MemoryLedger {
@@ -400,31 +277,6 @@ impl Ledger for MemoryLedger {
             tail_entries: state.last().saturating_sub(state.complete_through),
             recent_ids: state.ids.len() as u64,
             ..state.stats
-        }
-    }
-}
-
-/// Closed windows are listed oldest first.
-pub(crate) fn closed_order<'a>(closed: &ClosedWindow, meter: &'a MeterKey) -> (Instant, usize, &'a MeterKey) {
-    (closed.window.start, closed.kind.index(), meter)
-}
-
-impl State {
-    fn retain(&mut self, retention: Retention, now: Instant) {
-        let kept_from = now.plus_ms(-retention.dedupe_ms.max(0));
-        self.ids.retain(|_, (_, at)| *at >= kept_from);
-        let denials_from = now.plus_ms(-retention.denials_ms.max(0));
-        self.denials.retain(|_, fold| fold.run.last_at >= denials_from);
-        let entries_from = now.plus_ms(-retention.journal_ms.max(retention.dedupe_ms));
-        let open = self.tenants.values().map(|tenant| tenant.state.windows[WindowKind::Period.index()]);
-        let open_from = open.filter(|window| window.contains(now)).map(|window| window.start).min();
-        let cut_before = open_from.map_or(entries_from, |open| open.min(entries_from));
-        while self.cut < self.complete_through.min(self.committed) {
-            if self.journal.front().is_none_or(|(_, entry)| entry.at >= cut_before) {
-                break;
-            }
-            self.journal.pop_front();
-            self.cut += 1;
         }
     }
 }
