@@ -12,7 +12,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 
@@ -38,6 +38,9 @@ pub struct FaultyLedger {
     /// One in so many ids is only known to the disk; 0 for none.
     unsure_one_in: AtomicU64,
     ticks: AtomicU64,
+    /// Whether a user that was read is kept from the reader until [`FaultyLedger::hand_over`].
+    keeps_users: AtomicBool,
+    handed_over: Notify,
 }
 
 #[derive(Default)]
@@ -64,6 +67,8 @@ impl FaultyLedger {
             slowness: AtomicU64::new(0),
             unsure_one_in: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
+            keeps_users: AtomicBool::new(false),
+            handed_over: Notify::new(),
         })
     }
 
@@ -155,6 +160,16 @@ impl FaultyLedger {
     /// From here on, one in `n` ids (by its value) that were moved to disk can't be told in memory.
     pub fn unsure(&self, n: u64) {
         self.unsure_one_in.store(n, Ordering::SeqCst);
+    }
+
+    /// From here on, users that are read are (not) kept from those who asked.
+    pub fn keep_users(&self, keep: bool) {
+        self.keeps_users.store(keep, Ordering::SeqCst);
+    }
+
+    /// Gives the users that were read and kept to those who asked.
+    pub fn hand_over(&self) {
+        self.handed_over.notify_waiters();
     }
 
     /// Moves ids that are durable from memory to disk.

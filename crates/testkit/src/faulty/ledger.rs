@@ -32,6 +32,9 @@ impl Ledger for FaultyLedger {
         Box::pin(async move {
             self.dawdle().await;
             let stored = self.inner.load_user(tenant, user).await;
+            if self.keeps_users.load(Ordering::SeqCst) {
+                self.handed_over.notified().await;
+            }
             self.dawdle().await;
             stored
         })

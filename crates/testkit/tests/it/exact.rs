@@ -1,11 +1,11 @@
 //! Promise 1: of N parallel requests with room for k, exactly k pass.
 
 use crate::support::{Unrest, at_once, catalog};
-use domain::{decision::Code, id::UserId, time::WindowKind};
+use domain::{decision::Code, time::WindowKind};
 use engine::requests::Check;
 use testkit::{
     random::Random,
-    world::{RESTLESS, World, admit, by_user, charge, event, spend, tenant},
+    world::{RESTLESS, World, admit, by_user, charge, event, spend},
 };
 
 /// Makes the checks from 8 tasks at once; tells how many passed.
@@ -152,33 +152,4 @@ async fn a_clock_that_goes_back_gives_nothing_back() {
     let refused = world.admit(&spend("acme", vec![charge("requests", 1)])).await.unwrap();
     assert_eq!(refused.decision.code(), Code::PeriodLimitReached);
     assert_eq!(world.used("acme", None, "requests").await, (90, 6));
-}
-
-/// Users are dropped from a tenant that is never clean: memory follows `users_max`, not the users that ever came.
-#[tokio::test]
-async fn users_of_a_busy_tenant_leave_memory() {
-    let world = World::new(catalog(), RESTLESS).await;
-    world.put("acme", "pro").await;
-    for i in 0..300 {
-        world.admit(&by_user(spend("acme", vec![charge("requests", 1)]), &format!("u{i}"))).await.unwrap();
-        // The commit of a later request waits while the upkeep runs, so that the tenant is dirty throughout.
-        world.ledger.hold();
-        let check = by_user(spend("acme", vec![charge("requests", 1)]), "busy");
-        let pending = world.engine.admit(&check, Default::default()).await.unwrap();
-        let upkeep = async { world.engine.upkeep().await.unwrap() };
-        let touch = async {
-            world.engine.admit(&check, Default::default()).await.unwrap();
-            world.ledger.let_go().await;
-        };
-        tokio::join!(upkeep, touch);
-        pending.commit.wait().await.unwrap();
-        for _ in 0..8 {
-            world.engine.upkeep().await.unwrap();
-        }
-    }
-    let held = world.engine.stats().users_in_memory;
-    assert!(held <= 50, "{held} users in memory");
-    let first: Option<UserId> = Some(testkit::world::user("u0"));
-    let (_, usage) = world.engine.usage(&tenant("acme"), first.as_ref()).await.unwrap();
-    assert_eq!(testkit::world::of_meter(&usage, "requests").used, 1);
 }

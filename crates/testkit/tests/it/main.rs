@@ -6,6 +6,7 @@ mod denials;
 mod exact;
 mod failure;
 mod folding;
+mod memory;
 mod once;
 mod plans;
 mod restart;

@@ -244,6 +244,37 @@ async fn nobody_slips_onto_a_plan_that_is_just_dropped() {
     unrest.end(&world).await;
 }
 
+/// While the catalog is on its way to the disk, somebody asks to be put on a plan that it lacks, and somebody unknown
+/// comes who would be put there.
+#[tokio::test]
+async fn a_plan_that_is_being_dropped_is_gone_for_those_who_come_meanwhile() {
+    for pause in 0..40 {
+        let world = World::new(draft().default_plan("pro").done(), EngineOptions::default()).await;
+        world.put("acme", "free").await;
+        world.ledger.slow_down(30);
+        let wait = async || {
+            for _ in 0..pause {
+                tokio::task::yield_now().await;
+            }
+        };
+        let moved = async {
+            wait().await;
+            let _ = world.engine.put_tenant(&tenant("acme"), &to_plan("pro"), "test").await;
+        };
+        let new = async {
+            wait().await;
+            world.admit(&spend("new", vec![charge("requests", 1)])).await.unwrap();
+        };
+        let mut lacking = without_pro();
+        lacking.default_plan = Some(testkit::catalog::plan("free"));
+        let (applied, (), ()) = tokio::join!(world.engine.apply_catalog(lacking, "without"), moved, new);
+        for name in ["acme", "new"] {
+            let answer = world.admit(&spend(name, vec![charge("requests", 1)])).await;
+            assert!(answer.is_ok(), "{name}, applied: {applied:?}, after {pause}: {answer:?}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_catalog_put_in_force_under_load_works_on_the_next_request() {
     let world = Arc::new(World::new(catalog(), RESTLESS).await);
