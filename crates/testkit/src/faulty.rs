@@ -66,7 +66,8 @@ impl FaultyLedger {
             overloaded: AtomicBool::new(false),
             slowness: AtomicU64::new(0),
             unsure_one_in: AtomicU64::new(0),
-            ticks: AtomicU64::new(0),
+            // The first is slow too.
+            ticks: AtomicU64::new(1),
             keeps_users: AtomicBool::new(false),
             handed_over: Notify::new(),
         })
