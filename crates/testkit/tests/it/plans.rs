@@ -248,10 +248,10 @@ async fn nobody_slips_onto_a_plan_that_is_just_dropped() {
 /// comes who would be put there.
 #[tokio::test]
 async fn a_plan_that_is_being_dropped_is_gone_for_those_who_come_meanwhile() {
-    for pause in 0..40 {
+    for (pause, slowness) in (0..160).map(|i| (i % 10, 1 + i / 10)) {
         let world = World::new(draft().default_plan("pro").done(), EngineOptions::default()).await;
         world.put("acme", "free").await;
-        world.ledger.slow_down(30);
+        world.ledger.slow_down(slowness);
         let wait = async || {
             for _ in 0..pause {
                 tokio::task::yield_now().await;
