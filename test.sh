@@ -17,7 +17,7 @@ need() { # need COMMAND PACKAGE WHY
     fi
 }
 
-need cc gcc "to compile SQLite"
+need cc build-essential "to compile SQLite and the cryptography"
 need curl curl "to try the commands that the demo prints"
 if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo is missing: install Rust (https://rustup.rs) and start again." >&2
@@ -33,15 +33,15 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 say "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-say "tests"
+# How often the crash test kills a node; `.ci/crash` does it 200 times.
+export TIDEGATE_CRASH_ROUNDS="${TIDEGATE_CRASH_ROUNDS:-10}"
+
+say "tests, with $TIDEGATE_CRASH_ROUNDS times kill -9 under load among them"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level slow
     cargo test --workspace --doc --quiet
 else
     cargo test --workspace --no-fail-fast --quiet
 fi
-
-say "kill -9 under load"
-.ci/crash "${TIDEGATE_CRASH_ROUNDS:-10}"
 
 say "all is well"

@@ -22,7 +22,7 @@ pub const API_URL: &str = "http://127.0.0.1:8081";
 pub const LEDGER_URL: &str = "sqlite:tidegate.db";
 
 /// Every variable the program reads. One that is close to these but not among them is probably a slip, and said so.
-pub const VARIABLES: [&str; 18] = [
+pub const VARIABLES: [&str; 17] = [
     "TIDEGATE_CATALOG_FILE",
     "TIDEGATE_GATEWAY_LISTEN",
     "TIDEGATE_GATEWAY_UPSTREAM",
@@ -40,7 +40,6 @@ pub const VARIABLES: [&str; 18] = [
     "TIDEGATE_DRAIN_TIMEOUT",
     "TIDEGATE_LOG_FORMAT",
     "TIDEGATE_LOG_LEVEL",
-    "TIDEGATE_CRASH_SEED",
 ];
 
 /// A setting that can't be what it is. The program ends with code 2.
