@@ -110,11 +110,11 @@ impl Plan {
         body.push(']');
     }
 
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("the server answers");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-        stream
+    fn connect(&self) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
     }
 }
 
@@ -145,7 +145,7 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<
 }
 
 fn drive(plan: &Plan, conn: u64, start: Instant) -> Tally {
-    let mut stream = plan.connect();
+    let mut stream = plan.connect().expect("the server answers");
     let (mut tally, mut body, mut request, mut answer) = (Tally::default(), String::new(), Vec::new(), Vec::new());
     let per_request = Duration::from_secs_f64(if plan.rate > 0.0 { plan.batch as f64 / plan.rate } else { 0.0 });
     for sent in 0.. {
@@ -183,7 +183,9 @@ fn drive(plan: &Plan, conn: u64, start: Instant) -> Tally {
             Err(error) => {
                 tally.broken += 1;
                 tally.first_trouble.get_or_insert_with(|| error.to_string());
-                stream = plan.connect();
+                // A server that was killed: nothing more to do.
+                let Ok(again) = plan.connect() else { break };
+                stream = again;
             }
         }
     }
