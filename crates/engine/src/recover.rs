@@ -16,16 +16,16 @@ use domain::{
     tenant::{Tenant, User},
 };
 use parking_lot::{Mutex, RwLock};
-use rustc_hash::FxHashMap;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-type Tail = FxHashMap<TenantId, Vec<(Seq, Entry)>>;
+/// In order of tenant, which is the order of the rows they are folded into: neighbours share a page.
+type Tail = BTreeMap<TenantId, Vec<(Seq, Entry)>>;
 
 impl Engine {
     /// Opens the engine on a ledger with the default options. See [`Engine::open_with`].
@@ -140,7 +140,7 @@ impl Engine {
     }
 
     async fn fold_tail(&self) -> Result<(), EngineError> {
-        let mut tail: Tail = FxHashMap::default();
+        let mut tail = Tail::new();
         self.ledger.tail(&mut |seq, tenant, entry| tail.entry(tenant).or_default().push((seq, entry)))?;
         for (tenant, entries) in tail {
             self.fold_tenant(tenant, entries).await?;

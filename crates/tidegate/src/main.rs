@@ -21,6 +21,10 @@ use cli::{Cli, Command};
 use config::WrongSetting;
 use std::process::ExitCode;
 
+/// Requests are many small allocations that are made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The command line or a setting is wrong. (`clap` ends with the same code.)
 const WRONG_USAGE: u8 = 2;
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use std::process::ExitCode;
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 /// Runs a node until it is told to stop.
@@ -32,15 +32,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let file = catalog_file::read(&settings.catalog)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no runtime could be started")?;
     runtime.block_on(async {
+        // Before anybody is told that the node is there: a signal that came first would end it where it stands.
+        let mut signals = Signals::heard()?;
         let node = Node::start(settings, file).await?;
         output::line(&node.ready_line())?;
         tracing::info!(gateway = node.gateway_url, api = node.api_url, "ready");
-        until_told_to_stop(&node).await?;
+        until_told_to_stop(&mut signals, &node).await;
         tracing::info!("stopping: no new connections; requests in flight may end");
-        let mut again = signal(SignalKind::interrupt()).context("no signal handler could be set")?;
         tokio::select! {
             stopped = node.stop() => stopped?,
-            _ = again.recv() => {
+            _ = signals.interrupt.recv() => {
                 tracing::warn!("stopped at once; what was acknowledged is on disk");
                 return Ok(ExitCode::FAILURE);
             }
@@ -50,16 +51,31 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The signals a node listens to, from the moment this is made.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn heard() -> anyhow::Result<Self> {
+        let heard = |kind| signal(kind).context("no signal handler could be set");
+        Ok(Self {
+            hangup: heard(SignalKind::hangup())?,
+            terminate: heard(SignalKind::terminate())?,
+            interrupt: heard(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Reads the catalog again on SIGHUP; ends on SIGTERM and Ctrl-C.
-async fn until_told_to_stop(node: &Node) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn until_told_to_stop(signals: &mut Signals, node: &Node) {
     loop {
         tokio::select! {
-            _ = hangup.recv() => node.reload().await,
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => node.reload().await,
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
         }
     }
 }
