@@ -44,10 +44,16 @@ async fn post(node: &Node, body: Value) -> (u16, Value) {
 async fn a_batch_sent_twenty_times_is_counted_once() {
     let place = Place::new(CATALOG);
     let (mut accepted, mut duplicates) = (0, 0);
-    let an_hour_ago = (std::time::SystemTime::now() - std::time::Duration::from_secs(3600))
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let an_hour_ago = domain::time::Instant::from_ms(an_hour_ago.as_millis() as i64).rfc3339();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = domain::time::Instant::from_ms(now.as_millis() as i64);
+    let an_hour_ago = now.plus_ms(-3_600_000).rfc3339();
+    // A billing period that holds the hour before, whichever batch comes first: a tenant's first period begins when it
+    // is first heard of, and what happened before then belongs to the one before.
+    let tenant = json!({"plan": "free", "period_anchor": now.plus_ms(-domain::time::DAY_MS).rfc3339()});
+    let node = place.start(None);
+    let made = node.api_as(ADMIN_KEY, Method::PUT, "/api/v1/tenants/acme", Some(tenant)).await.unwrap();
+    assert!(made.status.is_success(), "{:?}", made.json());
+    node.stop();
     for round in 0..3 {
         let node = Arc::new(place.start(None));
         let mut clients = JoinSet::new();
