@@ -41,6 +41,7 @@ mod errors;
 mod files;
 pub mod ids;
 mod ledger;
+mod linger;
 mod log;
 mod merge;
 mod openings;

@@ -94,6 +94,8 @@ pub(super) struct State {
     pub(super) tasks: VecDeque<Task>,
     pub(super) failed: Option<LedgerError>,
     pub(super) stopping: bool,
+    /// Whether the writer waits for more to gather.
+    pub(super) lingering: bool,
     pub(super) stats: LedgerStats,
     /// An empty segment, to use its memory again.
     pub(super) spare: Option<Segment>,
@@ -121,6 +123,7 @@ impl Queue {
             tasks: VecDeque::new(),
             failed: None,
             stopping: false,
+            lingering: false,
             stats: LedgerStats::default(),
             spare: None,
         };
@@ -168,8 +171,7 @@ impl Queue {
         }
         let last = state.next - 1;
         let commit = if append.wait { state.wait_for_last() } else { Commit::Done };
-        drop(state);
-        self.work.notify_one();
+        self.wake(state);
         Ok(Appended { first, last, commit })
     }
 
@@ -194,8 +196,7 @@ impl Queue {
             (first, last) = (first.min(seq), last.max(seq));
         }
         let commit = if append.wait { state.wait_for_last() } else { Commit::Done };
-        drop(state);
-        self.work.notify_one();
+        self.wake(state);
         Ok(Appended { first, last, commit })
     }
 
@@ -216,6 +217,7 @@ impl Queue {
         }
         let (sender, receiver) = oneshot::channel();
         state.late_waiters.push((seq, sender));
+        self.wake(state);
         Commit::Waiting(receiver)
     }
 
@@ -241,8 +243,7 @@ impl Queue {
         let (sender, receiver) = oneshot::channel();
         let work = work(frozen, complete_through);
         state.tasks.push_back(Task { after, work, done: Some(sender) });
-        drop(state);
-        self.work.notify_one();
+        self.wake(state);
         Commit::Waiting(receiver)
     }
 
@@ -259,15 +260,15 @@ impl Queue {
         } else {
             state.tasks.push_back(task)
         }
-        drop(state);
-        self.work.notify_one();
+        self.wake(state);
         Commit::Waiting(receiver)
     }
 
     /// Tells the writer to end after what is queued.
     pub(super) fn stop(&self) {
-        self.state.lock().stopping = true;
-        self.work.notify_one();
+        let mut state = self.state.lock();
+        state.stopping = true;
+        self.wake(state);
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{
     errors::OrDamaged,
     ids::IdIndex,
+    linger::Next,
     log::Log,
     queue::{Body, Queue, Segment, State, Task, Waiter},
     running::Times,
@@ -22,6 +23,9 @@ const SLICE: Duration = Duration::from_millis(5);
 
 /// How long it may while somebody waits for that commit.
 const SLICE_UNDER_LOAD: Duration = Duration::from_millis(2);
+
+/// How long entries that nobody waits for may stay queued while the writer has nothing else to do.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// Pages that a millisecond of other work writes to the log, at most, about.
 const PAGES_A_MS: u64 = 64;
@@ -58,10 +62,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut ids_have_more = true;
         loop {
-            let Some(segment) = self.wait_for_work(ids_have_more) else { return };
-            let result = match segment {
-                Some(segment) => self.commit(segment),
-                None => Ok(()),
+            let result = match self.queue.next_work(ids_have_more, LINGER) {
+                Next::Commit(segment) => self.commit(segment),
+                Next::Other => Ok(()),
+                Next::Stop => return,
             };
             let began = Instant::now();
             let result = result.and_then(|()| self.do_urgent()).and_then(|()| self.do_slice());
@@ -80,27 +84,6 @@ impl Writer {
                     return;
                 }
             }
-        }
-    }
-
-    /// Sleeps until there is something to do. `None`: the queue was stopped and nothing is left. `Some(None)`: nothing
-    /// to commit, but something to do between commits.
-    fn wait_for_work(&self, ids_have_more: bool) -> Option<Option<Segment>> {
-        let mut state = self.queue.state.lock();
-        loop {
-            if let Some(segment) = state.segments.pop_front() {
-                return Some(Some(segment));
-            }
-            if !state.urgent.is_empty() || !state.tasks.is_empty() {
-                return Some(None);
-            }
-            if state.stopping || state.failed.is_some() {
-                return None;
-            }
-            if ids_have_more {
-                return Some(None);
-            }
-            self.queue.work.wait(&mut state);
         }
     }
 
