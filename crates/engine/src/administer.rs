@@ -78,7 +78,7 @@ impl Engine {
         let cell = self.live.cell(id);
         // Since the tenant was found to be unknown, somebody may have created it, and it may have left memory again:
         // an empty cell says nothing, unless the ledger is asked while it stays the tenant's cell.
-        if self.ledger.load_tenant(id).await?.is_some() {
+        if self.tail.holds(id) || self.ledger.load_tenant(id).await?.is_some() {
             return Ok(None);
         }
         let failure = self.failure.read();

@@ -6,6 +6,7 @@ use crate::{
     live::{Book, Cell, Live, LiveUser, Place},
     ports::{Append, Appended, Clock, Ledger, LedgerError, LedgerStats, Observer, Stored},
     requests::EngineError,
+    tail::Tail,
 };
 use arc_swap::ArcSwap;
 use domain::{
@@ -36,6 +37,8 @@ pub struct EngineOptions {
     pub checkpoint_every_ms: i64,
     /// Folds are written as soon as the tail is this long, entries.
     pub tail_max: u64,
+    /// Tenants of the tail that are folded in one upkeep after a start.
+    pub fold_max: usize,
     /// Counted denials are written down this often, milliseconds.
     pub flush_denials_every_ms: i64,
 }
@@ -47,6 +50,7 @@ impl Default for EngineOptions {
             users_max: 500_000,
             checkpoint_every_ms: 5_000,
             tail_max: 100_000,
+            fold_max: 20_000,
             flush_denials_every_ms: 10_000,
         }
     }
@@ -84,6 +88,8 @@ pub struct Engine {
     pub(crate) epoch: AtomicU64,
     /// Tenants created since the last checkpoint: not yet in the ledger's listing.
     pub(crate) unsaved: Mutex<BTreeSet<TenantId>>,
+    /// What a start (or a recovery) found behind the last checkpoint, until it is folded.
+    pub(crate) tail: Tail,
     /// Held for reading while a tenant is put on a plan, for writing while a catalog is put in force.
     pub(crate) plans: tokio::sync::RwLock<()>,
     /// Held while keys are written or read back.
@@ -216,6 +222,9 @@ impl Engine {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 Attempt::LoadTenant => {
+                    if self.fold_from_tail(&cell, epoch).await? {
+                        continue;
+                    }
                     let stored = self.ledger.load_tenant(tenant).await?;
                     // A tenant must not be put on a plan that a catalog is just about to drop.
                     let _plans_stay = match (&stored, &if_unknown) {

@@ -12,6 +12,7 @@ mod record;
 mod recover;
 mod repeat;
 pub mod requests;
+mod tail;
 mod upkeep;
 
 pub use engine::{Engine, EngineOptions, EngineStats};

@@ -26,12 +26,13 @@ impl Engine {
     /// # Errors
     /// A failing ledger.
     pub async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantCard>, EngineError> {
-        // In this order: what a checkpoint takes off the first list is on the second by then.
-        let mut ids: Vec<TenantId> = {
+        // In this order: what leaves one of the lists is on the next by then.
+        let mut ids = self.tail.tenants(after, limit);
+        {
             let unsaved = self.unsaved.lock();
             let later = unsaved.iter().filter(|id| after.is_none_or(|after| *id > after));
-            later.take(limit).cloned().collect()
-        };
+            ids.extend(later.take(limit).cloned());
+        }
         ids.extend(self.ledger.tenants(after, limit).await?);
         ids.sort();
         ids.dedup();

@@ -4,28 +4,21 @@ use crate::{
     engine::{Engine, EngineOptions, Rounds},
     ids::IdKeys,
     keys::KeyRing,
-    live::{Book, Live, LiveUser, Place},
-    ports::{Clock, Ledger, LedgerError, Seq},
+    live::{Live, Place},
+    ports::{Clock, Ledger},
     requests::EngineError,
+    tail::Tail,
 };
 use arc_swap::ArcSwap;
-use domain::{
-    catalog::Catalog,
-    entry::Entry,
-    id::{PlanKey, TenantId, UserId},
-    tenant::{Tenant, User},
-};
+use domain::{catalog::Catalog, id::PlanKey};
 use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
-
-/// In order of tenant, which is the order of the rows they are folded into: neighbours share a page.
-type Tail = BTreeMap<TenantId, Vec<(Seq, Entry)>>;
 
 impl Engine {
     /// Opens the engine on a ledger with the default options. See [`Engine::open_with`].
@@ -41,7 +34,7 @@ impl Engine {
         Self::open_with(ledger, clock, catalog, catalog_text, EngineOptions::default()).await
     }
 
-    /// Opens the engine: folds the tail of the journal, and puts the catalog in force if its text differs from the one
+    /// Opens the engine: reads the tail of the journal (tenants of it are folded when they are asked for), and puts the catalog in force if its text differs from the one
     /// in force.
     ///
     /// # Errors
@@ -69,11 +62,12 @@ impl Engine {
             failure: RwLock::new(None),
             epoch: AtomicU64::new(0),
             unsaved: Mutex::new(BTreeSet::new()),
+            tail: Tail::default(),
             plans: tokio::sync::RwLock::new(()),
             key_writes: tokio::sync::Mutex::new(()),
             rounds: Rounds::default(),
         });
-        engine.fold_tail().await?;
+        engine.tail.read(&*engine.ledger)?;
         if is_new {
             engine.apply_catalog(catalog, catalog_text).await?;
         }
@@ -90,7 +84,8 @@ impl Engine {
         let _plans_stay = self.plans.write().await;
         let mut missing = self.plans_lacking(&catalog).await?;
         if !missing.is_empty() {
-            // What is on disk may be older than the last change of plan.
+            // What is on disk and in the tail may be older than the last change of plan.
+            self.fold_some(usize::MAX).await?;
             self.checkpoint().await?;
             missing = self.plans_lacking(&catalog).await?;
         }
@@ -104,9 +99,11 @@ impl Engine {
         Ok(version)
     }
 
-    /// Plans that tenants are on, in memory or on disk, and that a catalog lacks.
+    /// Plans that tenants are on, in the tail, in memory or on disk, and that a catalog lacks.
     async fn plans_lacking(&self, catalog: &Catalog) -> Result<Vec<PlanKey>, EngineError> {
-        let mut plans: BTreeSet<PlanKey> = self.ledger.plans_in_use().await?.into_iter().collect();
+        // First the tail: what leaves it meanwhile is in memory by then.
+        let mut plans = self.tail.plans();
+        plans.extend(self.ledger.plans_in_use().await?);
         for shard in 0..self.live.shard_count() {
             for cell in self.live.shard_cells(shard) {
                 if let Place::Open(book) = &*cell.place.lock() {
@@ -118,7 +115,7 @@ impl Engine {
         Ok(plans.into_iter().collect())
     }
 
-    /// Drops what is in memory, opens the ledger anew and folds its tail. Only then are decisions made again.
+    /// Drops what is in memory, opens the ledger anew and reads its tail. Only then are decisions made again.
     pub(crate) async fn recover(&self) -> Result<(), EngineError> {
         // Nobody is inside a critical section once this lock was had, and nobody enters while the failure stands.
         let stands = self.failure.write().is_some();
@@ -128,72 +125,15 @@ impl Engine {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.live.clear();
         self.unsaved.lock().clear();
+        self.tail.clear();
         self.ledger.reopen()?;
         {
             let _no_writes = self.key_writes.lock().await;
             self.keys.store(Arc::new(KeyRing::new(self.ledger.keys().await?)));
         }
-        self.fold_tail().await?;
+        self.tail.read(&*self.ledger)?;
         self.rounds.recoveries.fetch_add(1, Ordering::Relaxed);
         *self.failure.write() = None;
         Ok(())
-    }
-
-    async fn fold_tail(&self) -> Result<(), EngineError> {
-        let mut tail = Tail::new();
-        self.ledger.tail(&mut |seq, tenant, entry| tail.entry(tenant).or_default().push((seq, entry)))?;
-        for (tenant, entries) in tail {
-            self.fold_tenant(tenant, entries).await?;
-        }
-        Ok(())
-    }
-
-    async fn fold_tenant(&self, id: TenantId, entries: Vec<(Seq, Entry)>) -> Result<(), EngineError> {
-        let stored = self.ledger.load_tenant(&id).await?;
-        let (known, folded) = match stored {
-            Some(stored) => (Some(stored.state), stored.seq),
-            None => (None, 0),
-        };
-        let mut news = entries.into_iter().filter(|(seq, _)| *seq > folded).peekable();
-        let Some((_, first)) = news.peek() else { return Ok(()) };
-        let is_new = known.is_none();
-        let Some(tenant) = known.or_else(|| Tenant::born(id.clone(), first)) else {
-            return Err(
-                LedgerError::Damaged(format!("the first entry of tenant {id} gives it no profile").into()).into()
-            );
-        };
-        let mut book = Box::new(Book::new(tenant, folded));
-        for (seq, entry) in news {
-            if let Some(user) = &entry.user
-                && !book.users.contains_key(user)
-            {
-                let live = self.load_user_for_fold(&id, user).await?;
-                book.users.insert(user.clone(), live);
-                self.live.users.fetch_add(1, Ordering::Relaxed);
-            }
-            let Book { tenant, users, .. } = book.as_mut();
-            let mut live = entry.user.as_ref().and_then(|user| users.get_mut(user));
-            tenant.fold(live.as_deref_mut().map(|live| &mut live.user), &entry);
-            if let Some(live) = live {
-                live.seq = seq;
-            }
-            book.seq = seq;
-        }
-        book.saved = folded;
-        let cell = self.live.cell(&id);
-        let mut place = cell.place.lock();
-        self.live.list_dirty(&cell, &mut book);
-        *place = Place::Open(book);
-        self.live.tenants.fetch_add(1, Ordering::Relaxed);
-        if is_new {
-            self.unsaved.lock().insert(id);
-        }
-        Ok(())
-    }
-
-    async fn load_user_for_fold(&self, tenant: &TenantId, user: &UserId) -> Result<LiveUser, EngineError> {
-        let stored = self.ledger.load_user(tenant, user).await?;
-        let (user, seq) = stored.map_or_else(|| (User::new(user.clone()), 0), |stored| (stored.state, stored.seq));
-        Ok(LiveUser { user, seq, saved: seq })
     }
 }

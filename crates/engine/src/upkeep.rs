@@ -34,6 +34,7 @@ impl Engine {
         if self.failure.read().is_some() {
             return self.recover().await;
         }
+        self.fold_some(self.options.fold_max).await?;
         let now_ms = self.now().ms();
         if due(&self.rounds.last_flush_ms, now_ms, self.options.flush_denials_every_ms) {
             self.flush_denials().await?;
@@ -107,8 +108,10 @@ impl Engine {
     /// [`Rounds::busy`](crate::engine::Rounds::busy).
     pub(crate) async fn checkpoint(&self) -> Result<(), EngineError> {
         let round = self.rounds.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        // Every entry up to here was queued by a book that stood on the list before.
-        let through = self.ledger.stats().committed_seq;
+        // Every entry up to here was queued by a book that stood on the list before, or is in the tail; and what is folded
+        // of the tail stood on the list before it left.
+        let committed = self.ledger.stats().committed_seq;
+        let through = self.tail.first().map_or(committed, |first| committed.min(first - 1));
         let created = self.unsaved.lock().clone();
         let mut dirty = self.live.take_dirty();
         loop {

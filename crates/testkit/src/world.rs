@@ -18,8 +18,14 @@ use std::sync::Arc;
 use stores::memory::MemoryLedger;
 
 /// Options under which loads, folds and drops happen all the time.
-pub const RESTLESS: EngineOptions =
-    EngineOptions { tenants_max: 1, users_max: 1, checkpoint_every_ms: 0, tail_max: 1, flush_denials_every_ms: 0 };
+pub const RESTLESS: EngineOptions = EngineOptions {
+    tenants_max: 1,
+    users_max: 1,
+    checkpoint_every_ms: 0,
+    tail_max: 1,
+    fold_max: 1,
+    flush_denials_every_ms: 0,
+};
 
 /// A tenant's name.
 pub fn tenant(name: &str) -> TenantId {

@@ -11,3 +11,4 @@ mod once;
 mod plans;
 mod restart;
 mod support;
+mod tail;

@@ -1,0 +1,227 @@
+//! The tail of the journal after a start, until it is folded. It is read once and kept by tenant. A tenant of it is folded
+//! when somebody asks for it, or by upkeep: so the first answer does not wait for all of them.
+
+use crate::{
+    engine::{Engine, IfUnknown},
+    live::{Book, Cell, LiveUser, Place},
+    ports::{Ledger, LedgerError, Seq},
+    requests::EngineError,
+};
+use domain::{
+    entry::{Effect, Entry},
+    id::{PlanKey, TenantId, UserId},
+    tenant::{Tenant, User},
+};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::{
+    collections::BTreeSet,
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
+
+/// How many tenants are folded before others may run.
+const FOLDED_AT_ONCE: usize = 32;
+
+/// Entries of one tenant with their positions.
+type Lines = Vec<(Seq, Entry)>;
+
+/// What is not folded yet. A tenant leaves when its book is in its place, and never comes back but by a recovery.
+#[derive(Default)]
+pub(crate) struct Tail {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    tenants: FxHashMap<TenantId, Arc<Lines>>,
+    /// Those that upkeep has not come to, the last first: in order of tenant, whose rows share pages then.
+    order: Option<Vec<TenantId>>,
+}
+
+impl Tail {
+    /// Reads the tail of the ledger, instead of what was there.
+    pub(crate) fn read(&self, ledger: &dyn Ledger) -> Result<(), LedgerError> {
+        let mut tenants: FxHashMap<TenantId, Lines> = FxHashMap::default();
+        ledger.tail(&mut |seq, tenant, entry| tenants.entry(tenant).or_default().push((seq, entry)))?;
+        let tenants = tenants.into_iter().map(|(id, lines)| (id, Arc::new(lines))).collect();
+        *self.waiting.lock() = Waiting { tenants, order: None };
+        Ok(())
+    }
+
+    pub(crate) fn clear(&self) {
+        *self.waiting.lock() = Waiting::default();
+    }
+
+    pub(crate) fn holds(&self, id: &TenantId) -> bool {
+        self.waiting.lock().tenants.contains_key(id)
+    }
+
+    /// The position of the first entry that is not folded.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        let waiting = self.waiting.lock();
+        waiting.tenants.values().filter_map(|lines| lines.first()).map(|(seq, _)| *seq).min()
+    }
+
+    /// Tenants in order of id, after `after`.
+    pub(crate) fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Vec<TenantId> {
+        let mut ids: Vec<TenantId> = {
+            let waiting = self.waiting.lock();
+            waiting.tenants.keys().filter(|id| after.is_none_or(|after| *id > after)).cloned().collect()
+        };
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids
+    }
+
+    /// Every plan that a tenant was put on.
+    pub(crate) fn plans(&self) -> BTreeSet<PlanKey> {
+        let waiting = self.waiting.lock();
+        let effects = waiting.tenants.values().flat_map(|lines| lines.iter()).flat_map(|(_, entry)| &entry.effects);
+        let plans = effects.filter_map(|effect| match effect {
+            Effect::Profile(profile) => Some(profile.plan.clone()),
+            _ => None,
+        });
+        plans.collect()
+    }
+
+    fn of(&self, id: &TenantId) -> Option<Arc<Lines>> {
+        self.waiting.lock().tenants.get(id).cloned()
+    }
+
+    /// The next tenant to fold.
+    fn next(&self) -> Option<TenantId> {
+        let Waiting { tenants, order } = &mut *self.waiting.lock();
+        if tenants.is_empty() {
+            *order = None;
+            return None;
+        }
+        let order = order.get_or_insert_with(|| {
+            let mut ids: Vec<TenantId> = tenants.keys().cloned().collect();
+            ids.sort_unstable_by(|a, b| b.cmp(a));
+            ids
+        });
+        while order.pop_if(|id| !tenants.contains_key(id)).is_some() {}
+        order.last().cloned()
+    }
+
+    /// The tenant is folded.
+    fn forget(&self, id: &TenantId) {
+        let mut waiting = self.waiting.lock();
+        waiting.tenants.remove(id);
+        if waiting.tenants.is_empty() {
+            *waiting = Waiting::default();
+        }
+    }
+}
+
+/// A tenant with the tail folded in.
+struct Folded {
+    book: Box<Book>,
+    /// Whether the tail had anything that the tenant's row had not.
+    is_news: bool,
+    /// Whether the tail has its first entry.
+    is_new: bool,
+}
+
+impl Engine {
+    /// Folds a tenant of the tail and puts it in its place; tells whether the tail has (or had) it.
+    pub(crate) async fn fold_from_tail(&self, cell: &Arc<Cell>, epoch: u64) -> Result<bool, EngineError> {
+        let Some(lines) = self.tail.of(&cell.id) else { return Ok(false) };
+        let folded = self.folded(&cell.id, &lines).await;
+        let failure = self.failure.read();
+        if let Some(error) = failure.as_ref() {
+            return Err(error.clone().into());
+        }
+        let mut place = cell.place.lock();
+        // Somebody else was quicker, or a recovery was.
+        if !matches!(*place, Place::Empty) || self.epoch() != epoch {
+            return Ok(true);
+        }
+        let Folded { mut book, is_news, is_new } = folded?;
+        if is_news {
+            self.live.list_dirty(cell, &mut book);
+        }
+        self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
+        self.live.tenants.fetch_add(1, Ordering::Relaxed);
+        *place = Place::Open(book);
+        if is_new {
+            self.unsaved.lock().insert(cell.id.clone());
+        }
+        // Last: a checkpoint that no longer sees it here must find it on the list of what is dirty.
+        self.tail.forget(&cell.id);
+        Ok(true)
+    }
+
+    async fn folded(&self, id: &TenantId, lines: &Lines) -> Result<Folded, EngineError> {
+        let (known, row_seq) = match self.ledger.load_tenant(id).await? {
+            Some(stored) => (Some(stored.state), stored.seq),
+            None => (None, 0),
+        };
+        let is_new = known.is_none();
+        let news = &lines[lines.partition_point(|(seq, _)| *seq <= row_seq)..];
+        let born = || news.first().and_then(|(_, first)| Tenant::born(id.clone(), first));
+        let Some(tenant) = known.or_else(born) else {
+            let why = format!("the first entry of tenant {id} gives it no profile");
+            return Err(LedgerError::Damaged(why.into()).into());
+        };
+        let mut book = Box::new(Book::new(tenant, row_seq));
+        let is_news = !news.is_empty();
+        for (seq, entry) in news {
+            if let Some(user) = &entry.user
+                && !book.users.contains_key(user)
+            {
+                let live = self.load_user_for_fold(id, user).await?;
+                book.users.insert(user.clone(), live);
+            }
+            let Book { tenant, users, .. } = book.as_mut();
+            let mut live = entry.user.as_ref().and_then(|user| users.get_mut(user));
+            tenant.fold(live.as_deref_mut().map(|live| &mut live.user), entry);
+            if let Some(live) = live {
+                live.seq = *seq;
+            }
+            book.seq = *seq;
+        }
+        Ok(Folded { book, is_news, is_new })
+    }
+
+    async fn load_user_for_fold(&self, tenant: &TenantId, user: &UserId) -> Result<LiveUser, EngineError> {
+        let stored = self.ledger.load_user(tenant, user).await?;
+        let (user, seq) = stored.map_or_else(|| (User::new(user.clone()), 0), |stored| (stored.state, stored.seq));
+        Ok(LiveUser { user, seq, saved: seq })
+    }
+
+    /// Folds so many tenants of the tail, if there are any left. What can't be folded can't be kept right by anybody:
+    /// then nothing is decided any more.
+    pub(crate) async fn fold_some(&self, tenants: usize) -> Result<(), EngineError> {
+        for number in 1..=tenants {
+            let epoch = self.epoch();
+            let Some(id) = self.tail.next() else { return Ok(()) };
+            match self.with_tenant(&id, &[], IfUnknown::Refuse, |_| Ok(())).await {
+                Err(EngineError::Ledger(error)) => {
+                    self.fail(epoch, &error);
+                    return Err(error.into());
+                }
+                other => other?,
+            }
+            if number % FOLDED_AT_ONCE == 0 {
+                let_others_run().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives way once to whatever else the runtime has to do: ledgers may answer at once, and a loop over them never waits.
+async fn let_others_run() {
+    let mut gave_way = false;
+    poll_fn(|context| match std::mem::replace(&mut gave_way, true) {
+        true => Poll::Ready(()),
+        false => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}
