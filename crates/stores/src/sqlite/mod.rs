@@ -25,7 +25,7 @@
 //! After a crash SQLite itself drops what was not committed whole. Opening then copies the log into the file and syncs
 //! it (so that what is found is durable, even if the last process died in the middle of a sync), and reads the journal
 //! after the last complete checkpoint: every position must be there, every checksum right, or the ledger says what is
-//! damaged and does not open. The engine folds that tail into the rows it loads. The rule: **a row is true for its
+//! damaged and does not open. The engine folds that tail into the rows it loads, when it loads them. The rule: **a row is true for its
 //! position; whoever folds entries into it skips those at or before that position.** So a crash between two slices of a
 //! checkpoint folds nothing twice.
 //!
