@@ -5,6 +5,7 @@ mod admit;
 mod engine;
 mod ids;
 mod keys;
+mod lines;
 mod live;
 pub mod ports;
 mod read;

@@ -1,5 +1,7 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
+pub use crate::lines::{Decode, TailLines};
+
 use domain::{
     decision::Code,
     entry::{ClosedWindow, DenialRun, Entry},
@@ -328,13 +330,12 @@ pub trait Ledger: Send + Sync {
         user: &'a UserId,
     ) -> BoxFuture<'a, Result<Option<Stored<User>>, LedgerError>>;
 
-    /// Visits every entry after the last complete checkpoint, in order. Called once, before anything is appended (and
-    /// again after [`Ledger::reopen`]). A tenant's row may be newer than some of these: the engine skips what the row's
-    /// `seq` covers.
+    /// Every entry after the last complete checkpoint. Called once, before anything is appended (and again after
+    /// [`Ledger::reopen`]). A tenant's row may be newer than some of these: the engine skips what the row's `seq` covers.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`] where an entry can't be read.
-    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError>;
+    fn tail(&self) -> Result<TailLines, LedgerError>;
 
     /// Whether entries can be queued: asked before anything is decided, so that no decision is made that can't be kept.
     /// The bound of the queue is soft: those who asked just before it was reached may still append.

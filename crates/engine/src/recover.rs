@@ -102,7 +102,7 @@ impl Engine {
     /// Plans that tenants are on, in the tail, in memory or on disk, and that a catalog lacks.
     async fn plans_lacking(&self, catalog: &Catalog) -> Result<Vec<PlanKey>, EngineError> {
         // First the tail: what leaves it meanwhile is in memory by then.
-        let mut plans = self.tail.plans();
+        let mut plans = self.tail.plans()?;
         plans.extend(self.ledger.plans_in_use().await?);
         for shard in 0..self.live.shard_count() {
             for cell in self.live.shard_cells(shard) {

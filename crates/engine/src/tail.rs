@@ -1,8 +1,9 @@
-//! The tail of the journal after a start, until it is folded. It is read once and kept by tenant. A tenant of it is folded
+//! The tail of the journal after a start, until it is folded. It is read once. A tenant of it is folded
 //! when somebody asks for it, or by upkeep: so the first answer does not wait for all of them.
 
 use crate::{
     engine::{Engine, IfUnknown},
+    lines::TailLines,
     live::{Book, Cell, LiveUser, Place},
     ports::{Ledger, LedgerError, Seq},
     requests::EngineError,
@@ -24,9 +25,6 @@ use std::{
 /// How many tenants are folded before others may run.
 const FOLDED_AT_ONCE: usize = 32;
 
-/// Entries of one tenant with their positions.
-type Lines = Vec<(Seq, Entry)>;
-
 /// What is not folded yet. A tenant leaves when its book is in its place, and never comes back but by a recovery.
 #[derive(Default)]
 pub(crate) struct Tail {
@@ -35,18 +33,24 @@ pub(crate) struct Tail {
 
 #[derive(Default)]
 struct Waiting {
-    tenants: FxHashMap<TenantId, Arc<Lines>>,
+    lines: Arc<TailLines>,
+    /// The last line of each tenant.
+    last_of: FxHashMap<TenantId, u32>,
+    /// Lines whose tenant is folded.
+    folded: Vec<bool>,
+    /// Every line before this one is folded.
+    first: usize,
     /// Those that upkeep has not come to, the last first: in order of tenant, whose rows share pages then.
     order: Option<Vec<TenantId>>,
 }
 
 impl Tail {
-    /// Reads the tail of the ledger, instead of what was there.
+    /// Takes the tail of the ledger, instead of what was there.
     pub(crate) fn read(&self, ledger: &dyn Ledger) -> Result<(), LedgerError> {
-        let mut tenants: FxHashMap<TenantId, Lines> = FxHashMap::default();
-        ledger.tail(&mut |seq, tenant, entry| tenants.entry(tenant).or_default().push((seq, entry)))?;
-        let tenants = tenants.into_iter().map(|(id, lines)| (id, Arc::new(lines))).collect();
-        *self.waiting.lock() = Waiting { tenants, order: None };
+        let mut lines = ledger.tail()?;
+        let last_of = std::mem::take(&mut lines.last_of);
+        let folded = vec![false; lines.len()];
+        *self.waiting.lock() = Waiting { lines: Arc::new(lines), last_of, folded, first: 0, order: None };
         Ok(())
     }
 
@@ -55,20 +59,23 @@ impl Tail {
     }
 
     pub(crate) fn holds(&self, id: &TenantId) -> bool {
-        self.waiting.lock().tenants.contains_key(id)
+        self.waiting.lock().last_of.contains_key(id)
     }
 
     /// The position of the first entry that is not folded.
     pub(crate) fn first(&self) -> Option<Seq> {
-        let waiting = self.waiting.lock();
-        waiting.tenants.values().filter_map(|lines| lines.first()).map(|(seq, _)| *seq).min()
+        let Waiting { lines, folded, first, .. } = &mut *self.waiting.lock();
+        while folded.get(*first).is_some_and(|folded| *folded) {
+            *first += 1;
+        }
+        (*first < folded.len()).then(|| lines.seq(*first as u32))
     }
 
     /// Tenants in order of id, after `after`.
     pub(crate) fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Vec<TenantId> {
         let mut ids: Vec<TenantId> = {
             let waiting = self.waiting.lock();
-            waiting.tenants.keys().filter(|id| after.is_none_or(|after| *id > after)).cloned().collect()
+            waiting.last_of.keys().filter(|id| after.is_none_or(|after| *id > after)).cloned().collect()
         };
         ids.sort_unstable();
         ids.truncate(limit);
@@ -76,41 +83,48 @@ impl Tail {
     }
 
     /// Every plan that a tenant was put on.
-    pub(crate) fn plans(&self) -> BTreeSet<PlanKey> {
-        let waiting = self.waiting.lock();
-        let effects = waiting.tenants.values().flat_map(|lines| lines.iter()).flat_map(|(_, entry)| &entry.effects);
-        let plans = effects.filter_map(|effect| match effect {
-            Effect::Profile(profile) => Some(profile.plan.clone()),
-            _ => None,
-        });
-        plans.collect()
+    pub(crate) fn plans(&self) -> Result<BTreeSet<PlanKey>, LedgerError> {
+        let lines = self.waiting.lock().lines.clone();
+        let mut plans = BTreeSet::new();
+        for number in 0..lines.len() {
+            for effect in lines.entry(number as u32)?.effects {
+                if let Effect::Profile(profile) = effect {
+                    plans.insert(profile.plan);
+                }
+            }
+        }
+        Ok(plans)
     }
 
-    fn of(&self, id: &TenantId) -> Option<Arc<Lines>> {
-        self.waiting.lock().tenants.get(id).cloned()
+    /// The lines, and the tenant's last.
+    fn of(&self, id: &TenantId) -> Option<(Arc<TailLines>, u32)> {
+        let waiting = self.waiting.lock();
+        waiting.last_of.get(id).map(|last| (waiting.lines.clone(), *last))
     }
 
     /// The next tenant to fold.
     fn next(&self) -> Option<TenantId> {
-        let Waiting { tenants, order } = &mut *self.waiting.lock();
-        if tenants.is_empty() {
-            *order = None;
+        let Waiting { last_of, order, .. } = &mut *self.waiting.lock();
+        if last_of.is_empty() {
             return None;
         }
         let order = order.get_or_insert_with(|| {
-            let mut ids: Vec<TenantId> = tenants.keys().cloned().collect();
+            let mut ids: Vec<TenantId> = last_of.keys().cloned().collect();
             ids.sort_unstable_by(|a, b| b.cmp(a));
             ids
         });
-        while order.pop_if(|id| !tenants.contains_key(id)).is_some() {}
+        while order.pop_if(|id| !last_of.contains_key(id)).is_some() {}
         order.last().cloned()
     }
 
     /// The tenant is folded.
     fn forget(&self, id: &TenantId) {
         let mut waiting = self.waiting.lock();
-        waiting.tenants.remove(id);
-        if waiting.tenants.is_empty() {
+        let Waiting { lines, last_of, folded, .. } = &mut *waiting;
+        if let Some(last) = last_of.remove(id) {
+            lines.numbers(last).for_each(|number| folded[number as usize] = true);
+        }
+        if last_of.is_empty() {
             *waiting = Waiting::default();
         }
     }
@@ -128,8 +142,8 @@ struct Folded {
 impl Engine {
     /// Folds a tenant of the tail and puts it in its place; tells whether the tail has (or had) it.
     pub(crate) async fn fold_from_tail(&self, cell: &Arc<Cell>, epoch: u64) -> Result<bool, EngineError> {
-        let Some(lines) = self.tail.of(&cell.id) else { return Ok(false) };
-        let folded = self.folded(&cell.id, &lines).await;
+        let Some((lines, last)) = self.tail.of(&cell.id) else { return Ok(false) };
+        let folded = self.folded(&cell.id, &lines, last).await;
         let failure = self.failure.read();
         if let Some(error) = failure.as_ref() {
             return Err(error.clone().into());
@@ -154,13 +168,13 @@ impl Engine {
         Ok(true)
     }
 
-    async fn folded(&self, id: &TenantId, lines: &Lines) -> Result<Folded, EngineError> {
+    async fn folded(&self, id: &TenantId, lines: &TailLines, last: u32) -> Result<Folded, EngineError> {
         let (known, row_seq) = match self.ledger.load_tenant(id).await? {
             Some(stored) => (Some(stored.state), stored.seq),
             None => (None, 0),
         };
         let is_new = known.is_none();
-        let news = &lines[lines.partition_point(|(seq, _)| *seq <= row_seq)..];
+        let news = after(lines, last, row_seq)?;
         let born = || news.first().and_then(|(_, first)| Tenant::born(id.clone(), first));
         let Some(tenant) = known.or_else(born) else {
             let why = format!("the first entry of tenant {id} gives it no profile");
@@ -177,11 +191,11 @@ impl Engine {
             }
             let Book { tenant, users, .. } = book.as_mut();
             let mut live = entry.user.as_ref().and_then(|user| users.get_mut(user));
-            tenant.fold(live.as_deref_mut().map(|live| &mut live.user), entry);
+            tenant.fold(live.as_deref_mut().map(|live| &mut live.user), &entry);
             if let Some(live) = live {
-                live.seq = *seq;
+                live.seq = seq;
             }
-            book.seq = *seq;
+            book.seq = seq;
         }
         Ok(Folded { book, is_news, is_new })
     }
@@ -211,6 +225,15 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The entries of the tenant with this last line that come after a position, in order.
+fn after(lines: &TailLines, last: u32, row_seq: Seq) -> Result<Vec<(Seq, Entry)>, LedgerError> {
+    let numbers = lines.numbers(last).take_while(|number| lines.seq(*number) > row_seq);
+    let read = numbers.map(|number| Ok((lines.seq(number), lines.entry(number)?)));
+    let mut news = read.collect::<Result<Vec<_>, LedgerError>>()?;
+    news.reverse();
+    Ok(news)
 }
 
 /// Gives way once to whatever else the runtime has to do: ledgers may answer at once, and a loop over them never waits.

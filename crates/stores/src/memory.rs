@@ -6,7 +6,10 @@
 mod state;
 
 use self::state::{State, answered, closed_order};
-use crate::denials::{self, Runs};
+use crate::{
+    codec,
+    denials::{self, Runs},
+};
 use domain::{
     entry::Entry,
     id::{MeterKey, PlanKey, TenantId, UserId},
@@ -15,7 +18,7 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
+    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -81,17 +84,17 @@ impl Ledger for MemoryLedger {
         self.read(|state| state.users.get(&(tenant.clone(), user.clone())).cloned())
     }
 
-    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError> {
-        let (first, tail) = {
-            let state = self.state.lock();
-            let skip = state.complete_through.saturating_sub(state.cut) as usize;
-            let tail: Vec<_> = state.journal.iter().skip(skip).cloned().collect();
-            (state.cut + skip as Seq + 1, tail)
-        };
-        for (seq, (tenant, entry)) in (first..).zip(tail) {
-            visit(seq, tenant, entry);
+    fn tail(&self) -> Result<TailLines, LedgerError> {
+        let state = self.state.lock();
+        let after = state.complete_through.max(state.cut);
+        let mut lines = TailLines::new(after, codec::read_entry);
+        let mut body = Vec::new();
+        for (tenant, entry) in state.journal.iter().skip((after - state.cut) as usize) {
+            body.clear();
+            codec::encode_entry(entry, &mut body);
+            lines.push(tenant.as_str(), entry.at, &body);
         }
-        Ok(())
+        Ok(lines)
     }
 
     fn ready(&self) -> Result<(), LedgerError> {

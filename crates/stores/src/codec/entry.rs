@@ -84,6 +84,11 @@ fn binding(reader: &mut Reader<'_>, flags: u8) -> Decoded<Option<Binding>> {
     Ok(Some(Binding { id, fingerprint: u64::from_be_bytes(reader.array()?) }))
 }
 
+/// [`decode_entry`] as the engine asks for it.
+pub(crate) fn read_entry(at: Instant, bytes: &[u8]) -> Result<Entry, &'static str> {
+    decode_entry(at, bytes).map_err(|why| why.0)
+}
+
 pub(crate) fn decode_entry(at: Instant, bytes: &[u8]) -> Decoded<Entry> {
     let mut reader = Reader::new(bytes);
     reader.version(VERSION)?;

@@ -8,7 +8,7 @@
 mod entry;
 mod state;
 
-pub(crate) use entry::{decode_binding, decode_entry, decode_run, encode_entry, encode_run, has_denials};
+pub(crate) use entry::{decode_binding, decode_entry, decode_run, encode_entry, encode_run, has_denials, read_entry};
 pub(crate) use state::{decode_tenant, decode_user, encode_tenant, encode_user};
 
 use domain::{

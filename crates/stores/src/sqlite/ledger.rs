@@ -17,7 +17,7 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
+    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -98,22 +98,8 @@ impl Ledger for SqliteLedger {
         self.read(move |_, conn| reads::user(conn, tenant, user))
     }
 
-    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError> {
-        const PAGE_ROWS: usize = 20_000;
-        let running = self.running();
-        let mut after = running.tail_after;
-        loop {
-            let (last, count) = running.readers.with(|conn| {
-                reads::visit_journal(conn, after, PAGE_ROWS, |row| {
-                    visit(row.seq, TenantId::trusted(row.tenant), row.entry()?);
-                    Ok(())
-                })
-            })?;
-            if count < PAGE_ROWS {
-                return Ok(());
-            }
-            after = last;
-        }
+    fn tail(&self) -> Result<TailLines, LedgerError> {
+        Ok(std::mem::take(&mut *self.running().tail.lock()))
     }
 
     fn ready(&self) -> Result<(), LedgerError> {

@@ -12,7 +12,7 @@ use crate::{
     denials::{Runs, note_entry},
 };
 use domain::id::TenantId;
-use engine::ports::{DenialId, LedgerError, Seq};
+use engine::ports::{DenialId, LedgerError, Seq, TailLines};
 use rusqlite::Connection;
 use rustc_hash::FxHashMap;
 
@@ -33,6 +33,8 @@ pub(super) struct Recovered {
     pub(super) complete_through: Seq,
     /// Denials that are not in their table yet.
     pub(super) denials: Runs,
+    /// What is not in folds.
+    pub(super) tail: TailLines,
 }
 
 /// Reads the tail of the journal: every row must be there and be what was written. Ids after `ids_after` go back into
@@ -45,7 +47,8 @@ pub(super) fn recover(conn: &Connection, ids: &IdIndex, ids_after: Seq) -> Resul
     if begin > cut && reads::entry(conn, begin)?.is_none() {
         return Err(gap(begin, begin));
     }
-    let mut found = Recovered { last: begin, complete_through, ..Recovered::default() };
+    let tail = TailLines::new(complete_through, codec::read_entry);
+    let mut found = Recovered { last: begin, complete_through, tail, ..Recovered::default() };
     let mut denials = TailDenials { conn, known: FxHashMap::default() };
     loop {
         let (last, count) = reads::visit_journal(conn, found.last, PAGE_ROWS, |row| {
@@ -59,8 +62,11 @@ pub(super) fn recover(conn: &Connection, ids: &IdIndex, ids_after: Seq) -> Resul
             if let Some(binding) = binding.filter(|_| row.seq > ids_after) {
                 ids.insert(binding.id, row.seq);
             }
-            if row.seq > complete_through && codec::has_denials(row.body) {
-                denials.note(row, &mut found.denials)?;
+            if row.seq > complete_through {
+                found.tail.push(row.tenant, row.at, row.body);
+                if codec::has_denials(row.body) {
+                    denials.note(row, &mut found.denials)?;
+                }
             }
             Ok(())
         })?;

@@ -12,7 +12,7 @@ use super::{
     schema,
     writer::Writer,
 };
-use engine::ports::LedgerError;
+use engine::ports::{LedgerError, TailLines};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use std::{
@@ -40,8 +40,8 @@ pub(super) struct Running {
     pub(super) ids: Arc<IdIndex>,
     pub(super) times: Arc<Times>,
     pub(super) secret: [u8; 32],
-    /// Where the tail began when the file was opened.
-    pub(super) tail_after: engine::ports::Seq,
+    /// The tail as it was when the file was opened, until it is taken.
+    pub(super) tail: Mutex<TailLines>,
     log: Arc<Log>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -66,7 +66,7 @@ impl Running {
         settle_log(&conn)?;
         let secret = schema::secret(&conn)?;
         let (ids, ids_after) = IdIndex::open(&conn, options.ids)?;
-        let Recovered { last, newest_ms, complete_through, denials } = recover(&conn, &ids, ids_after)?;
+        let Recovered { last, newest_ms, complete_through, denials, tail } = recover(&conn, &ids, ids_after)?;
         let ids = Arc::new(ids);
         let times = Arc::new(Times {
             dedupe_ms: FOREVER_MS.into(),
@@ -82,7 +82,7 @@ impl Running {
             vec![start("ledger", move || writer.run())?, start("ledger-log", move || copier_log.run(&copier))?];
         let readers = Readers::new(path);
         let threads = Mutex::new(threads);
-        Ok(Self { queue, readers, ids, times, secret, tail_after: complete_through, log, threads })
+        Ok(Self { queue, readers, ids, times, secret, tail: Mutex::new(tail), log, threads })
     }
 
     /// Commits what is queued, does the tasks that wait, and closes the file.

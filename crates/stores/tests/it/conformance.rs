@@ -63,7 +63,7 @@ fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {
     assert_eq!(wait(ledger.newest_catalog()).unwrap(), None);
     assert!(wait(ledger.keys()).unwrap().is_empty());
     assert_eq!(ledger.ready(), Ok(()));
-    ledger.tail(&mut |_, _, _| panic!("there is no tail")).unwrap();
+    assert!(ledger.tail().unwrap().is_empty());
     done(ledger.committed(0)).unwrap();
     done(ledger.checkpoint(vec![], None)).unwrap();
 }
@@ -153,9 +153,9 @@ fn a_checkpoint_without_position_keeps_the_tail(ledger: &dyn Ledger) {
         done(ledger.checkpoint(some, None)).unwrap();
     }
     ledger.reopen().unwrap();
-    let mut first = None;
-    ledger.tail(&mut |seq, _, _| first = first.or(Some(seq))).unwrap();
-    assert_eq!(first, Some(complete + 1));
+    let tail = ledger.tail().unwrap().entries().unwrap();
+    assert_eq!(tail.first().map(|(seq, ..)| *seq), Some(complete + 1));
+    ledger.reopen().unwrap();
     assert_eq!(States::of(ledger), world.states(world.last()));
 }
 
@@ -312,8 +312,7 @@ fn retention_keeps_what_is_not_in_folds(ledger: &dyn Ledger) {
     let later = world.now.plus_ms(400 * DAY_MS);
     wait(ledger.retain(RETENTION, later)).unwrap();
     ledger.reopen().unwrap();
-    let mut tail = Vec::new();
-    ledger.tail(&mut |seq, tenant, entry| tail.push((seq, tenant, entry))).unwrap();
+    let tail = ledger.tail().unwrap().entries().unwrap();
     let through = ledger.stats().committed_seq - ledger.stats().tail_entries;
     assert_eq!(tail, world.log[through as usize..]);
     assert!(!tail.is_empty());

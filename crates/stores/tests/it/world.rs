@@ -116,7 +116,9 @@ impl States {
             users.extend(page.into_iter().filter_map(|(_, tenant, entry)| Some((tenant, entry.user?))));
         }
         states.load_users(ledger, users);
-        ledger.tail(&mut |seq, tenant, entry| states.fold(seq, &tenant, &entry)).unwrap();
+        for (seq, tenant, entry) in ledger.tail().unwrap().entries().unwrap() {
+            states.fold(seq, &tenant, &entry);
+        }
         states.denials.clear();
         for shadow in [false, true] {
             let query = engine::ports::DenialQuery { shadow, limit: usize::MAX, ..Default::default() };

@@ -9,7 +9,7 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Line, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial,
+    LedgerStats, Line, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -40,8 +40,8 @@ impl Ledger for FaultyLedger {
         })
     }
 
-    fn tail(&self, visit: &mut dyn FnMut(Seq, TenantId, Entry)) -> Result<(), LedgerError> {
-        self.inner.tail(visit)
+    fn tail(&self) -> Result<TailLines, LedgerError> {
+        self.inner.tail()
     }
 
     fn ready(&self) -> Result<(), LedgerError> {
