@@ -47,6 +47,33 @@ impl PendingDenials {
         known.map(|known| known.count_one(run, charges)).is_some()
     }
 
+    /// The users whose counted denials wait to be written down (`None` stands for denials without a user).
+    pub fn users(&self) -> Vec<Option<UserId>> {
+        let waiting = self.runs.iter().filter(|pending| pending.run.count > 0);
+        let mut users: Vec<Option<UserId>> = waiting.map(|pending| pending.run.key.user.clone()).collect();
+        users.sort();
+        users.dedup();
+        users
+    }
+
+    /// What waits to be written down of one user (or of denials without one).
+    #[must_use]
+    pub fn of_user(&self, user: Option<&UserId>) -> Self {
+        let of_user = |pending: &&PendingRun| pending.run.key.user.as_ref() == user && pending.run.count > 0;
+        Self { runs: self.runs.iter().filter(of_user).cloned().collect() }
+    }
+
+    /// Adds what was counted elsewhere in the same tenant's name.
+    pub fn merge(&mut self, other: PendingDenials) {
+        for more in other.runs {
+            let same = |known: &&mut PendingRun| known.run.key == more.run.key && known.windows == more.windows;
+            match self.runs.iter_mut().find(same) {
+                Some(known) => known.add(&more),
+                None => self.runs.push(more),
+            }
+        }
+    }
+
     /// Unmet demand not yet written down, for the window of `kind` that starts at `start`.
     pub fn denied(&self, meter: &MeterKey, user: Option<&UserId>, kind: WindowKind, start: Instant) -> i64 {
         self.runs
@@ -127,20 +154,6 @@ impl Tenant {
         }
     }
 
-    /// The users whose counted denials wait to be written down (`None` stands for denials without a user).
-    pub fn users_with_pending_denials(&self) -> Vec<Option<UserId>> {
-        let mut users: Vec<Option<UserId>> = self
-            .pending
-            .runs
-            .iter()
-            .filter(|pending| pending.run.count > 0)
-            .map(|pending| pending.run.key.user.clone())
-            .collect();
-        users.sort();
-        users.dedup();
-        users
-    }
-
     /// Writes down what was counted for one user (or for requests without one). `None` if nothing was.
     pub fn flush_denials(&mut self, user: Option<&mut User>, now: Instant, catalog: &Catalog) -> Option<Entry> {
         let at = self.instant(now);
@@ -172,6 +185,23 @@ impl PendingRun {
         self.run.last_at = self.run.last_at.max(denied.last_at);
         self.run.count += 1;
         self.run.amount = self.run.amount.saturating_add(denied.amount);
+        self.add_demand(charges);
+    }
+
+    fn add(&mut self, more: &PendingRun) {
+        if more.run.count == 0 {
+            return;
+        }
+        if self.run.count == 0 || more.run.first_at < self.run.first_at {
+            self.run.first_at = more.run.first_at;
+        }
+        self.run.last_at = self.run.last_at.max(more.run.last_at);
+        self.run.count += more.run.count;
+        self.run.amount = self.run.amount.saturating_add(more.run.amount);
+        self.add_demand(&more.demand);
+    }
+
+    fn add_demand(&mut self, charges: &[Charge]) {
         for charge in charges.iter().filter(|charge| charge.amount > 0) {
             match self.demand.iter_mut().find(|known| known.meter == charge.meter) {
                 Some(known) => known.amount = known.amount.saturating_add(charge.amount),

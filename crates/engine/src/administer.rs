@@ -1,25 +1,19 @@
 //! Administration: tenants created and changed, corrections. All of it is entries, so all of it is audited.
 
 use crate::{
-    engine::{Engine, IfUnknown, Open},
+    engine::Engine,
     live::Place,
-    ports::{Commit, Lookup, Seq},
-    repeat::Bound,
+    open::{Open, Whom},
+    ports::{Commit, LedgerError},
+    repeat::Once,
     requests::{EngineError, OpId, TenantCard},
 };
 use domain::{
-    entry::Binding,
     id::{TenantId, UserId},
     op::{Adjustment, Op, OpError, ProfileChange},
     tenant::Tenant,
 };
 use std::sync::Arc;
-
-enum Step {
-    Done(Commit),
-    Repeat(Seq),
-    AskDisk(u64),
-}
 
 impl Engine {
     /// Creates or changes a tenant; what is `None` stays. Tells whether it was created. Durable when it returns.
@@ -47,8 +41,19 @@ impl Engine {
                 break (card, commit, true);
             }
         };
-        commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
-        Ok((card, created))
+        match commit.wait().await {
+            Ok(()) => Ok((card, created)),
+            // Created on another node meanwhile, or by another catalog.
+            Err(LedgerError::Stale) => Box::pin(self.put_tenant(id, change, actor)).await,
+            Err(LedgerError::CatalogBehind { in_force }) => {
+                self.follow(in_force).await;
+                Box::pin(self.put_tenant(id, change, actor)).await
+            }
+            Err(error) => {
+                self.fail(epoch, &error);
+                Err(error.into())
+            }
+        }
     }
 
     async fn configure_tenant(
@@ -57,7 +62,7 @@ impl Engine {
         change: &ProfileChange,
         actor: &str,
     ) -> Result<(TenantCard, Commit), EngineError> {
-        self.with_tenant(id, &[], IfUnknown::Refuse, |open| {
+        self.commit_with(Whom::known(id, &[]), |open| {
             open.engine.ledger.ready()?;
             let outcome = open.apply(None, &Op::Configure(change.clone()))?;
             let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
@@ -128,57 +133,22 @@ impl Engine {
         let binding = adjustment.binding;
         let op = Op::Adjust(adjustment);
         let users: Vec<UserId> = user.cloned().into_iter().collect();
-        let mut fresh = None;
-        loop {
-            let epoch = self.epoch();
-            let work = |open: &mut Open<'_>| adjust_step(open, user, &op, binding, fresh, &note);
-            let seq = match self.with_tenant(tenant, &users, IfUnknown::Refuse, work).await? {
-                Step::Done(commit) => {
-                    commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
-                    return Ok(false);
-                }
-                Step::Repeat(seq) => seq,
-                Step::AskDisk(generation) => {
-                    let Some(binding) = binding else { continue };
-                    match self.ledger.find_on_disk(binding.id).await? {
-                        Some(seq) => seq,
-                        None => {
-                            fresh = Some(generation);
-                            continue;
-                        }
-                    }
-                }
-            };
-            let Some(binding) = binding else { continue };
-            match self.bound(binding, seq, epoch).await? {
-                Bound::Same => return Ok(true),
-                Bound::Conflict { at } => return Err(EngineError::IdempotencyConflict { at, seq }),
-                Bound::LookAgain => {}
+        let epoch = self.epoch();
+        let work = |open: &mut Open<'_>| {
+            open.engine.ledger.ready()?;
+            let outcome = open.apply(user, &op)?;
+            let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
+            entry.note = Some(note.clone());
+            Ok(((), open.append(vec![entry], false, true)?.commit))
+        };
+        match self.once(Whom::known(tenant, &users), binding, work).await? {
+            Once::Done((), commit) => {
+                commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
+                Ok(false)
             }
+            Once::Repeat => Ok(true),
         }
     }
-}
-
-fn adjust_step(
-    open: &mut Open<'_>,
-    user: Option<&UserId>,
-    op: &Op,
-    binding: Option<Binding>,
-    fresh: Option<u64>,
-    note: &Arc<str>,
-) -> Result<Step, EngineError> {
-    if let Some(binding) = binding {
-        match open.engine.ledger.find(binding.id) {
-            Lookup::Bound(seq) => return Ok(Step::Repeat(seq)),
-            Lookup::Unsure { generation } if fresh != Some(generation) => return Ok(Step::AskDisk(generation)),
-            Lookup::Fresh | Lookup::Unsure { .. } => {}
-        }
-    }
-    open.engine.ledger.ready()?;
-    let outcome = open.apply(user, op)?;
-    let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
-    entry.note = Some(note.clone());
-    Ok(Step::Done(open.append(vec![entry], false, true)?.commit))
 }
 
 pub(crate) fn card(tenant: &Tenant) -> TenantCard {

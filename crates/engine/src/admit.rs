@@ -1,32 +1,30 @@
 //! Decisions: `check`, and the gateway's admission. Charges given back, and charges measured afterwards.
 
 use crate::{
-    engine::{Engine, IfUnknown, Open},
+    engine::Engine,
     ids::denial_id,
-    ports::{Commit, Decided, Lookup, Seq},
-    repeat::Bound,
-    requests::{Ack, Admission, Check, EngineError},
+    open::{Look, Open, Whom},
+    ports::{Commit, Decided, LedgerError, Seq},
+    repeat::Once,
+    requests::{Ack, Admission, Charged, Check, EngineError},
 };
 use domain::{
     decision::{Decision, Denial},
     entry::{Binding, Cause},
     id::{TenantId, UserId},
-    op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
+    op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Spend},
 };
 
-/// What came of a look at the tenant.
-#[expect(clippy::large_enum_variant, reason = "made once and matched at once; a box would be the only allocation")]
-enum Step {
-    Decided(Outcome, Commit),
-    /// The id was accepted before, by this entry.
-    Repeat(Seq),
-    /// Memory can't tell about the id.
-    AskDisk(u64),
+/// What was decided, and where the charge stands.
+struct Made {
+    outcome: Outcome,
+    epoch: u64,
+    seq: Seq,
 }
 
 impl Engine {
-    /// Decides, and charges if the check says so. Returns before the commit: who promises durability waits for
-    /// [`Admission::commit`].
+    /// Decides, and charges if the check says so. On an embedded ledger it returns before the commit: who promises
+    /// durability waits for [`Admission::commit`]. Where other nodes write as well, it returns after it.
     ///
     /// # Errors
     /// [`EngineError`]; then nothing was charged.
@@ -37,28 +35,12 @@ impl Engine {
         };
         let op = Op::Spend(spend_of(check, binding), check.cause);
         let users: &[UserId] = check.user.as_slice();
-        let mut fresh = None;
-        loop {
-            let epoch = self.epoch();
-            let look = |open: &mut Open<'_>| decide(open, check, &op, binding, fresh, ack);
-            let step = self.with_tenant(&check.tenant, users, IfUnknown::UseDefaultPlan, look).await?;
-            let (seq, binding) = match (step, binding) {
-                (Step::Decided(outcome, commit), _) => return self.admission(check, outcome, commit),
-                (Step::Repeat(seq), Some(binding)) => (seq, binding),
-                (Step::AskDisk(generation), Some(binding)) => match self.ledger.find_on_disk(binding.id).await? {
-                    Some(seq) => (seq, binding),
-                    None => {
-                        fresh = Some(generation);
-                        continue;
-                    }
-                },
-                (Step::Repeat(_) | Step::AskDisk(_), None) => continue,
-            };
-            match self.bound(binding, seq, epoch).await? {
-                Bound::Same => return self.repeat_check(check).await,
-                Bound::Conflict { at } => return Err(EngineError::IdempotencyConflict { at, seq }),
-                Bound::LookAgain => {}
-            }
+        // What is only asked has no commit that could show that memory is behind.
+        let look = if check.consume { Look::Memory } else { Look::Recent };
+        let whom = Whom::new(&check.tenant, users).look(look);
+        match self.once(whom, binding, |open| decide(open, check, &op, ack)).await? {
+            Once::Done(made, commit) => self.admission(check, made, commit),
+            Once::Repeat => self.repeat_check(check).await,
         }
     }
 
@@ -72,14 +54,16 @@ impl Engine {
                 decision.denial = None;
                 decision.charged = true;
             }
-            Ok(outcome)
+            Ok(Made { outcome, epoch: self.epoch(), seq: open.book.seq })
         };
-        let outcome = self.with_tenant(&check.tenant, check.user.as_slice(), IfUnknown::Refuse, look).await?;
-        let admission = self.admission(check, outcome, Commit::Done)?;
+        let whom = Whom::known(&check.tenant, check.user.as_slice()).look(Look::Recent);
+        let made = self.with_tenant(whom, look).await?;
+        let admission = self.admission(check, made, Commit::Done)?;
         Ok(Admission { repeated: true, ..admission })
     }
 
-    fn admission(&self, check: &Check, outcome: Outcome, commit: Commit) -> Result<Admission, EngineError> {
+    fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {
+        let Made { outcome, epoch, seq } = made;
         let Some(decision) = outcome.decision else { return Err(OpError::Empty.into()) };
         self.observe(check, &decision);
         Ok(Admission {
@@ -88,7 +72,7 @@ impl Engine {
             decision,
             denial_id: outcome.denial.map(|key| denial_id(&check.tenant, &key)),
             repeated: false,
-            receipt: outcome.receipt,
+            charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq }),
             dimensions: check.dimensions.clone(),
             commit,
         })
@@ -115,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// Gives a charge back to the accounts it was taken from, even where their window has closed since.
+    /// Gives a charge back to the accounts it was taken from, even where their window has closed since. A charge that
+    /// was lost with its commit is not given back: there is nothing to give.
     ///
     /// # Errors
     /// [`EngineError`]; then nothing was given back.
@@ -123,12 +108,12 @@ impl Engine {
         &self,
         tenant: &TenantId,
         user: Option<&UserId>,
-        receipt: &Receipt,
+        charged: &Charged,
     ) -> Result<Commit, EngineError> {
-        if receipt.uses.is_empty() && receipt.levels.is_empty() {
+        if charged.is_nothing() {
             return Ok(Commit::Done);
         }
-        self.apply_and_append(tenant, user, Op::Refund(receipt.clone())).await
+        self.apply_and_append(tenant, user, &Op::Refund(charged.receipt.clone()), Some(charged)).await
     }
 
     /// Records what was measured afterwards: a fact, which may exceed a limit.
@@ -151,18 +136,34 @@ impl Engine {
             return Ok(Commit::Done);
         }
         let fact = Fact { movements, time: None, dimensions, binding: None };
-        self.apply_and_append(tenant, user, Op::Record(fact)).await
+        self.apply_and_append(tenant, user, &Op::Record(fact), None).await
     }
 
-    async fn apply_and_append(&self, tenant: &TenantId, user: Option<&UserId>, op: Op) -> Result<Commit, EngineError> {
+    async fn apply_and_append(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        op: &Op,
+        settles: Option<&Charged>,
+    ) -> Result<Commit, EngineError> {
         let work = |open: &mut Open<'_>| {
+            if settles.is_some_and(|charged| self.was_lost(charged)) {
+                return Ok(((), Commit::Done));
+            }
             open.engine.ledger.ready()?;
-            let outcome = open.apply(user, &op)?;
+            let outcome = open.apply(user, op)?;
             let entries: Vec<_> = outcome.entry.into_iter().collect();
-            Ok(if entries.is_empty() { Commit::Done } else { open.append(entries, false, true)?.commit })
+            let commit = if entries.is_empty() { Commit::Done } else { open.append(entries, false, true)?.commit };
+            Ok(((), commit))
         };
         let users: Vec<UserId> = user.cloned().into_iter().collect();
-        self.with_tenant(tenant, &users, IfUnknown::Refuse, work).await
+        Ok(self.commit_with(Whom::known(tenant, &users), work).await?.1)
+    }
+
+    /// Whether a charge was not on disk when the memory it was made in was dropped.
+    fn was_lost(&self, charged: &Charged) -> bool {
+        let ends = self.epoch_ends.read();
+        ends.get(charged.epoch as usize).is_some_and(|durable| charged.seq > *durable)
     }
 }
 
@@ -177,35 +178,29 @@ fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
     }
 }
 
-fn decide(
-    open: &mut Open<'_>,
-    check: &Check,
-    op: &Op,
-    binding: Option<Binding>,
-    fresh: Option<u64>,
-    ack: Ack,
-) -> Result<Step, EngineError> {
-    if let Some(binding) = binding {
-        match open.engine.ledger.find(binding.id) {
-            Lookup::Bound(seq) => return Ok(Step::Repeat(seq)),
-            Lookup::Unsure { generation } if fresh != Some(generation) => return Ok(Step::AskDisk(generation)),
-            Lookup::Fresh | Lookup::Unsure { .. } => {}
-        }
-    }
+fn decide(open: &mut Open<'_>, check: &Check, op: &Op, ack: Ack) -> Result<(Made, Commit), EngineError> {
     if check.consume {
         open.engine.ledger.ready()?;
     }
-    let outcome = open.apply(check.user.as_ref(), op)?;
-    let mut outcome = outcome;
+    // A refusal is not committed, or not for its numbers: it is only given on what is known to be so.
+    let believed = open.engine.is_recent(open.book, open.now);
+    let counted = (!believed).then(|| open.book.tenant.pending.clone());
+    let mut outcome = open.apply(check.user.as_ref(), op)?;
+    if let Some(counted) = counted.filter(|_| outcome.denial.is_some()) {
+        open.book.tenant.pending = counted;
+        open.book.basis.outdate();
+        return Err(LedgerError::Stale.into());
+    }
     if outcome.denial.is_some() {
         open.engine.live.list_demanding(open.cell, open.book);
     }
-    let commit = match outcome.entry.take() {
+    let (seq, commit) = match outcome.entry.take() {
         Some(entry) if entry.binding.is_some() || !entry.effects.is_empty() => {
             let fold = check.cause == Cause::Gateway;
-            open.append(vec![entry], fold, ack == Ack::Disk)?.commit
+            let appended = open.append(vec![entry], fold, ack == Ack::Disk)?;
+            (appended.last, appended.commit)
         }
-        _ => Commit::Done,
+        _ => (open.book.seq, Commit::Done),
     };
-    Ok(Step::Decided(outcome, commit))
+    Ok((Made { outcome, epoch: open.engine.epoch(), seq }, commit))
 }

@@ -3,16 +3,19 @@
 mod administer;
 mod admit;
 mod engine;
+mod fold;
 mod ids;
 mod keys;
 mod lines;
 mod live;
+mod open;
 pub mod ports;
 mod read;
 mod record;
 mod recover;
 mod repeat;
 pub mod requests;
+mod shared;
 mod tail;
 mod upkeep;
 

@@ -1,10 +1,12 @@
 //! Tenants and users in memory. One lock per tenant; a tenant is loaded when first asked for and dropped when it is
 //! clean, idle and in the way.
 
-use crate::ports::Seq;
+use crate::ports::{Basis, Seq};
 use domain::{
+    demand::PendingDenials,
     id::{TenantId, UserId},
     tenant::{Tenant, User},
+    time::Instant,
 };
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -45,11 +47,17 @@ pub(crate) struct Book {
     pub(crate) users: FxHashMap<UserId, LiveUser>,
     /// Grows when users are dropped, so that a load that began before is not believed.
     pub(crate) user_drops: u64,
+    /// Said to be stale when another node has changed the tenant.
+    pub(crate) basis: Arc<Basis>,
+    /// When this was known to be all that is committed. Means something only where other nodes write as well.
+    pub(crate) confirmed_at: Instant,
 }
 
 impl Book {
     pub(crate) fn new(tenant: Tenant, seq: Seq) -> Self {
         Self {
+            basis: Arc::default(),
+            confirmed_at: Instant::EPOCH,
             tenant,
             seq,
             saved: seq,
@@ -84,10 +92,23 @@ impl Place {
 pub(crate) struct Cell {
     pub(crate) id: TenantId,
     pub(crate) place: Mutex<Place>,
+    /// Only where other nodes write as well.
+    pub(crate) reload: Option<Box<Reload>>,
+}
+
+/// What a tenant needs that is loaded again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Reload {
+    /// Held while it is loaded: all others who need it wait for the same.
+    pub(crate) loading: tokio::sync::Mutex<()>,
+    /// Denials that were counted in memory and not yet written down when it was dropped.
+    pub(crate) left: Mutex<PendingDenials>,
 }
 
 /// All tenants in memory.
 pub(crate) struct Live {
+    /// Whether other nodes write as well.
+    shared: bool,
     shards: Vec<Mutex<FxHashMap<TenantId, Arc<Cell>>>>,
     dirty: Mutex<Vec<Arc<Cell>>>,
     demanding: Mutex<Vec<Arc<Cell>>>,
@@ -96,8 +117,9 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(shared: bool) -> Self {
         Self {
+            shared,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             dirty: Mutex::default(),
             demanding: Mutex::default(),
@@ -122,7 +144,8 @@ impl Live {
         if let Some(cell) = shard.get(id) {
             return cell.clone();
         }
-        let cell = Arc::new(Cell { id: id.clone(), place: Mutex::new(Place::Empty) });
+        let cell =
+            Arc::new(Cell { id: id.clone(), place: Mutex::new(Place::Empty), reload: self.shared.then(Box::default) });
         shard.insert(id.clone(), cell.clone());
         cell
     }
@@ -168,6 +191,14 @@ impl Live {
         if !book.demanding {
             book.demanding = true;
             self.demanding.lock().push(cell.clone());
+        }
+    }
+
+    /// Puts a tenant on the list of those with denials to write down, whether or not it is in memory.
+    pub(crate) fn list_demanding_again(&self, cell: &Arc<Cell>) {
+        match &mut *cell.place.lock() {
+            Place::Open(book) => self.list_demanding(cell, book),
+            Place::Empty | Place::Gone => self.demanding.lock().push(cell.clone()),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
+mod shared;
+
 pub use crate::lines::{Decode, TailLines};
+pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
 
 use domain::{
     decision::Code,
@@ -15,7 +18,8 @@ use tokio::sync::oneshot;
 /// A future that can be named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A position in the journal: 1 for the first entry. 0 is before all.
+/// A position: 1 for the first entry, 0 is before all. In an embedded ledger it counts all entries; in a
+/// [`SharedLedger`] those of one tenant, except in [`Ledger::journal`], whose positions are places in the order of all.
 pub type Seq = u64;
 
 /// One line of the journal.
@@ -45,6 +49,15 @@ pub enum LedgerError {
     /// The ledger can't be opened: another process holds it, its schema is newer, the path is wrong.
     #[error("the ledger can't be opened: {0}")]
     Unopenable(Arc<str>),
+    /// Another node changed the tenant since it was loaded: nothing was written. Load it again, decide again.
+    #[error("another node changed the tenant in between")]
+    Stale,
+    /// Another node put a newer catalog in force: nothing was written. Follow it, decide again.
+    #[error("a newer catalog, version {in_force}, is in force")]
+    CatalogBehind {
+        /// Its version.
+        in_force: u32,
+    },
 }
 
 /// State as a fold of the journal through `seq`.
@@ -63,12 +76,23 @@ pub struct Append {
     pub tenant: TenantId,
     /// What. Never empty.
     pub entries: Vec<Entry>,
+    /// The position of the entry of the tenant that these follow; 0 for its first ones.
+    pub follows: Seq,
+    /// What they were decided on.
+    pub basis: Arc<Basis>,
     /// `Some(seq)`: gateway traffic, which the ledger may add to a pending entry after `seq` that differs in its
     /// amounts alone (same user, dimensions, catalog and windows, no binding), as long as no other entry of the tenant
     /// came in between. `None`: each entry is its own row.
     pub fold_after: Option<Seq>,
     /// Whether the caller waits for the commit.
     pub wait: bool,
+}
+
+impl Append {
+    /// The first entries of a tenant, each its own row, waited for.
+    pub fn new(tenant: TenantId, entries: Vec<Entry>) -> Self {
+        Self { tenant, entries, follows: 0, basis: Arc::default(), fold_after: None, wait: true }
+    }
 }
 
 /// Where entries went.
@@ -131,6 +155,11 @@ pub struct Fold {
     pub tenant: Stored<Tenant>,
     /// Users that changed and the position of the last entry of each.
     pub users: Vec<Stored<User>>,
+    /// The position of the last entry in the fold that this one goes on from; 0 if there was none. A [`SharedLedger`]
+    /// skips a fold that goes on from another than the one it has, and outdates its basis.
+    pub from: Seq,
+    /// What it is a fold of.
+    pub basis: Arc<Basis>,
 }
 
 /// A stored API key. The key itself is never stored.
@@ -312,14 +341,26 @@ pub struct Decided<'a> {
     pub dry: bool,
 }
 
+/// Brings this node to the catalog in force, when a commit says that it is behind.
+pub trait Follower: Send + Sync {
+    /// Ends when the catalog of this version, or a newer one, decides here, or can't be had.
+    fn follow<'a>(&'a self, in_force: u32) -> BoxFuture<'a, ()>;
+}
+
 /// Told of every decision. Must be quick: called on the request path.
 pub trait Observer: Send + Sync {
     /// A decision was made.
     fn decided(&self, decided: &Decided<'_>);
 }
 
-/// The account book. One writer; every call may come from any thread.
+/// The account book. Every call may come from any thread. An embedded one has this process as its only writer; for one
+/// that has more, see [`SharedLedger`].
 pub trait Ledger: Send + Sync {
+    /// The ledger as one that other nodes write to as well, if it is.
+    fn shared(&self) -> Option<&dyn SharedLedger> {
+        None
+    }
+
     /// The state of a tenant as of its last checkpoint, with the tail folded in by the engine at start.
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>>;
 
@@ -354,17 +395,17 @@ pub trait Ledger: Send + Sync {
     /// decided is taken.
     fn append(&self, append: Append) -> Result<Appended, LedgerError>;
 
-    /// A commit that resolves when everything through `seq` is durable.
-    fn committed(&self, seq: Seq) -> Commit;
+    /// A commit that resolves when everything of the tenant through `seq` is durable.
+    fn committed(&self, tenant: &TenantId, seq: Seq) -> Commit;
 
-    /// What memory knows about an id.
-    fn find(&self, id: u128) -> Lookup;
+    /// What memory knows about an id of a tenant.
+    fn find(&self, tenant: &TenantId, id: u128) -> Lookup;
 
-    /// What the disk knows about an id.
-    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>>;
+    /// What the disk knows about an id of a tenant.
+    fn find_on_disk<'a>(&'a self, tenant: &'a TenantId, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>>;
 
-    /// One durable entry; `None` if it was cut.
-    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>>;
+    /// One durable entry of a tenant; `None` if it was cut.
+    fn entry<'a>(&'a self, tenant: &'a TenantId, seq: Seq) -> BoxFuture<'a, Result<Option<Entry>, LedgerError>>;
 
     /// Durable entries after `after`, in order, at most `limit`, in one short read.
     fn journal<'a>(&'a self, after: Seq, limit: usize) -> BoxFuture<'a, Result<Vec<Line>, LedgerError>>;

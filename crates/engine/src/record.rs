@@ -1,9 +1,10 @@
 //! Events: facts, recorded in batches, each once.
 
 use crate::{
-    engine::{Engine, IfUnknown, Open},
-    ports::{Commit, Lookup, Seq},
-    repeat::Bound,
+    engine::Engine,
+    open::{Open, Whom},
+    ports::{Commit, Seq},
+    repeat::{Bound, Seen},
     requests::{EngineError, Event, EventOutcome},
 };
 use domain::{
@@ -31,15 +32,15 @@ struct Waiting {
 /// What one hold of the lock led to.
 enum Pass {
     /// Memory can't tell about some of the ids. Nothing was applied, so that events keep their order.
-    Ask(Vec<Waiting>),
-    Done(Recorded),
+    Ask,
+    /// Each event's place in the chunk, with what became of it.
+    Done(Vec<(usize, Passed)>),
 }
 
-#[derive(Default)]
-struct Recorded {
-    done: Vec<(usize, EventOutcome)>,
-    repeats: Vec<(Waiting, Seq)>,
-    commit: Option<Commit>,
+enum Passed {
+    Told(EventOutcome),
+    /// The id was accepted before, by the entry at this position.
+    Before(Seq),
 }
 
 impl Engine {
@@ -53,25 +54,51 @@ impl Engine {
         let mut outcomes: Vec<Option<EventOutcome>> = events.iter().map(|_| None).collect();
         let mut commits = Vec::new();
         let epoch = self.epoch();
-        for (tenant, waiting) in self.by_tenant(events) {
-            let mut waiting = waiting.into_iter().peekable();
-            while waiting.peek().is_some() {
-                let chunk: Vec<Waiting> = waiting.by_ref().take(CHUNK_EVENTS).collect();
-                let indexes: Vec<usize> = chunk.iter().map(|waiting| waiting.index).collect();
-                match self.record_chunk(&tenant, chunk, &mut commits).await {
-                    Ok(done) => done.into_iter().for_each(|(index, outcome)| outcomes[index] = Some(outcome)),
-                    Err(error @ EngineError::Ledger(_)) => return Err(error),
-                    Err(error) => {
-                        indexes.into_iter().for_each(|i| outcomes[i] = Some(EventOutcome::Rejected(error.clone())))
-                    }
-                }
+        let groups = self.by_tenant(events).into_iter();
+        let recorded = groups.map(|(tenant, waiting)| self.record_of(tenant, waiting));
+        let recorded = if self.ledger.shared().is_some() {
+            // Each waits for its commit: together they make one.
+            futures_util::future::join_all(recorded).await
+        } else {
+            let mut done = Vec::with_capacity(recorded.len());
+            for one in recorded {
+                done.push(one.await);
             }
+            done
+        };
+        for one in recorded {
+            let (done, commit) = one?;
+            commits.extend(commit);
+            done.into_iter().for_each(|(index, outcome)| outcomes[index] = Some(outcome));
         }
         for commit in commits {
             commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
         }
         let lost = EngineError::Op(OpError::Empty);
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(EventOutcome::Rejected(lost.clone()))).collect())
+    }
+
+    /// Records the events of one tenant, in their order.
+    async fn record_of(
+        &self,
+        tenant: TenantId,
+        waiting: Vec<Waiting>,
+    ) -> Result<(Vec<(usize, EventOutcome)>, Vec<Commit>), EngineError> {
+        let mut done = Vec::with_capacity(waiting.len());
+        let mut commits = Vec::new();
+        let mut waiting = waiting.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let chunk: Vec<Waiting> = waiting.by_ref().take(CHUNK_EVENTS).collect();
+            let indexes: Vec<usize> = chunk.iter().map(|waiting| waiting.index).collect();
+            match self.record_chunk(&tenant, chunk, &mut commits).await {
+                Ok(outcomes) => done.extend(outcomes),
+                Err(error @ EngineError::Ledger(_)) => return Err(error),
+                Err(error) => {
+                    done.extend(indexes.into_iter().map(|index| (index, EventOutcome::Rejected(error.clone()))))
+                }
+            }
+        }
+        Ok((done, commits))
     }
 
     /// Events in their order, by tenant in order of first appearance.
@@ -103,25 +130,30 @@ impl Engine {
         let mut users: Vec<UserId> = waiting.iter().filter_map(|waiting| waiting.user.clone()).collect();
         users.sort();
         users.dedup();
+        let whom = Whom::new(tenant, &users);
         let mut done = Vec::with_capacity(waiting.len());
         while !waiting.is_empty() {
-            let chunk = std::mem::take(&mut waiting);
+            let mut chunk = std::mem::take(&mut waiting);
             let epoch = self.epoch();
-            let pass =
-                self.with_tenant(tenant, &users, IfUnknown::UseDefaultPlan, |open| record_pass(open, chunk)).await?;
-            let repeats = match pass {
-                Pass::Ask(chunk) => self.ask_disk(chunk, &mut waiting).await?,
-                Pass::Done(recorded) => {
-                    done.extend(recorded.done);
-                    commits.extend(recorded.commit);
-                    recorded.repeats
-                }
+            let (pass, commit) = self.commit_with(whom, |open| record_pass(open, &mut chunk)).await?;
+            let passed = match pass {
+                Pass::Ask => self.ask_disk(tenant, &mut chunk).await?,
+                Pass::Done(passed) => passed,
             };
-            for (event, seq) in repeats {
-                let outcome = match self.bound(event.binding, seq, epoch).await? {
-                    Bound::Same => EventOutcome::Duplicate,
-                    Bound::Conflict { at } => EventOutcome::Rejected(EngineError::IdempotencyConflict { at, seq }),
-                    Bound::LookAgain => {
+            commits.push(commit);
+            let mut passed = passed.into_iter().peekable();
+            for (place, event) in chunk.into_iter().enumerate() {
+                let outcome = match passed.next_if(|(of, _)| *of == place) {
+                    Some((_, Passed::Told(outcome))) => outcome,
+                    Some((_, Passed::Before(seq))) => match self.bound(tenant, event.binding, seq, epoch).await? {
+                        Bound::Same => EventOutcome::Duplicate,
+                        Bound::Conflict { at } => EventOutcome::Rejected(EngineError::IdempotencyConflict { at, seq }),
+                        Bound::LookAgain => {
+                            waiting.push(event);
+                            continue;
+                        }
+                    },
+                    None => {
                         waiting.push(event);
                         continue;
                     }
@@ -132,71 +164,67 @@ impl Engine {
         Ok(done)
     }
 
-    /// Asks the disk about ids that memory can't tell about. Gives those that were seen before; the others are put back.
-    async fn ask_disk(
-        &self,
-        chunk: Vec<Waiting>,
-        waiting: &mut Vec<Waiting>,
-    ) -> Result<Vec<(Waiting, Seq)>, EngineError> {
-        let mut repeats = Vec::new();
-        for mut event in chunk {
+    /// Asks the disk about ids that memory can't tell about. Gives those that were seen before, in their order; the
+    /// others have to be passed again.
+    async fn ask_disk(&self, tenant: &TenantId, chunk: &mut [Waiting]) -> Result<Vec<(usize, Passed)>, EngineError> {
+        let mut before = Vec::new();
+        for (place, event) in chunk.iter_mut().enumerate() {
             if let Some(generation) = event.ask.take() {
-                if let Some(seq) = self.ledger.find_on_disk(event.binding.id).await? {
-                    repeats.push((event, seq));
-                    continue;
+                match self.ledger.find_on_disk(tenant, event.binding.id).await? {
+                    Some(seq) => before.push((place, Passed::Before(seq))),
+                    None => event.fresh = Some(generation),
                 }
-                event.fresh = Some(generation);
             }
-            waiting.push(event);
         }
-        Ok(repeats)
+        Ok(before)
     }
 }
 
-fn record_pass(open: &mut Open<'_>, mut chunk: Vec<Waiting>) -> Result<Pass, EngineError> {
+fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Commit), EngineError> {
     open.engine.ledger.ready()?;
     // Under the tenant's lock no id of its can be bound by anybody else: what is found now holds until the end.
-    let found: Vec<Lookup> = chunk.iter().map(|event| open.engine.ledger.find(event.binding.id)).collect();
+    let found: Vec<Seen> = chunk.iter().map(|event| open.seen(event.binding, event.fresh)).collect();
     let mut asks = false;
-    for (event, lookup) in chunk.iter_mut().zip(&found) {
-        if let Lookup::Unsure { generation } = *lookup
-            && event.fresh != Some(generation)
-        {
-            event.ask = Some(generation);
+    for (event, seen) in chunk.iter_mut().zip(&found) {
+        if let Seen::AskDisk(generation) = seen {
+            event.ask = Some(*generation);
             asks = true;
         }
     }
     if asks {
-        return Ok(Pass::Ask(chunk));
+        return Ok((Pass::Ask, Commit::Done));
     }
-    let mut pass = Recorded { done: Vec::with_capacity(chunk.len()), ..Recorded::default() };
+    let mut passed = Vec::with_capacity(chunk.len());
     let mut entries: Vec<Entry> = Vec::with_capacity(chunk.len());
     // Ids accepted in this very pass, which the ledger does not know yet: position in `entries`.
     let mut accepted: FxHashMap<u128, usize> = FxHashMap::default();
-    let mut twice: Vec<(Waiting, usize)> = Vec::new();
-    for (event, lookup) in chunk.into_iter().zip(found) {
-        if let Lookup::Bound(seq) = lookup {
-            pass.repeats.push((event, seq));
+    let mut twice: Vec<(usize, usize)> = Vec::new();
+    for (place, (event, seen)) in chunk.iter().zip(found).enumerate() {
+        if let Seen::Before(seq) = seen {
+            passed.push((place, Passed::Before(seq)));
             continue;
         }
-        if let Some(place) = accepted.get(&event.binding.id) {
-            twice.push((event, *place));
+        if let Some(first) = accepted.get(&event.binding.id) {
+            twice.push((passed.len(), *first));
+            passed.push((place, Passed::Before(0)));
             continue;
         }
-        match open.apply(event.user.as_ref(), &event.op) {
+        let outcome = match open.apply(event.user.as_ref(), &event.op) {
             Ok(outcome) => {
                 accepted.insert(event.binding.id, entries.len());
                 entries.extend(outcome.entry);
-                pass.done.push((event.index, EventOutcome::Accepted));
+                EventOutcome::Accepted
             }
-            Err(error) => pass.done.push((event.index, EventOutcome::Rejected(error.into()))),
-        }
+            Err(error) => EventOutcome::Rejected(error.into()),
+        };
+        passed.push((place, Passed::Told(outcome)));
     }
     if entries.is_empty() {
-        return Ok(Pass::Done(pass));
+        return Ok((Pass::Done(passed), Commit::Done));
     }
     let appended = open.append(entries, false, true)?;
-    pass.commit = Some(appended.commit);
-    pass.repeats.extend(twice.into_iter().map(|(event, place)| (event, appended.first + place as Seq)));
-    Ok(Pass::Done(pass))
+    for (of, first) in twice {
+        passed[of].1 = Passed::Before(appended.first + first as Seq);
+    }
+    Ok((Pass::Done(passed), appended.commit))
 }

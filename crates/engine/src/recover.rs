@@ -53,11 +53,13 @@ impl Engine {
         let engine = Arc::new(Engine {
             ids: IdKeys::new(&ledger.secret()),
             keys: ArcSwap::from_pointee(KeyRing::new(ledger.keys().await?)),
+            live: Live::new(ledger.shared().is_some()),
             ledger,
             clock,
             catalog: ArcSwap::from_pointee(catalog.clone()),
-            live: Live::new(),
             observer: OnceLock::new(),
+            follower: OnceLock::new(),
+            epoch_ends: RwLock::default(),
             options,
             failure: RwLock::new(None),
             epoch: AtomicU64::new(0),
@@ -122,11 +124,13 @@ impl Engine {
         if !stands {
             return Ok(());
         }
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel);
         self.live.clear();
         self.unsaved.lock().clear();
         self.tail.clear();
         self.ledger.reopen()?;
+        // An attempt that failed half-way had an epoch too, in which nothing was decided.
+        self.epoch_ends.write().resize(epoch as usize + 1, self.ledger.stats().committed_seq);
         {
             let _no_writes = self.key_writes.lock().await;
             self.keys.store(Arc::new(KeyRing::new(self.ledger.keys().await?)));

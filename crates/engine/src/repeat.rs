@@ -1,7 +1,12 @@
 //! An id that was used before: the same payload is a repeat, another is a conflict.
 
-use crate::{engine::Engine, ports::Seq, requests::EngineError};
-use domain::{entry::Binding, time::Instant};
+use crate::{
+    engine::Engine,
+    open::{Open, Whom},
+    ports::{Commit, LedgerError, Lookup, Seq},
+    requests::EngineError,
+};
+use domain::{entry::Binding, id::TenantId, time::Instant};
 
 /// What an id is bound to.
 pub(crate) enum Bound {
@@ -16,16 +21,105 @@ pub(crate) enum Bound {
     LookAgain,
 }
 
+/// What is known of an id, under the lock of its tenant.
+pub(crate) enum Seen {
+    /// Never accepted. Nobody else can bind it before the lock is given up.
+    Fresh,
+    /// Accepted before, by the entry at this position.
+    Before(Seq),
+    /// Memory can't tell; what the disk says holds for this generation.
+    AskDisk(u64),
+}
+
+/// What became of an operation that is done once.
+pub(crate) enum Once<T> {
+    /// It was done now.
+    Done(T, Commit),
+    /// The same was done before.
+    Repeat,
+}
+
+enum Step<T> {
+    Done(T),
+    Seen(Seq),
+    AskDisk(u64),
+}
+
+impl Open<'_> {
+    /// What is known of an id of this tenant. `fresh` is the generation for which the disk does not know it.
+    pub(crate) fn seen(&self, binding: Binding, fresh: Option<u64>) -> Seen {
+        match self.engine.ledger.find(&self.cell.id, binding.id) {
+            Lookup::Bound(seq) => Seen::Before(seq),
+            Lookup::Unsure { generation } if fresh != Some(generation) => Seen::AskDisk(generation),
+            Lookup::Fresh | Lookup::Unsure { .. } => Seen::Fresh,
+        }
+    }
+}
+
 impl Engine {
+    /// Does something once under its id, if it has one.
+    ///
+    /// # Errors
+    /// [`EngineError::IdempotencyConflict`] when the id was used for something else.
+    pub(crate) async fn once<T>(
+        &self,
+        whom: Whom<'_>,
+        binding: Option<Binding>,
+        mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
+    ) -> Result<Once<T>, EngineError> {
+        let Some(binding) = binding else {
+            let (value, commit) = self.commit_with(whom, work).await?;
+            return Ok(Once::Done(value, commit));
+        };
+        let mut fresh = None;
+        loop {
+            let epoch = self.epoch();
+            let look = |open: &mut Open<'_>| match open.seen(binding, fresh) {
+                Seen::Fresh => work(open).map(|(value, commit)| (Step::Done(value), commit)),
+                Seen::Before(seq) => Ok((Step::Seen(seq), Commit::Done)),
+                Seen::AskDisk(generation) => Ok((Step::AskDisk(generation), Commit::Done)),
+            };
+            let seq = match self.commit_with(whom, look).await? {
+                (Step::Done(value), commit) => return Ok(Once::Done(value, commit)),
+                (Step::Seen(seq), _) => seq,
+                (Step::AskDisk(generation), _) => match self.ledger.find_on_disk(whom.tenant, binding.id).await? {
+                    Some(seq) => seq,
+                    None => {
+                        fresh = Some(generation);
+                        continue;
+                    }
+                },
+            };
+            match self.bound(whom.tenant, binding, seq, epoch).await? {
+                Bound::Same => return Ok(Once::Repeat),
+                Bound::Conflict { at } => return Err(EngineError::IdempotencyConflict { at, seq }),
+                Bound::LookAgain => {}
+            }
+        }
+    }
+
     /// Compares a payload with the entry its id is bound to, once that entry is durable: a repeat of an operation that
     /// is not committed yet waits for it. `epoch` is from before the id was found.
-    pub(crate) async fn bound(&self, binding: Binding, seq: Seq, epoch: u64) -> Result<Bound, EngineError> {
-        self.ledger.committed(seq).wait().await.inspect_err(|error| self.fail(epoch, error))?;
-        let entry = self.ledger.entry(seq).await?;
+    pub(crate) async fn bound(
+        &self,
+        tenant: &TenantId,
+        binding: Binding,
+        seq: Seq,
+        epoch: u64,
+    ) -> Result<Bound, EngineError> {
+        match self.ledger.committed(tenant, seq).wait().await {
+            Ok(()) => {}
+            Err(LedgerError::Stale | LedgerError::CatalogBehind { .. }) => return Ok(Bound::LookAgain),
+            Err(error) => {
+                self.fail(epoch, &error);
+                return Err(error.into());
+            }
+        }
+        let entry = self.ledger.entry(tenant, seq).await?;
         if self.epoch() != epoch {
             return Ok(Bound::LookAgain);
         }
-        let Some((_, entry)) = entry else {
+        let Some(entry) = entry else {
             // Entries outlive their ids in the journal; one that was cut all the same can only be taken at its word.
             return Ok(Bound::Same);
         };

@@ -67,11 +67,29 @@ pub struct Admission {
     /// Whether this repeats an operation that was accepted before.
     pub repeated: bool,
     /// What was charged, to be given back if the work could not be begun.
-    pub receipt: Option<Receipt>,
+    pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.
     pub dimensions: Dimensions,
     /// Resolves when the answer may go out.
     pub commit: Commit,
+}
+
+/// A charge that was made, and where: to be given back if the work could not be begun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Charged {
+    /// What was charged.
+    pub receipt: Receipt,
+    /// In which memory it was made.
+    pub(crate) epoch: u64,
+    /// Its entry.
+    pub(crate) seq: Seq,
+}
+
+impl Charged {
+    /// Whether there is nothing to give back.
+    pub fn is_nothing(&self) -> bool {
+        self.receipt.uses.is_empty() && self.receipt.levels.is_empty()
+    }
 }
 
 /// An event: a fact about a tenant.

@@ -2,16 +2,16 @@
 //! when somebody asks for it, or by upkeep: so the first answer does not wait for all of them.
 
 use crate::{
-    engine::{Engine, IfUnknown},
+    engine::Engine,
     lines::TailLines,
-    live::{Book, Cell, LiveUser, Place},
+    live::{Book, Cell, Place},
+    open::Whom,
     ports::{Ledger, LedgerError, Seq},
     requests::EngineError,
 };
 use domain::{
     entry::{Effect, Entry},
-    id::{PlanKey, TenantId, UserId},
-    tenant::{Tenant, User},
+    id::{PlanKey, TenantId},
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -169,41 +169,15 @@ impl Engine {
     }
 
     async fn folded(&self, id: &TenantId, lines: &TailLines, last: u32) -> Result<Folded, EngineError> {
-        let (known, row_seq) = match self.ledger.load_tenant(id).await? {
-            Some(stored) => (Some(stored.state), stored.seq),
-            None => (None, 0),
-        };
-        let is_new = known.is_none();
+        let stored = self.ledger.load_tenant(id).await?;
+        let is_new = stored.is_none();
+        let row_seq = stored.as_ref().map_or(0, |stored| stored.seq);
         let news = after(lines, last, row_seq)?;
-        let born = || news.first().and_then(|(_, first)| Tenant::born(id.clone(), first));
-        let Some(tenant) = known.or_else(born) else {
-            let why = format!("the first entry of tenant {id} gives it no profile");
+        let Some(book) = self.book_of(id, stored, &news).await? else {
+            let why = format!("tenant {id} has neither a row nor entries");
             return Err(LedgerError::Damaged(why.into()).into());
         };
-        let mut book = Box::new(Book::new(tenant, row_seq));
-        let is_news = !news.is_empty();
-        for (seq, entry) in news {
-            if let Some(user) = &entry.user
-                && !book.users.contains_key(user)
-            {
-                let live = self.load_user_for_fold(id, user).await?;
-                book.users.insert(user.clone(), live);
-            }
-            let Book { tenant, users, .. } = book.as_mut();
-            let mut live = entry.user.as_ref().and_then(|user| users.get_mut(user));
-            tenant.fold(live.as_deref_mut().map(|live| &mut live.user), &entry);
-            if let Some(live) = live {
-                live.seq = seq;
-            }
-            book.seq = seq;
-        }
-        Ok(Folded { book, is_news, is_new })
-    }
-
-    async fn load_user_for_fold(&self, tenant: &TenantId, user: &UserId) -> Result<LiveUser, EngineError> {
-        let stored = self.ledger.load_user(tenant, user).await?;
-        let (user, seq) = stored.map_or_else(|| (User::new(user.clone()), 0), |stored| (stored.state, stored.seq));
-        Ok(LiveUser { user, seq, saved: seq })
+        Ok(Folded { book, is_news: !news.is_empty(), is_new })
     }
 
     /// Folds so many tenants of the tail, if there are any left. What can't be folded can't be kept right by anybody:
@@ -212,7 +186,7 @@ impl Engine {
         for number in 1..=tenants {
             let epoch = self.epoch();
             let Some(id) = self.tail.next() else { return Ok(()) };
-            match self.with_tenant(&id, &[], IfUnknown::Refuse, |_| Ok(())).await {
+            match self.with_tenant(Whom::known(&id, &[]), |_| Ok(())).await {
                 Err(EngineError::Ledger(error)) => {
                     self.fail(epoch, &error);
                     return Err(error.into());

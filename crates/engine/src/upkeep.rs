@@ -2,12 +2,14 @@
 //! idle. Called by the binary; spawns nothing itself.
 
 use crate::{
-    engine::{Engine, IfUnknown},
+    engine::Engine,
     live::{Book, Cell, Place},
-    ports::{Commit, Fold, LedgerError, Retention, Stored},
+    open::Whom,
+    ports::{Commit, Fold, LedgerError, Retention, Seq, Stored},
     requests::EngineError,
 };
 use domain::{
+    demand::PendingDenials,
     id::UserId,
     tenant::{Accounts, Tenant, User},
 };
@@ -18,6 +20,8 @@ use std::sync::{
 
 /// How many tenants one fold batch holds.
 const FOLD_BATCH: usize = 256;
+/// Where other nodes write as well: how many entries of a tenant are read one by one before they are folded.
+const FOLD_AFTER: Seq = 32;
 /// How many shards one upkeep sweeps at most.
 const SWEEP_SHARDS: usize = 8;
 
@@ -83,24 +87,36 @@ impl Engine {
 
     async fn flush_denials_of(&self, cell: &Arc<Cell>, user: Option<UserId>) -> Result<(), EngineError> {
         let users: Vec<UserId> = user.clone().into_iter().collect();
+        // What was taken to be written, until it is: another node may have come first.
+        let mut taken = PendingDenials::default();
         let flushed = self
-            .with_tenant(&cell.id, &users, IfUnknown::Refuse, |open| {
+            .commit_with(Whom::known(&cell.id, &users), |open| {
                 open.engine.ledger.ready()?;
+                let shared = open.engine.ledger.shared().is_some();
                 let Book { tenant, users, .. } = &mut *open.book;
+                tenant.pending.merge(std::mem::take(&mut taken));
+                if shared {
+                    taken = tenant.pending.of_user(user.as_ref());
+                }
                 let user = user.as_ref().and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
                 let entry = tenant.flush_denials(user, open.now, open.catalog);
-                entry.map(|entry| open.append(vec![entry], false, false)).transpose()
+                let appended = entry.map(|entry| open.append(vec![entry], false, shared)).transpose()?;
+                Ok(((), appended.map_or(Commit::Done, |appended| appended.commit)))
             })
             .await;
         match flushed {
-            // What could not be queued for lack of room is still counted in memory.
-            Err(EngineError::Ledger(LedgerError::Overloaded { .. })) => {
-                if let Place::Open(book) = &mut *cell.place.lock() {
-                    self.live.list_demanding(cell, book);
+            Ok(_) => Ok(()),
+            // What could not be written is still counted in memory.
+            Err(error) => {
+                if let Some(reload) = &cell.reload {
+                    reload.left.lock().merge(taken);
                 }
-                Ok(())
+                self.live.list_demanding_again(cell);
+                match error {
+                    EngineError::Ledger(LedgerError::Overloaded { .. }) => Ok(()),
+                    error => Err(error),
+                }
             }
-            other => other.map(|_| ()),
         }
     }
 
@@ -114,18 +130,32 @@ impl Engine {
         let through = self.tail.first().map_or(committed, |first| committed.min(first - 1));
         let created = self.unsaved.lock().clone();
         let mut dirty = self.live.take_dirty();
+        let mut later = Vec::new();
         loop {
             // A fold that was handed over is written even if nobody waits for it any more.
             let rest = dirty.cells.len().saturating_sub(FOLD_BATCH);
-            let folds: Vec<Fold> = dirty.cells.drain(rest..).filter_map(|cell| snapshot(&cell, round)).collect();
+            let (due, not_yet): (Vec<_>, Vec<_>) = dirty.cells.drain(rest..).partition(|cell| self.is_fold_due(cell));
+            later.extend(not_yet);
+            let folds: Vec<Fold> = due.iter().filter_map(|cell| snapshot(cell, round)).collect();
             self.checkpointed(self.ledger.checkpoint(folds, (rest == 0).then_some(through))).await?;
             if rest == 0 {
                 break;
             }
         }
+        dirty.cells = later;
         self.unsaved.lock().retain(|id| !created.contains(id));
         self.rounds.done.store(round, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a book has to be written down. Where a fold is only a shortcut to what is committed, not for a few entries.
+    fn is_fold_due(&self, cell: &Cell) -> bool {
+        match &*cell.place.lock() {
+            Place::Open(book) if self.ledger.shared().is_some() => {
+                book.seq - book.saved >= FOLD_AFTER || !book.tenant.accounts.closed.is_empty()
+            }
+            _ => true,
+        }
     }
 
     async fn checkpointed(&self, commit: Commit) -> Result<(), EngineError> {
@@ -160,6 +190,16 @@ impl Engine {
         let written = self.rounds.done.load(Ordering::Acquire);
         let mut place = cell.place.lock();
         let Place::Open(book) = &mut *place else { return };
+        if self.ledger.shared().is_some() {
+            // Nothing is lost with it that is not committed or about to be.
+            if book.tenant.pending.is_empty() {
+                self.drop_book(cell, &mut place);
+                *place = Place::Gone;
+                drop(place);
+                self.live.forget(cell);
+            }
+            return;
+        }
         // What was handed over through `saved` is on disk once the round it was handed to is done.
         if book.saved_round > written {
             return;
@@ -180,14 +220,14 @@ impl Engine {
     }
 }
 
-/// The users (or `None`) of a book whose counted denials wait to be written down.
+/// The users (or `None`) of a tenant whose counted denials wait to be written down.
 fn users_waiting(cell: &Cell) -> Vec<Option<UserId>> {
     match &mut *cell.place.lock() {
         Place::Open(book) => {
             book.demanding = false;
-            book.tenant.users_with_pending_denials()
+            book.tenant.pending.users()
         }
-        Place::Empty | Place::Gone => Vec::new(),
+        Place::Empty | Place::Gone => cell.reload.as_ref().map_or_else(Vec::new, |reload| reload.left.lock().users()),
     }
 }
 
@@ -209,7 +249,7 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
     if book.seq == 0 {
         return None;
     }
-    book.saved = book.seq;
+    let from = std::mem::replace(&mut book.saved, book.seq);
     book.saved_round = round;
     let users = book
         .users
@@ -232,7 +272,7 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         accounts,
         pending: Default::default(),
     };
-    Some(Fold { tenant: Stored { state, seq: book.seq }, users })
+    Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })
 }
 
 /// A copy of accounts that takes the closed totals along: they are written once.

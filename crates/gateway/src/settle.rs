@@ -4,12 +4,12 @@
 use crate::observe::GatewayObserver;
 use domain::{
     id::{MeterKey, TenantId, UserId},
-    op::{Charge, Dimensions, Receipt},
+    op::{Charge, Dimensions},
 };
 use engine::{
     Engine,
     ports::LedgerError,
-    requests::{Admission, EngineError},
+    requests::{Admission, Charged, EngineError},
 };
 use http::StatusCode;
 use std::{
@@ -96,7 +96,7 @@ pub(crate) struct Pledge {
     settler: Settler,
     tenant: TenantId,
     user: Option<UserId>,
-    receipt: Option<Receipt>,
+    charged: Option<Charged>,
     charge_when: ChargeWhen,
     on_its_way: bool,
 }
@@ -107,7 +107,7 @@ impl Pledge {
             settler: settler.clone(),
             tenant: admission.tenant.clone(),
             user: admission.user.clone(),
-            receipt: admission.receipt.take(),
+            charged: admission.charged.take(),
             charge_when,
             on_its_way: false,
         }
@@ -130,7 +130,7 @@ impl Pledge {
 
     /// The charge stands.
     pub(crate) fn keep(&mut self) {
-        self.receipt = None;
+        self.charged = None;
     }
 
     /// Gives the charge back, if it does not stand already, and waits until that is recorded.
@@ -141,14 +141,14 @@ impl Pledge {
     }
 
     fn begin_giving_back(&mut self) -> Option<JoinHandle<()>> {
-        let receipt = self.receipt.take().filter(|_| !(self.on_its_way && self.charge_when == ChargeWhen::Reached))?;
-        if receipt.uses.is_empty() && receipt.levels.is_empty() {
+        let charged = self.charged.take().filter(|_| !(self.on_its_way && self.charge_when == ChargeWhen::Reached))?;
+        if charged.is_nothing() {
             return None;
         }
         let (engine, tenant, user) = (self.settler.engine.clone(), self.tenant.clone(), self.user.clone());
         let work = async move {
             patiently(|| async {
-                let commit = engine.refund(&tenant, user.as_ref(), &receipt).await?;
+                let commit = engine.refund(&tenant, user.as_ref(), &charged).await?;
                 Ok(commit.wait().await?)
             })
             .await

@@ -100,11 +100,11 @@ impl Bench {
                                 (number..number + 10).map(|number| entry(&self.meter, number, true)).collect();
                             last = self
                                 .ledger
-                                .append(Append { tenant, entries, fold_after: None, wait: false })
+                                .append(Append { wait: false, ..Append::new(tenant, entries) })
                                 .unwrap()
                                 .last;
                         }
-                        wait(self.ledger.committed(last));
+                        wait(self.ledger.committed(&self.tenants[0], last));
                         appended.fetch_add(size, Ordering::Relaxed);
                     }
                 });
@@ -131,10 +131,8 @@ impl Bench {
                         let pick = if folds { 20 } else { TENANTS };
                         let tenant = tenants[(mix(number) % pick) as usize].clone();
                         let append = Append {
-                            tenant,
-                            entries: vec![entry(&meter, number, !folds)],
                             fold_after: folds.then_some(0),
-                            wait: true,
+                            ..Append::new(tenant, vec![entry(&meter, number, !folds)])
                         };
                         ledger.append(append).unwrap().commit.wait().await.unwrap();
                     }
@@ -170,7 +168,7 @@ fn checkpoint_under_load(bench: &Bench, tenants: u64) {
         let mut state = Tenant::unborn(id, profile.clone());
         let meters = ["messages", "documents", "storage", "seats", "calls"];
         state.accounts.list = meters.map(|meter| (MeterKey::new(meter).unwrap(), account.clone())).to_vec();
-        Fold { tenant: Stored { state, seq }, users: vec![] }
+        Fold { tenant: Stored { state, seq }, users: vec![], from: 0, basis: Default::default() }
     };
     let folds: Vec<Fold> = (0..tenants).map(fold).collect();
     let began = std::time::Instant::now();

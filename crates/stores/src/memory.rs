@@ -121,22 +121,22 @@ impl Ledger for MemoryLedger {
         Ok(Appended { first, last, commit })
     }
 
-    fn committed(&self, seq: Seq) -> Commit {
+    fn committed(&self, _tenant: &TenantId, seq: Seq) -> Commit {
         self.state.lock().commit_for(seq)
     }
 
-    fn find(&self, id: u128) -> Lookup {
+    fn find(&self, _tenant: &TenantId, id: u128) -> Lookup {
         self.state.lock().ids.get(&id).map_or(Lookup::Fresh, |(seq, _)| Lookup::Bound(*seq))
     }
 
-    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
+    fn find_on_disk<'a>(&'a self, _tenant: &'a TenantId, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
         self.read(move |state| state.ids.get(&id).map(|(seq, _)| *seq))
     }
 
-    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>> {
+    fn entry<'a>(&'a self, tenant: &'a TenantId, seq: Seq) -> BoxFuture<'a, Result<Option<Entry>, LedgerError>> {
         self.read(move |state| {
             let index = seq.checked_sub(state.cut + 1).filter(|_| seq <= state.committed)?;
-            state.journal.get(index as usize).cloned()
+            state.journal.get(index as usize).filter(|(whose, _)| whose == tenant).map(|(_, entry)| entry.clone())
         })
     }
 

@@ -119,7 +119,7 @@ impl FaultyLedger {
         let written: Vec<Row> = queue.rows.drain(..count).collect();
         let mut commits = Vec::new();
         for row in written {
-            let append = Append { tenant: row.tenant, entries: vec![row.entry], fold_after: None, wait: true };
+            let append = Append::new(row.tenant, vec![row.entry]);
             let appended = self.inner.append(append).expect("the ledger behind does not fail");
             assert_eq!(appended.last, row.seq, "positions must be those that were promised");
             commits.push(appended.commit);

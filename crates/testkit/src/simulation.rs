@@ -12,10 +12,10 @@ use crate::{
     workload,
     world::{World, tenant, to_plan},
 };
-use domain::{catalog::Catalog, id::UserId, op::Receipt};
+use domain::{catalog::Catalog, id::UserId};
 use engine::{
     ports::{Clock, Commit, Ledger, LedgerError},
-    requests::{Check, EngineError, Event},
+    requests::{Charged, Check, EngineError, Event},
 };
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc};
 use stores::memory::MemoryLedger;
@@ -59,7 +59,7 @@ struct Customer {
     /// What is durable for sure; then what follows from each operation that may be.
     books: VecDeque<(u64, Book)>,
     known: Vec<(u64, Known)>,
-    receipts: Vec<(u64, Option<UserId>, Receipt, Taken)>,
+    receipts: Vec<(u64, Option<UserId>, Charged, Taken)>,
 }
 
 /// An operation under an id that was accepted.

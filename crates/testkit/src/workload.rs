@@ -62,6 +62,7 @@ pub fn options(random: &mut Random) -> EngineOptions {
         tail_max: *random.pick(&[1, 20, 1_000_000]),
         flush_denials_every_ms: *random.pick(&[0, 10_000, 600_000]),
         fold_max: *random.pick(&[0, 1, 3, 20_000]),
+        recent_ms: 200,
     }
 }
 

@@ -25,6 +25,7 @@ pub const RESTLESS: EngineOptions = EngineOptions {
     tail_max: 1,
     fold_max: 1,
     flush_denials_every_ms: 0,
+    recent_ms: 0,
 };
 
 /// A tenant's name.

@@ -67,7 +67,7 @@ fn answered(
         decision: outcome.decision.unwrap(),
         denial_id: Some(engine::ports::DenialId(7)),
         repeated: false,
-        receipt: None,
+        charged: None,
         dimensions: Vec::new(),
         commit: Commit::Done,
     };

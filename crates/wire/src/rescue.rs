@@ -192,7 +192,7 @@ pub fn problem_of_op(error: &OpError) -> Problem {
 /// What a failing ledger is answered with. What exactly failed is for the log, not for the caller.
 pub fn problem_of_ledger(error: &LedgerError) -> Problem {
     match error {
-        LedgerError::Overloaded { .. } => {
+        LedgerError::Overloaded { .. } | LedgerError::Stale | LedgerError::CatalogBehind { .. } => {
             OVERLOADED.problem("More waits to be written than the ledger can take. Try again shortly.").retry_after(1)
         }
         LedgerError::Unwritable(_) | LedgerError::Damaged(_) | LedgerError::Unopenable(_) => LEDGER_UNAVAILABLE

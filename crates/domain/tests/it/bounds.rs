@@ -31,7 +31,7 @@ fn a_storm_of_refused_users_is_counted_in_bounded_space() {
     assert_eq!(world.entries.len(), 1 + RUNS_MAX + 1);
     assert_eq!(world.state.tenant.pending.runs.len(), RUNS_MAX + 1);
 
-    let waiting = world.state.tenant.users_with_pending_denials();
+    let waiting = world.state.tenant.pending.users();
     assert_eq!(waiting.len(), RUNS_MAX + 1);
     for user in waiting {
         world.flush(user.as_ref().map(|user| user.as_str()), now);

@@ -85,7 +85,7 @@ impl State {
     }
 
     pub(super) fn write_folds(&mut self, folds: Vec<Fold>, complete_through: Option<Seq>) {
-        for Fold { mut tenant, users } in folds {
+        for Fold { mut tenant, users, .. } in folds {
             let id = tenant.state.id.clone();
             if self.tenants.get(&id).is_some_and(|known| known.seq >= tenant.seq) {
                 continue;

@@ -111,20 +111,20 @@ impl Ledger for SqliteLedger {
         running.queue.append(append, |id, seq| running.ids.insert(id, seq))
     }
 
-    fn committed(&self, seq: Seq) -> Commit {
+    fn committed(&self, _tenant: &TenantId, seq: Seq) -> Commit {
         self.running.read().queue.committed(seq)
     }
 
-    fn find(&self, id: u128) -> Lookup {
+    fn find(&self, _tenant: &TenantId, id: u128) -> Lookup {
         self.running.read().ids.find(id)
     }
 
-    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
+    fn find_on_disk<'a>(&'a self, _tenant: &'a TenantId, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
         self.read(move |running, conn| running.ids.find_on_disk(conn, id))
     }
 
-    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>> {
-        self.read(move |_, conn| reads::entry(conn, seq))
+    fn entry<'a>(&'a self, tenant: &'a TenantId, seq: Seq) -> BoxFuture<'a, Result<Option<Entry>, LedgerError>> {
+        self.read(move |_, conn| reads::entry(conn, tenant, seq))
     }
 
     fn journal<'a>(

@@ -36,7 +36,7 @@ fn push(queue: &Queue, entries: usize, wait: bool) -> Commit {
     let (at, cause) = (At::from_ms(1000), Cause::Check);
     let entry = Entry { at, catalog: 1, cause, binding: None, user: None, dimensions: vec![], note: None, effects };
     let tenant = TenantId::new("acme").unwrap();
-    let append = Append { tenant, entries: vec![entry; entries], fold_after: None, wait };
+    let append = Append { wait, ..Append::new(tenant, vec![entry; entries]) };
     queue.append(append, |_, _| {}).unwrap().commit
 }
 

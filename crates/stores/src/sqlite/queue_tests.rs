@@ -31,7 +31,7 @@ fn used(amount: i64) -> Entry {
 
 fn push(queue: &Queue, tenant: &str, entry: Entry, fold_after: Option<Seq>) -> Seq {
     let tenant = TenantId::new(tenant).unwrap();
-    let append = Append { tenant, entries: vec![entry], fold_after, wait: false };
+    let append = Append { fold_after, wait: false, ..Append::new(tenant, vec![entry]) };
     queue.append(append, |_, _| {}).unwrap().last
 }
 
@@ -138,7 +138,7 @@ fn the_queue_says_when_it_is_full() {
 fn waiters_are_woken_in_order_and_late_ones_too() {
     let queue = queue();
     let tenant = TenantId::new("acme").unwrap();
-    let append = |count| Append { tenant: tenant.clone(), entries: vec![used(1); count], fold_after: None, wait: true };
+    let append = |count| Append::new(tenant.clone(), vec![used(1); count]);
     let _first = queue.append(append(2), |_, _| {}).unwrap();
     let _second = queue.append(append(3), |_, _| {}).unwrap();
     let _late = queue.committed(1);

@@ -145,10 +145,10 @@ pub(super) fn journal(conn: &Connection, after: Seq, limit: usize) -> Result<Vec
 }
 
 /// One entry.
-pub(super) fn entry(conn: &Connection, seq: Seq) -> Result<Option<(TenantId, Entry)>, LedgerError> {
+pub(super) fn entry(conn: &Connection, tenant: &TenantId, seq: Seq) -> Result<Option<Entry>, LedgerError> {
     let Some(after) = seq.checked_sub(1) else { return Ok(None) };
     let found = journal(conn, after, 1)?.pop();
-    Ok(found.filter(|(found, ..)| *found == seq).map(|(_, tenant, entry)| (tenant, entry)))
+    Ok(found.filter(|(found, whose, _)| *found == seq && whose == tenant).map(|(.., entry)| entry))
 }
 
 pub(super) fn tenants(conn: &Connection, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, LedgerError> {

@@ -44,7 +44,7 @@ pub(super) fn recover(conn: &Connection, ids: &IdIndex, ids_after: Seq) -> Resul
     let complete_through = (schema::number(conn, COMPLETE_THROUGH).or_damaged()? as Seq).max(cut);
     let begin = ids_after.min(complete_through).max(cut);
     // The row before the tail must be there too, or a journal that lost its end would pass for one that has no tail.
-    if begin > cut && reads::entry(conn, begin)?.is_none() {
+    if begin > cut && reads::journal(conn, begin - 1, 1)?.first().is_none_or(|(seq, ..)| *seq != begin) {
         return Err(gap(begin, begin));
     }
     let tail = TailLines::new(complete_through, codec::read_entry);

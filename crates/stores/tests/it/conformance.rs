@@ -55,16 +55,16 @@ fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {
     let tenant = TenantId::new("nobody").unwrap();
     assert_eq!(wait(ledger.load_tenant(&tenant)).unwrap(), None);
     assert_eq!(wait(ledger.load_user(&tenant, &UserId::new("noone").unwrap())).unwrap(), None);
-    assert_eq!(ledger.find(42), Lookup::Fresh);
-    assert_eq!(wait(ledger.entry(1)).unwrap(), None);
-    assert_eq!(wait(ledger.entry(0)).unwrap(), None);
+    assert_eq!(ledger.find(&tenant, 42), Lookup::Fresh);
+    assert_eq!(wait(ledger.entry(&tenant, 1)).unwrap(), None);
+    assert_eq!(wait(ledger.entry(&tenant, 0)).unwrap(), None);
     assert!(wait(ledger.journal(0, 10)).unwrap().is_empty());
     assert!(wait(ledger.tenants(None, 10)).unwrap().is_empty());
     assert_eq!(wait(ledger.newest_catalog()).unwrap(), None);
     assert!(wait(ledger.keys()).unwrap().is_empty());
     assert_eq!(ledger.ready(), Ok(()));
     assert!(ledger.tail().unwrap().is_empty());
-    done(ledger.committed(0)).unwrap();
+    done(ledger.committed(&tenant, 0)).unwrap();
     done(ledger.checkpoint(vec![], None)).unwrap();
 }
 
@@ -77,7 +77,7 @@ fn positions_follow_the_order_of_appends(ledger: &dyn Ledger) {
         next = appended.last + 1;
         done(appended.commit).unwrap();
         assert!(ledger.stats().committed_seq >= appended.last);
-        done(ledger.committed(appended.last)).unwrap();
+        done(ledger.committed(&world.whose(appended.last), appended.last)).unwrap();
     }
 }
 
@@ -89,8 +89,10 @@ fn the_journal_gives_back_what_was_appended(ledger: &dyn Ledger) {
     assert_eq!(wait(ledger.journal(10, 5)).unwrap(), world.log[10..15]);
     assert_eq!(wait(ledger.journal(last, 5)).unwrap(), vec![]);
     let (seq, tenant, entry) = world.log[17].clone();
-    assert_eq!(wait(ledger.entry(seq)).unwrap(), Some((tenant, entry)));
-    assert_eq!(wait(ledger.entry(last + 1)).unwrap(), None);
+    assert_eq!(wait(ledger.entry(&tenant, seq)).unwrap(), Some(entry));
+    assert_eq!(wait(ledger.entry(&tenant, last + 1)).unwrap(), None);
+    let another = TenantId::new("another").unwrap();
+    assert_eq!(wait(ledger.entry(&another, seq)).unwrap(), None, "an entry is read by its tenant only");
 }
 
 fn ids_are_known_from_the_append_on(ledger: &dyn Ledger) {
@@ -98,22 +100,22 @@ fn ids_are_known_from_the_append_on(ledger: &dyn Ledger) {
     for _ in 0..40 {
         let appended = world.step(ledger).unwrap();
         for (id, seq) in world.bindings.iter().filter(|(_, seq)| *seq >= appended.first) {
-            assert_eq!(ledger.find(*id), Lookup::Bound(*seq));
+            assert_eq!(ledger.find(&world.whose(*seq), *id), Lookup::Bound(*seq));
         }
         done(appended.commit).unwrap();
     }
     assert!(world.bindings.len() > 10);
     for (id, seq) in &world.bindings {
-        assert_eq!(bound(ledger, *id), Some(*seq));
+        assert_eq!(bound(ledger, &world.whose(*seq), *id), Some(*seq));
     }
-    assert_eq!(bound(ledger, 12345), None);
+    assert_eq!(bound(ledger, &world.whose(1), 12345), None);
 }
 
-fn bound(ledger: &dyn Ledger, id: u128) -> Option<Seq> {
-    match ledger.find(id) {
+fn bound(ledger: &dyn Ledger, tenant: &TenantId, id: u128) -> Option<Seq> {
+    match ledger.find(tenant, id) {
         Lookup::Fresh => None,
         Lookup::Bound(seq) => Some(seq),
-        Lookup::Unsure { .. } => wait(ledger.find_on_disk(id)).unwrap(),
+        Lookup::Unsure { .. } => wait(ledger.find_on_disk(tenant, id)).unwrap(),
     }
 }
 
@@ -269,7 +271,7 @@ fn reopening_keeps_what_was_committed(ledger: &dyn Ledger) {
     ledger.reopen().unwrap();
     assert_eq!(wait(ledger.journal(0, usize::MAX)).unwrap(), world.log);
     for (id, seq) in &world.bindings {
-        assert_eq!(bound(ledger, *id), Some(*seq));
+        assert_eq!(bound(ledger, &world.whose(*seq), *id), Some(*seq));
     }
     let before = world.last();
     assert_eq!(world.step(ledger).unwrap().first, before + 1);
@@ -289,7 +291,7 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     world.steps(ledger, 1);
     done(world.checkpoint(ledger)).unwrap();
     wait(ledger.retain(RETENTION, world.now)).unwrap();
-    assert_eq!(wait(ledger.entry(1)).unwrap(), None);
+    assert_eq!(wait(ledger.entry(&world.whose(1), 1)).unwrap(), None);
     let left = wait(ledger.journal(0, usize::MAX)).unwrap();
     assert_eq!(left, world.log[old as usize..], "what is young stays");
     let untouched = |id: &TenantId| left.iter().all(|(_, tenant, _)| tenant != id);
@@ -327,12 +329,12 @@ fn many_threads_append_and_wait(ledger: &dyn Ledger) {
                 let mut last = 0;
                 for _ in 0..60 {
                     let entries = (0..=random.below(20)).map(|_| plain_use(1)).collect();
-                    let append = Append { tenant: tenant.clone(), entries, fold_after: None, wait: true };
+                    let append = Append::new(tenant.clone(), entries);
                     let appended = ledger.append(append).unwrap();
                     assert!(appended.first > last);
                     last = appended.last;
                     done(appended.commit).unwrap();
-                    assert!(wait(ledger.entry(last)).unwrap().is_some(), "acknowledged, so it can be read");
+                    assert!(wait(ledger.entry(&tenant, last)).unwrap().is_some(), "acknowledged, so it can be read");
                 }
             });
         }
@@ -372,7 +374,7 @@ fn gateway_traffic_adds_up(ledger: &dyn Ledger) {
         }
         let folds = !random.one_in(10);
         let fold_after = folds.then_some(0);
-        let append = Append { tenant: tenant.clone(), entries: vec![entry], fold_after, wait: true };
+        let append = Append { fold_after, ..Append::new(tenant.clone(), vec![entry]) };
         let appended = ledger.append(append).unwrap();
         assert_eq!(appended.first, appended.last);
         *sums.entry(tenant).or_default() += amount;
@@ -395,7 +397,7 @@ fn a_full_queue_says_so() {
     ledger.set_commits(stores::memory::Commits::Held);
     let entries = vec![plain_use(1); 200_000];
     let tenant = TenantId::new("acme").unwrap();
-    let appended = ledger.append(Append { tenant, entries, fold_after: None, wait: true }).unwrap();
+    let appended = ledger.append(Append::new(tenant, entries)).unwrap();
     assert_eq!(ledger.ready(), Err(LedgerError::Overloaded { waiting: 200_000 }));
     ledger.release();
     done(appended.commit).unwrap();

@@ -86,7 +86,7 @@ fn what_was_cut_is_in_the_openings() {
         assert!(report.denials > 0, "seed {seed}: {report:?}");
         ids += report.ids;
         let ledger = open(&path);
-        assert!(wait(ledger.entry(1)).unwrap().is_none());
+        assert!(wait(ledger.entry(&world.whose(1), 1)).unwrap().is_none());
         assert!(states_of(&ledger, &world) == states_through(&world, world.last()), "seed {seed}");
     }
     assert!(ids > 50, "only {ids} ids were looked up");
@@ -239,12 +239,12 @@ fn a_backup_under_load_opens_at_once_and_verifies() {
         assert_eq!(wait(restored.keys()).unwrap(), std::slice::from_ref(&key));
         assert_eq!(&*wait(restored.newest_catalog()).unwrap().unwrap().text, "# two");
         for (id, seq) in world.bindings.iter().filter(|(_, seq)| *seq > before && *seq <= last) {
-            let known = match restored.find(*id) {
+            let known = match restored.find(&world.whose(*seq), *id) {
                 engine::ports::Lookup::Bound(seq) => Some(seq),
                 engine::ports::Lookup::Fresh => None,
-                engine::ports::Lookup::Unsure { .. } => wait(restored.find_on_disk(*id)).unwrap(),
+                engine::ports::Lookup::Unsure { .. } => wait(restored.find_on_disk(&world.whose(*seq), *id)).unwrap(),
             };
-            let was_cut = wait(restored.entry(*seq)).unwrap().is_none();
+            let was_cut = wait(restored.entry(&world.whose(*seq), *seq)).unwrap().is_none();
             assert!(known == Some(*seq) || was_cut, "the id of entry {seq}");
         }
     }

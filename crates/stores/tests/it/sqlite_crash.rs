@@ -83,10 +83,12 @@ fn check(recorded: &Recorded, ledger: &SqliteLedger, what: &str) -> Seq {
     assert!(journal == recorded.world.log[..journal.len()], "{what}: another journal");
     assert!(States::of(ledger) == recorded.world.states(last), "{what}: another state at {last}");
     for (id, seq) in &recorded.world.bindings {
-        let known = match ledger.find(*id) {
+        let known = match ledger.find(&recorded.world.whose(*seq), *id) {
             engine::ports::Lookup::Fresh => None,
             engine::ports::Lookup::Bound(seq) => Some(seq),
-            engine::ports::Lookup::Unsure { .. } => wait(ledger.find_on_disk(*id)).unwrap(),
+            engine::ports::Lookup::Unsure { .. } => {
+                wait(ledger.find_on_disk(&recorded.world.whose(*seq), *id)).unwrap()
+            }
         };
         assert_eq!(known, (*seq <= last).then_some(*seq), "{what}: another binding");
     }

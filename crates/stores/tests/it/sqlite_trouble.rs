@@ -236,10 +236,10 @@ fn a_full_disk_fails_what_was_not_acknowledged_and_nothing_else() {
     // Everything is refused in the same words until it is reopened; reading goes on.
     assert_eq!(ledger.ready(), Err(error.clone()));
     assert_eq!(world.step(&*ledger).unwrap_err(), error);
-    assert_eq!(done(ledger.committed(acknowledged)), Err(error.clone()));
+    assert_eq!(done(ledger.committed(&world.whose(acknowledged), acknowledged)), Err(error.clone()));
     assert_eq!(done(ledger.checkpoint(vec![], None)), Err(error.clone()));
     assert_eq!(wait(ledger.put_catalog("x", world.now)), Err(error.clone()));
-    assert!(wait(ledger.entry(acknowledged)).unwrap().is_some());
+    assert!(wait(ledger.entry(&world.whose(acknowledged), acknowledged)).unwrap().is_some());
     assert!(ledger.stats().commit_failures >= 1);
     ledger.reopen().unwrap();
     assert_eq!(States::of(&*ledger), world.states(acknowledged));

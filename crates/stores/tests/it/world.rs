@@ -186,6 +186,11 @@ impl World {
         states
     }
 
+    /// The tenant of the entry at `seq`.
+    pub fn whose(&self, seq: Seq) -> TenantId {
+        self.log[seq as usize - 1].1.clone()
+    }
+
     pub fn last(&self) -> Seq {
         self.log.last().map_or(0, |(seq, ..)| *seq)
     }
@@ -208,7 +213,7 @@ impl World {
             entries.push(self.entry(&tenant));
         }
         let logged = entries.clone();
-        let appended = ledger.append(Append { tenant: tenant.clone(), entries, fold_after: None, wait: true })?;
+        let appended = ledger.append(Append::new(tenant.clone(), entries))?;
         assert_eq!(appended.last - appended.first + 1, logged.len() as Seq);
         for (seq, entry) in (appended.first..).zip(logged) {
             self.stamp(seq, &tenant, &entry);
@@ -349,7 +354,7 @@ impl World {
                 users.push(user.clone());
                 user.state.accounts.closed.clear();
             }
-            folds.push(Fold { tenant: fold, users });
+            folds.push(Fold { tenant: fold, users, from: 0, basis: Default::default() });
         }
         folds
     }

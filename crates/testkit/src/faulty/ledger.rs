@@ -68,43 +68,43 @@ impl Ledger for FaultyLedger {
         Ok(appended)
     }
 
-    fn committed(&self, seq: Seq) -> Commit {
+    fn committed(&self, tenant: &TenantId, seq: Seq) -> Commit {
         let mut queue = self.queue.lock();
         let newest = queue.next - 1;
         match queue.commit_for(seq.min(newest)) {
-            Commit::Done => self.inner.committed(seq),
+            Commit::Done => self.inner.committed(tenant, seq),
             waiting => waiting,
         }
     }
 
-    fn find(&self, id: u128) -> Lookup {
+    fn find(&self, tenant: &TenantId, id: u128) -> Lookup {
         let queue = self.queue.lock();
         if let Some(seq) = queue.recent.get(&id) {
             return Lookup::Bound(*seq);
         }
         match self.unsure_one_in.load(Ordering::Relaxed) {
             n if n > 0 && id.is_multiple_of(u128::from(n)) => Lookup::Unsure { generation: queue.generation },
-            _ => self.inner.find(id),
+            _ => self.inner.find(tenant, id),
         }
     }
 
-    fn find_on_disk<'a>(&'a self, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
+    fn find_on_disk<'a>(&'a self, tenant: &'a TenantId, id: u128) -> BoxFuture<'a, Result<Option<Seq>, LedgerError>> {
         Box::pin(async move {
             self.dawdle().await;
-            let found = match self.inner.find(id) {
+            let found = match self.inner.find(tenant, id) {
                 Lookup::Bound(seq) => Ok(Some(seq)),
                 Lookup::Fresh => Ok(None),
-                Lookup::Unsure { .. } => self.inner.find_on_disk(id).await,
+                Lookup::Unsure { .. } => self.inner.find_on_disk(tenant, id).await,
             };
             self.dawdle().await;
             found
         })
     }
 
-    fn entry<'a>(&'a self, seq: Seq) -> BoxFuture<'a, Result<Option<(TenantId, Entry)>, LedgerError>> {
+    fn entry<'a>(&'a self, tenant: &'a TenantId, seq: Seq) -> BoxFuture<'a, Result<Option<Entry>, LedgerError>> {
         Box::pin(async move {
             self.dawdle().await;
-            self.inner.entry(seq).await
+            self.inner.entry(tenant, seq).await
         })
     }
 

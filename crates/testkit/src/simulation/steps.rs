@@ -70,7 +70,7 @@ impl Simulation {
         }
         let operation = self.push(customer, book);
         let account = &mut self.accounts[customer];
-        if let (Some(receipt), Some(taken)) = (answer.receipt, taken) {
+        if let (Some(receipt), Some(taken)) = (answer.charged, taken) {
             account.receipts.push((operation, check.user.clone(), receipt, taken));
         }
         if check.id.is_some() {
@@ -140,7 +140,7 @@ impl Simulation {
                     return self.poll_commits();
                 }
                 let Some(answer) = self.settled(answer).await? else { return Ok(()) };
-                if differs || !answer.repeated || !answer.decision.allowed || answer.receipt.is_some() {
+                if differs || !answer.repeated || !answer.decision.allowed || answer.charged.is_some() {
                     return Err(format!("a repeat of {check:?} was answered {answer:?}"));
                 }
                 Ok(())
@@ -209,7 +209,7 @@ impl Simulation {
         let durable = account.receipts.iter().position(|(operation, ..)| account.is_acknowledged(*operation));
         let Some(place) = durable else { return Ok(()) };
         let (_, who, receipt, taken) = account.receipts.remove(place);
-        if receipt.uses.is_empty() && receipt.levels.is_empty() {
+        if receipt.is_nothing() {
             return Ok(());
         }
         let mut book = account.book().clone();

@@ -73,7 +73,7 @@ async fn a_repeat_is_allowed_even_when_the_limit_is_full_by_now() {
     assert!(world.admit(&check).await.unwrap().decision.allowed);
     let repeat = world.admit(&check).await.unwrap();
     assert!(repeat.repeated && repeat.decision.allowed && repeat.decision.denial.is_none());
-    assert!(repeat.receipt.is_none(), "there is nothing to give back twice");
+    assert!(repeat.charged.is_none(), "there is nothing to give back twice");
     assert_eq!(world.used("acme", None, "tokens").await, (500, 0));
 }
 

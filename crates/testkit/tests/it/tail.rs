@@ -15,6 +15,7 @@ const IDLE: EngineOptions = EngineOptions {
     tail_max: u64::MAX,
     fold_max: 0,
     flush_denials_every_ms: i64::MAX,
+    recent_ms: 0,
 };
 
 /// Everything is written down in every upkeep.

@@ -97,7 +97,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
         decision: outcome.decision.unwrap(),
         denial_id: None,
         repeated: false,
-        receipt: None,
+        charged: None,
         dimensions: Vec::new(),
         commit: Commit::Done,
     };

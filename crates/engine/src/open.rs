@@ -1,0 +1,341 @@
+//! How a verb gets at a tenant: under its lock, with the tenant and the users it names in memory. And how its commit is
+//! seen through where other nodes write as well: what was decided on something that has changed is decided again.
+
+use crate::{
+    engine::Engine,
+    live::{Book, Cell, LiveUser, Place},
+    ports::{Append, Appended, Commit, LedgerError, Stored},
+    requests::EngineError,
+};
+use domain::{
+    catalog::Catalog,
+    entry::{Effect, Entry},
+    id::{TenantId, UserId},
+    op::{Op, OpError, Outcome},
+    tenant::{Tenant, User},
+    time::Instant,
+};
+use std::sync::{Arc, atomic::Ordering};
+
+/// How often a decision is made anew before the caller is told to come again. From the second time on no other node can
+/// get in between, unless this one is too slow to use its turn.
+const TRIES_MAX: u32 = 8;
+
+/// A tenant under its lock, with the users a verb asked for.
+pub(crate) struct Open<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) cell: &'a Arc<Cell>,
+    pub(crate) book: &'a mut Book,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) now: Instant,
+}
+
+/// What a verb may do to a tenant that is unknown to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfUnknown {
+    /// Create it on the catalog's default plan, if there is one.
+    UseDefaultPlan,
+    /// Refuse.
+    Refuse,
+}
+
+/// How new what is in memory has to be, where other nodes write as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Not known to have changed: the commit will tell.
+    Memory,
+    /// No older than [`EngineOptions::recent_ms`](crate::EngineOptions): there may be no commit that could tell.
+    Recent,
+    /// As [`Look::Memory`]; and if it must be loaded, no other node writes before this one has.
+    Held,
+}
+
+/// Whom a verb is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whom<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) users: &'a [UserId],
+    pub(crate) if_unknown: IfUnknown,
+    pub(crate) look: Look,
+}
+
+impl<'a> Whom<'a> {
+    /// A tenant that must be known.
+    pub(crate) fn known(tenant: &'a TenantId, users: &'a [UserId]) -> Self {
+        Self { tenant, users, if_unknown: IfUnknown::Refuse, look: Look::Memory }
+    }
+
+    /// A tenant that may be met for the first time.
+    pub(crate) fn new(tenant: &'a TenantId, users: &'a [UserId]) -> Self {
+        Self { if_unknown: IfUnknown::UseDefaultPlan, ..Self::known(tenant, users) }
+    }
+
+    pub(crate) fn look(self, look: Look) -> Self {
+        Self { look, ..self }
+    }
+}
+
+enum Attempt<T> {
+    Done(T),
+    LoadTenant,
+    /// These users, as long as none was dropped since.
+    LoadUsers(Vec<UserId>, u64),
+    LookAgain,
+}
+
+impl Engine {
+    /// Runs `work` and, where other nodes write as well, waits for its commit and runs it again when that was in vain.
+    /// The commit that is given is done then.
+    pub(crate) async fn commit_with<T>(
+        &self,
+        whom: Whom<'_>,
+        mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
+    ) -> Result<(T, Commit), EngineError> {
+        if self.ledger.shared().is_none() {
+            return self.with_tenant(whom, work).await;
+        }
+        let mut whom = whom;
+        for _ in 0..TRIES_MAX {
+            let began = self.now();
+            let error = match self.with_tenant(whom, &mut work).await {
+                Ok((value, commit)) => match commit.wait().await {
+                    Ok(()) => {
+                        self.confirm(whom.tenant, began);
+                        return Ok((value, Commit::Done));
+                    }
+                    Err(error) => error,
+                },
+                Err(EngineError::Ledger(error)) => error,
+                Err(error) => return Err(error),
+            };
+            match error {
+                LedgerError::Stale => whom = whom.look(Look::Held),
+                LedgerError::CatalogBehind { in_force } => self.follow(in_force).await,
+                error => return Err(error.into()),
+            }
+        }
+        Err(LedgerError::Overloaded { waiting: 0 }.into())
+    }
+
+    /// Runs `work` under the tenant's lock, with the tenant and the named users in memory. `work` runs at most once,
+    /// and must not wait for anything.
+    pub(crate) async fn with_tenant<T>(
+        &self,
+        whom: Whom<'_>,
+        work: impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let Whom { tenant, users, mut look, .. } = whom;
+        let mut work = Some(work);
+        loop {
+            let epoch = self.epoch();
+            let cell = match self.live.known(tenant) {
+                Some(cell) => cell,
+                None => {
+                    // An outage must not fill the memory with cells of tenants that can't be loaded.
+                    self.check_failure()?;
+                    self.live.cell(tenant)
+                }
+            };
+            match self.attempt(&cell, users, look, epoch, &mut work)? {
+                Attempt::Done(value) => return Ok(value),
+                Attempt::LookAgain => {}
+                Attempt::LoadTenant => {
+                    self.load_tenant(&cell, whom, epoch).await?;
+                    // What was just loaded is as new as can be, however long that took.
+                    look = Look::Memory;
+                }
+                Attempt::LoadUsers(missing, drops) => {
+                    for user in missing {
+                        let stored = self.ledger.load_user(tenant, &user).await?;
+                        self.place_user(&cell, user, stored, epoch, drops);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn load_tenant(&self, cell: &Arc<Cell>, whom: Whom<'_>, epoch: u64) -> Result<(), EngineError> {
+        if let (Some(shared), Some(reload)) = (self.ledger.shared(), &cell.reload) {
+            return self.reload_tenant(cell, shared, reload, whom).await;
+        }
+        if self.fold_from_tail(cell, epoch).await? {
+            return Ok(());
+        }
+        let stored = self.ledger.load_tenant(whom.tenant).await?;
+        // A tenant must not be put on a plan that a catalog is just about to drop.
+        let _plans_stay = match (&stored, whom.if_unknown) {
+            (None, IfUnknown::UseDefaultPlan) => Some(self.plans.read().await),
+            _ => None,
+        };
+        let book = stored.map(|Stored { state, seq }| Box::new(Book::new(state, seq)));
+        self.place_tenant(cell, book, epoch, whom.if_unknown)
+    }
+
+    fn attempt<T>(
+        &self,
+        cell: &Arc<Cell>,
+        users: &[UserId],
+        look: Look,
+        epoch: u64,
+        work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
+    ) -> Result<Attempt<T>, EngineError> {
+        let failure = self.failure.read();
+        if let Some(error) = failure.as_ref() {
+            return Err(error.clone().into());
+        }
+        let mut place = cell.place.lock();
+        let now = self.clock.now();
+        if self.is_outdated(&place, look, now) {
+            self.drop_book(cell, &mut place);
+        }
+        let book = match &mut *place {
+            Place::Empty => return Ok(Attempt::LoadTenant),
+            Place::Gone => return Ok(Attempt::LookAgain),
+            Place::Open(book) => book.as_mut(),
+        };
+        let missing: Vec<UserId> = users.iter().filter(|user| !book.users.contains_key(*user)).cloned().collect();
+        if !missing.is_empty() {
+            return Ok(Attempt::LoadUsers(missing, book.user_drops));
+        }
+        let catalog = self.catalog.load();
+        let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
+        let done = work(&mut Open { engine: self, cell, book, catalog: &catalog, now });
+        drop(place);
+        drop(failure);
+        if let Err(EngineError::Ledger(error)) = &done {
+            self.fail(epoch, error);
+        }
+        done.map(Attempt::Done)
+    }
+
+    /// Puts a book in its place if it is free; creates the tenant where there is none and that may be done.
+    pub(crate) fn place_tenant(
+        &self,
+        cell: &Arc<Cell>,
+        book: Option<Box<Book>>,
+        epoch: u64,
+        if_unknown: IfUnknown,
+    ) -> Result<(), EngineError> {
+        let failure = self.failure.read();
+        if let Some(error) = failure.as_ref() {
+            return Err(error.clone().into());
+        }
+        let mut place = cell.place.lock();
+        if !matches!(*place, Place::Empty) || self.epoch() != epoch {
+            return Ok(());
+        }
+        if let Some(book) = book {
+            self.live.tenants.fetch_add(1, Ordering::Relaxed);
+            self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
+            *place = Place::Open(book);
+            return Ok(());
+        }
+        let created = match if_unknown {
+            IfUnknown::Refuse => None,
+            IfUnknown::UseDefaultPlan => {
+                Tenant::create(cell.id.clone(), &Default::default(), self.clock.now(), &self.catalog.load())?
+            }
+        };
+        let Some((tenant, entry)) = created else {
+            *place = Place::Gone;
+            drop(place);
+            self.live.forget(cell);
+            return Err(EngineError::UnknownTenant(cell.id.clone()));
+        };
+        self.ledger.ready()?;
+        self.open_created(cell, &mut place, tenant, entry, false).map(|_| ())
+    }
+
+    /// Puts a tenant that was just created in its place, its first entry queued.
+    pub(crate) fn open_created(
+        &self,
+        cell: &Arc<Cell>,
+        place: &mut Place,
+        tenant: Tenant,
+        entry: Entry,
+        wait: bool,
+    ) -> Result<Appended, EngineError> {
+        let mut book = Box::new(Book::new(tenant, 0));
+        book.confirmed_at = self.clock.now();
+        self.live.list_dirty(cell, &mut book);
+        let basis = book.basis.clone();
+        let append = Append { basis, wait, ..Append::new(cell.id.clone(), vec![entry]) };
+        let appended = self.ledger.append(append)?;
+        book.seq = appended.last;
+        if self.ledger.shared().is_none() {
+            self.unsaved.lock().insert(cell.id.clone());
+        }
+        *place = Place::Open(book);
+        self.live.tenants.fetch_add(1, Ordering::Relaxed);
+        Ok(appended)
+    }
+
+    fn place_user(&self, cell: &Arc<Cell>, id: UserId, stored: Option<Stored<User>>, epoch: u64, drops: u64) {
+        let mut place = cell.place.lock();
+        let Place::Open(book) = &mut *place else { return };
+        let stale = self.epoch() != epoch || book.user_drops != drops;
+        if stale || book.users.contains_key(&id) {
+            return;
+        }
+        let Stored { state, seq } = stored.unwrap_or_else(|| Stored { state: User::new(id.clone()), seq: 0 });
+        if seq > book.seq {
+            // Another node has written since the tenant was loaded.
+            book.basis.outdate();
+            return;
+        }
+        book.users.insert(id, LiveUser { user: state, seq, saved: seq });
+        self.live.users.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Open<'_> {
+    /// Applies an operation to the tenant. What must be appended is in the outcome; the caller queues it with
+    /// [`Open::append`] before it lets go of the tenant.
+    pub(crate) fn apply(&mut self, user: Option<&UserId>, op: &Op) -> Result<Outcome, OpError> {
+        let Book { tenant, users, .. } = &mut *self.book;
+        let user = user.and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
+        tenant.apply(user, op, self.now, self.catalog)
+    }
+
+    /// Queues entries that were just decided.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>, fold: bool, wait: bool) -> Result<Appended, EngineError> {
+        self.engine.live.list_dirty(self.cell, self.book);
+        let users = last_entries(&entries);
+        let count = entries.len();
+        let foldable = fold && entries.iter().all(is_foldable);
+        let fold_after = foldable.then_some(self.book.saved);
+        let (tenant, follows, basis) = (self.cell.id.clone(), self.book.seq, self.book.basis.clone());
+        let append = Append { tenant, entries, follows, basis, fold_after, wait };
+        // What was applied and is not taken must not be believed.
+        let appended = self.engine.ledger.append(append).inspect_err(|_| self.book.basis.outdate())?;
+        self.book.seq = self.book.seq.max(appended.last);
+        for (user, index) in users {
+            if let Some(live) = self.book.users.get_mut(&user) {
+                // A user's place is that of its own last entry, not of the batch's. (What is folded comes alone.)
+                live.seq = live.seq.max(appended.last - (count - 1 - index) as u64);
+            }
+        }
+        Ok(appended)
+    }
+}
+
+/// The users of these entries, and which entry is the last of each.
+fn last_entries(entries: &[Entry]) -> Vec<(UserId, usize)> {
+    let with_user = entries.iter().enumerate().filter_map(|(index, entry)| Some((entry.user.clone()?, index)));
+    let mut users: Vec<(UserId, usize)> = with_user.collect();
+    if users.len() > 1 {
+        users.sort_by(|(a, at), (b, bt)| a.cmp(b).then(bt.cmp(at)));
+        users.dedup_by(|(later, _), (first, _)| later == first);
+    }
+    users
+}
+
+/// Only charges that add up may be folded with others: nothing that opens a window or moves a level.
+fn is_foldable(entry: &Entry) -> bool {
+    entry.binding.is_none()
+        && !entry.effects.is_empty()
+        && entry
+            .effects
+            .iter()
+            .all(|effect| matches!(effect, Effect::Use { amount, closed, .. } if *amount > 0 && closed.is_empty()))
+}

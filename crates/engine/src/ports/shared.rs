@@ -1,0 +1,108 @@
+//! What a ledger is asked for when several nodes write to it.
+
+use super::{BoxFuture, LedgerError, Seq, Stored, StoredCatalog};
+use domain::{
+    entry::Entry,
+    id::{PlanKey, TenantId},
+    tenant::Tenant,
+    time::Instant,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// What a decision was made on: a tenant as this node has it in memory. The engine and a [`SharedLedger`] hold it
+/// together, so that either can say that it is no longer so. An embedded ledger has no use for it.
+#[derive(Debug, Default)]
+pub struct Basis {
+    stale: AtomicBool,
+}
+
+impl Basis {
+    /// From here on nothing that was decided on it is written.
+    pub fn outdate(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// Whether another node is known to have changed the tenant since.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+}
+
+/// A tenant in a ledger that other nodes write to as well: its fold, and what was committed since, in one reading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The fold, if there is one.
+    pub fold: Option<Stored<Tenant>>,
+    /// The entries after it, in order, without a gap.
+    pub after: Vec<(Seq, Entry)>,
+}
+
+/// What all nodes must hear of soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signals {
+    /// The version of the catalog in force; 0 before the first.
+    pub catalog_version: u32,
+    /// Grows with every change of an API key.
+    pub keys_version: u64,
+    /// The ledger's own clock, for a node to compare with its own.
+    pub now: Instant,
+}
+
+/// What became of a catalog that was to be put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// It is in force, as this version.
+    Version(u32),
+    /// It is not: tenants are on these plans, which it lacks.
+    PlansInUse(Vec<PlanKey>),
+}
+
+/// The right to do a job, until the ledger's clock says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobLease {
+    /// The job.
+    pub job: Arc<str>,
+    /// Who does it.
+    pub node: Arc<str>,
+    /// Grows whenever the job changes hands: what is written under an older one is refused.
+    pub epoch: u64,
+}
+
+/// What a ledger offers that several nodes write to at once. Positions are the tenant's own there: 1 for its first
+/// entry, without a gap. What is appended is written only if it follows the tenant's last entry
+/// ([`LedgerError::Stale`] if not) and was decided on the catalog in force ([`LedgerError::CatalogBehind`] if not);
+/// a decision is final when its commit is, not before.
+pub trait SharedLedger: Send + Sync {
+    /// A tenant with all that is committed. With `hold`, no other node can write to the tenant until what is appended
+    /// next for it is committed, or a short while has passed.
+    fn load<'a>(&'a self, tenant: &'a TenantId, hold: bool) -> BoxFuture<'a, Result<Loaded, LedgerError>>;
+
+    /// What all nodes must hear of soon.
+    fn signals<'a>(&'a self) -> BoxFuture<'a, Result<Signals, LedgerError>>;
+
+    /// Puts a catalog in force on every node, unless tenants are on plans that are not among `plans`. Durable when the
+    /// future ends.
+    fn publish<'a>(
+        &'a self,
+        text: &'a str,
+        at: Instant,
+        plans: &'a [PlanKey],
+    ) -> BoxFuture<'a, Result<Published, LedgerError>>;
+
+    /// Every catalog that was in force, oldest first.
+    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>>;
+
+    /// Takes or renews a job for `ttl_ms` of the ledger's clock; `None` while another node has it.
+    fn claim<'a>(
+        &'a self,
+        job: &'a str,
+        node: &'a str,
+        ttl_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<JobLease>, LedgerError>>;
+
+    /// Gives a job back. Nothing happens if it has changed hands.
+    fn release<'a>(&'a self, lease: &'a JobLease) -> BoxFuture<'a, Result<(), LedgerError>>;
+}

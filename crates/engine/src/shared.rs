@@ -1,0 +1,139 @@
+//! Where other nodes write as well: what is in memory is a guess, which is judged by the commit and loaded anew when it
+//! was wrong; catalogs and keys are followed.
+
+use crate::{
+    engine::Engine,
+    keys::KeyRing,
+    live::{Book, Cell, Place, Reload},
+    open::{Look, Whom},
+    ports::{JobLease, Loaded, SharedLedger, Signals, StoredCatalog},
+    requests::EngineError,
+};
+use domain::{catalog::Catalog, id::TenantId, time::Instant};
+use std::sync::{Arc, atomic::Ordering};
+
+impl Engine {
+    /// Whether what is in a place is too old for this look at it.
+    pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant) -> bool {
+        match place {
+            Place::Open(book) => {
+                book.basis.is_stale()
+                    || look == Look::Recent && self.ledger.shared().is_some() && !self.is_recent(book, now)
+            }
+            Place::Empty | Place::Gone => false,
+        }
+    }
+
+    /// Whether a book may be believed without a commit. Always, where no other node writes.
+    pub(crate) fn is_recent(&self, book: &Book, now: Instant) -> bool {
+        let age_ms = now.ms() - book.confirmed_at.ms();
+        self.ledger.shared().is_none() || (0..=self.options.recent_ms).contains(&age_ms)
+    }
+
+    /// Takes a book out of its place. Denials that wait in it to be written down are kept for the next.
+    pub(crate) fn drop_book(&self, cell: &Cell, place: &mut Place) {
+        let Place::Open(book) = std::mem::replace(place, Place::Empty) else { return };
+        self.live.tenants.fetch_sub(1, Ordering::Relaxed);
+        self.live.users.fetch_sub(book.users.len() as u64, Ordering::Relaxed);
+        if let Some(reload) = &cell.reload {
+            reload.left.lock().merge(book.tenant.pending);
+        }
+    }
+
+    /// Loads a tenant with what was committed since its fold. All who need it at once wait for the same load.
+    pub(crate) async fn reload_tenant(
+        &self,
+        cell: &Arc<Cell>,
+        shared: &dyn SharedLedger,
+        reload: &Reload,
+        whom: Whom<'_>,
+    ) -> Result<(), EngineError> {
+        let _one_at_a_time = reload.loading.lock().await;
+        if !matches!(*cell.place.lock(), Place::Empty) {
+            return Ok(());
+        }
+        let began = self.now();
+        let Loaded { fold, after } = shared.load(&cell.id, whom.look == Look::Held).await?;
+        let mut book = self.book_of(&cell.id, fold, &after).await?;
+        if let Some(book) = &mut book {
+            book.confirmed_at = began;
+            book.tenant.pending.merge(std::mem::take(&mut *reload.left.lock()));
+            if !book.tenant.pending.is_empty() {
+                self.live.list_demanding(cell, book);
+            }
+        }
+        self.place_tenant(cell, book, self.epoch(), whom.if_unknown)
+    }
+
+    /// What was committed on a book shows that it was all there was, at `at`.
+    pub(crate) fn confirm(&self, tenant: &TenantId, at: Instant) {
+        let Some(cell) = self.live.known(tenant) else { return };
+        if let Place::Open(book) = &mut *cell.place.lock() {
+            book.confirmed_at = book.confirmed_at.max(at);
+        }
+    }
+
+    /// Has this node brought to the catalog in force.
+    pub(crate) async fn follow(&self, in_force: u32) {
+        if let Some(follower) = self.follower.get() {
+            follower.follow(in_force).await;
+        }
+    }
+
+    /// Decides by a catalog that another node put in force. An older one than the present one is not adopted.
+    pub fn adopt_catalog(&self, catalog: Catalog) {
+        let catalog = Arc::new(catalog);
+        self.catalog.rcu(|known| if known.version < catalog.version { catalog.clone() } else { known.clone() });
+    }
+
+    /// Reads the keys anew.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn follow_keys(&self) -> Result<(), EngineError> {
+        let _no_writes = self.key_writes.lock().await;
+        self.keys.store(Arc::new(KeyRing::new(self.ledger.keys().await?)));
+        Ok(())
+    }
+
+    /// What all nodes must hear of soon; `None` where this is the only one.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn signals(&self) -> Result<Option<Signals>, EngineError> {
+        match self.ledger.shared() {
+            None => Ok(None),
+            Some(shared) => Ok(Some(shared.signals().await?)),
+        }
+    }
+
+    /// The catalog in force, as it was put there.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn catalog_in_force(&self) -> Result<Option<StoredCatalog>, EngineError> {
+        Ok(self.ledger.newest_catalog().await?)
+    }
+
+    /// Takes or renews a job for a while; `None` while another node has it. Where this is the only node, it has them all.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn claim(&self, job: &str, node: &str, ttl_ms: i64) -> Result<Option<JobLease>, EngineError> {
+        match self.ledger.shared() {
+            None => Ok(Some(JobLease { job: job.into(), node: node.into(), epoch: 0 })),
+            Some(shared) => Ok(shared.claim(job, node, ttl_ms).await?),
+        }
+    }
+
+    /// Gives a job back.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn release(&self, lease: &JobLease) -> Result<(), EngineError> {
+        match self.ledger.shared() {
+            None => Ok(()),
+            Some(shared) => Ok(shared.release(lease).await?),
+        }
+    }
+}
