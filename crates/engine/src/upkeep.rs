@@ -18,8 +18,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// How many tenants one fold batch holds.
-const FOLD_BATCH: usize = 256;
+/// How many tenants one fold batch holds: work for the ledger's slices between several commits, so that it does not wait
+/// for the next batch while the tail grows.
+const FOLD_BATCH: usize = 2_048;
 /// Where other nodes write as well: how many entries of a tenant are read one by one before they are folded.
 const FOLD_AFTER: Seq = 32;
 /// How many shards one upkeep sweeps at most.

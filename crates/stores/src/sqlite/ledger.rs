@@ -229,7 +229,7 @@ impl Ledger for SqliteLedger {
         LedgerStats {
             committed_seq: state.committed,
             queue_entries: state.waiting() as u64,
-            tail_entries: (state.next - 1).saturating_sub(state.complete_through),
+            tail_entries: state.tail(),
             recent_ids: ids.recent_ids,
             id_runs: ids.runs,
             filter_bytes: ids.filter_bytes,

@@ -282,6 +282,11 @@ impl State {
         (self.next - 1 - self.committed) as usize
     }
 
+    /// Entries after the last complete checkpoint.
+    pub(super) fn tail(&self) -> u64 {
+        (self.next - 1).saturating_sub(self.complete_through)
+    }
+
     /// The segment that is being filled.
     fn open_segment(&mut self, first: Seq) -> &mut Segment {
         if self.segments.back().is_none_or(|segment| segment.rows.len() >= SEGMENT_ROWS) {

@@ -24,6 +24,13 @@ const SLICE: Duration = Duration::from_millis(5);
 /// How long it may while somebody waits for that commit.
 const SLICE_UNDER_LOAD: Duration = Duration::from_millis(2);
 
+/// How long it may even then when the tail is long.
+const SLICE_WITH_LONG_TAIL: Duration = Duration::from_millis(10);
+
+/// So many entries are a long tail. A start has to read them all, so the longer it is, the more of the writer's time
+/// goes to what makes it shorter, and the fewer entries are taken meanwhile.
+const LONG_TAIL: u64 = 500_000;
+
 /// How long entries that nobody waits for may stay queued while the writer has nothing else to do.
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -164,9 +171,15 @@ impl Writer {
         if self.queue.state.lock().segments.is_empty() { SLICE } else { SLICE_UNDER_LOAD }
     }
 
+    /// How long the next slice of a task may take.
+    fn task_slice(&self) -> Duration {
+        let tail = self.queue.state.lock().tail();
+        self.slice().max(SLICE_WITH_LONG_TAIL.mul_f64((tail as f64 / LONG_TAIL as f64).min(1.0)))
+    }
+
     /// Does a slice of a task; true when it is done, well or badly.
     fn step(&mut self, task: &mut Task) -> Result<bool, LedgerError> {
-        let until = Instant::now() + self.slice();
+        let until = Instant::now() + self.task_slice();
         let result = task.work.slice(&mut self.conn, until);
         let answer = match result {
             Ok(false) => return Ok(false),
