@@ -320,6 +320,8 @@ pub struct Retention {
     pub journal_ms: i64,
     /// How long denials can be explained.
     pub denials_ms: i64,
+    /// How long totals of closed windows can be asked for.
+    pub history_ms: i64,
 }
 
 /// What was decided, for metrics. Never names a tenant.

@@ -95,6 +95,9 @@ pub struct ServeArgs {
     /// How long denials can be explained [default: 90d]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_DENIALS")]
     pub denials: Option<String>,
+    /// How long totals of closed windows can be asked for [default: 400d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY")]
+    pub history: Option<String>,
     /// How long requests in flight may take to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,

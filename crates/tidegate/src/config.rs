@@ -22,7 +22,7 @@ pub const API_URL: &str = "http://127.0.0.1:8081";
 pub const LEDGER_URL: &str = "sqlite:tidegate.db";
 
 /// Every variable the program reads. One that is close to these but not among them is probably a slip, and said so.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 18] = [
     "TIDEGATE_CATALOG_FILE",
     "TIDEGATE_GATEWAY_LISTEN",
     "TIDEGATE_GATEWAY_UPSTREAM",
@@ -35,6 +35,7 @@ pub const VARIABLES: [&str; 17] = [
     "TIDEGATE_LEDGER_DEDUPE",
     "TIDEGATE_LEDGER_JOURNAL",
     "TIDEGATE_LEDGER_DENIALS",
+    "TIDEGATE_LEDGER_HISTORY",
     "TIDEGATE_ADMIN_KEY",
     "TIDEGATE_ADMIN_KEY_FILE",
     "TIDEGATE_DRAIN_TIMEOUT",
@@ -178,6 +179,7 @@ impl Settings {
             dedupe_ms: duration("TIDEGATE_LEDGER_DEDUPE", &args.dedupe, 35 * day_ms)?,
             journal_ms: duration("TIDEGATE_LEDGER_JOURNAL", &args.journal, 400 * day_ms)?,
             denials_ms: duration("TIDEGATE_LEDGER_DENIALS", &args.denials, 90 * day_ms)?,
+            history_ms: duration("TIDEGATE_LEDGER_HISTORY", &args.history, 400 * day_ms)?,
         };
         if retention.journal_ms < retention.dedupe_ms {
             bail!(WrongSetting(
@@ -228,6 +230,7 @@ impl Settings {
             ("TIDEGATE_LEDGER_DEDUPE", format!("{}s", self.retention.dedupe_ms / 1000)),
             ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),
             ("TIDEGATE_LEDGER_DENIALS", format!("{}s", self.retention.denials_ms / 1000)),
+            ("TIDEGATE_LEDGER_HISTORY", format!("{}s", self.retention.history_ms / 1000)),
             ("TIDEGATE_ADMIN_KEY", admin_key.to_owned()),
             ("TIDEGATE_DRAIN_TIMEOUT", format!("{}ms", self.drain_ms)),
             ("TIDEGATE_LOG_FORMAT", format.to_owned()),

@@ -149,6 +149,8 @@ impl State {
         self.ids.retain(|_, (_, at)| *at >= kept_from);
         let denials_from = now.plus_ms(-retention.denials_ms.max(0));
         self.denials.retain(|_, fold| fold.run.last_at >= denials_from);
+        let history_from = now.plus_ms(-retention.history_ms.max(0));
+        self.closed.retain(|_, row| row.closed.window.end >= history_from);
         let entries_from = now.plus_ms(-retention.journal_ms.max(retention.dedupe_ms));
         let open = self.tenants.values().map(|tenant| tenant.state.windows[WindowKind::Period.index()]);
         let open_from = open.filter(|window| window.contains(now)).map(|window| window.start).min();

@@ -17,6 +17,7 @@ use super::{
     checkpoint::COMPLETE_THROUGH,
     errors::{OrDamaged, unwritable},
     files,
+    history::HISTORY_FROM_MS,
     ids::{self, IdIndex},
     reads,
     recover::CUT_THROUGH,
@@ -117,6 +118,7 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     journal.copy_through(&mut target, None)?;
     let complete_through = schema::number(source, COMPLETE_THROUGH).or_damaged()?;
     let tenants = copy_folds(source, &target)?;
+    let history_from_ms = schema::number(source, HISTORY_FROM_MS).or_damaged()?;
     copy_denials(source, &target)?;
     let denials_from_ms = schema::number(source, DENIALS_FROM_MS).or_damaged()?;
     copy_small(source, &target)?;
@@ -125,6 +127,7 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     journal.seal_ids(&mut target)?;
     schema::set_number(&target, COMPLETE_THROUGH, complete_through).or_unwritable()?;
     schema::set_number(&target, DENIALS_FROM_MS, denials_from_ms).or_unwritable()?;
+    schema::set_number(&target, HISTORY_FROM_MS, history_from_ms).or_unwritable()?;
     let (entries, last) = (journal.last - cut, journal.last);
     drop(journal);
     target.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).or_unwritable()?;

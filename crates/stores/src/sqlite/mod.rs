@@ -39,6 +39,7 @@ mod closed;
 mod denials;
 mod errors;
 mod files;
+mod history;
 pub mod ids;
 mod ledger;
 mod linger;

@@ -1,4 +1,5 @@
-//! Retention: entries past their time are folded into sealed openings and cut, denials past theirs are dropped. (Ids go
+//! Retention: entries past their time are folded into sealed openings and cut, denials and totals of
+//! closed windows past theirs are dropped. (Ids go
 //! by whole runs: see [`ids`](super::ids).)
 //!
 //! An entry is cut when it is older than the journal and the dedupe window reach, everything through it is in folds, and
@@ -8,6 +9,7 @@
 use super::{
     checkpoint::{COMPLETE_THROUGH, read_tenant_row},
     errors::{OrDamaged, damaged_row},
+    history::DropHistory,
     openings::Openings,
     queue::Work,
     reads::{seq_and_body, visit_journal},
@@ -62,6 +64,8 @@ enum Stage {
     Cut { before: Instant, through: Seq },
     /// Dropping denials.
     Denials,
+    /// Dropping totals of closed windows.
+    History(DropHistory),
 }
 
 impl Retain {
@@ -213,6 +217,14 @@ impl Work for Retain {
                 Stage::Denials => {
                     let from = self.now.plus_ms(-self.retention.denials_ms.max(0));
                     if !drop_denials(conn, from).or_unwritable()? {
+                        match DropHistory::due(conn, self.now, self.retention.history_ms).or_damaged()? {
+                            Some(pass) => self.stage = Stage::History(pass),
+                            None => return Ok(true),
+                        }
+                    }
+                }
+                Stage::History(pass) => {
+                    if !pass.slice(conn, until).or_unwritable()? {
                         return Ok(true);
                     }
                 }

@@ -277,7 +277,8 @@ fn reopening_keeps_what_was_committed(ledger: &dyn Ledger) {
     assert_eq!(world.step(ledger).unwrap().first, before + 1);
 }
 
-const RETENTION: Retention = Retention { dedupe_ms: DAY_MS, journal_ms: DAY_MS, denials_ms: DAY_MS };
+const RETENTION: Retention =
+    Retention { dedupe_ms: DAY_MS, journal_ms: DAY_MS, denials_ms: DAY_MS, history_ms: 30 * DAY_MS };
 
 fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     let mut world = World::new(11);
@@ -286,6 +287,9 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     let old = world.last();
     wait(ledger.retain(RETENTION, world.now)).unwrap();
     let states = world.states(old);
+    let history = |id: &TenantId| wait(ledger.closed(id, None)).unwrap();
+    let young = states.tenants.keys().map(|id| history(id).len()).sum::<usize>();
+    assert!(young > 0, "history that is young stays");
     // Months later nothing of it lies in an open period.
     world.now = world.now.plus_ms(90 * DAY_MS);
     world.steps(ledger, 1);
@@ -300,6 +304,11 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     }
     let young = wait(ledger.denials(&DenialQuery { limit: usize::MAX, ..Default::default() })).unwrap();
     assert!(young.iter().all(|denial| denial.run.last_at >= world.now.plus_ms(-DAY_MS)));
+    let from = world.now.plus_ms(-RETENTION.history_ms);
+    for (id, _) in &states.tenants {
+        let left = wait(ledger.closed(id, None)).unwrap();
+        assert!(left.iter().all(|row| row.closed.window.end >= from), "{left:?}");
+    }
     // A second time there is nothing to do.
     wait(ledger.retain(RETENTION, world.now)).unwrap();
     let before = world.last();

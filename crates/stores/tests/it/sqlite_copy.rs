@@ -15,7 +15,11 @@ use std::{
 };
 use stores::sqlite::{SqliteLedger, SqliteOptions, VerifyReport, backup, ids, verify};
 
-const RETENTION: Retention = Retention { dedupe_ms: 3 * DAY_MS, journal_ms: 5 * DAY_MS, denials_ms: 20 * DAY_MS };
+const RETENTION: Retention =
+    Retention { dedupe_ms: 3 * DAY_MS, journal_ms: 5 * DAY_MS, denials_ms: 20 * DAY_MS, history_ms: 10_000 * DAY_MS };
+
+/// The same, with history that is dropped too.
+const SHORT: Retention = Retention { history_ms: 40 * DAY_MS, ..RETENTION };
 
 fn options() -> SqliteOptions {
     // Runs of ids small enough that there are some.
@@ -90,6 +94,30 @@ fn what_was_cut_is_in_the_openings() {
         assert!(states_of(&ledger, &world) == states_through(&world, world.last()), "seed {seed}");
     }
     assert!(ids > 50, "only {ids} ids were looked up");
+}
+
+/// Rows of history that ended before this instant, of all accounts.
+fn older_than(path: &Path, from_ms: i64) -> i64 {
+    let conn = Connection::open(path).unwrap();
+    conn.query_row("SELECT count(*) FROM closed WHERE end_ms < ?1", [from_ms], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn history_past_its_time_is_dropped_and_the_rest_still_agrees() {
+    let (directory, path, world) = with_a_past(37);
+    let from_ms = world.now.plus_ms(-SHORT.history_ms).ms();
+    assert!(older_than(&path, from_ms) > 20);
+    let before: i64 = older_than(&path, i64::MAX);
+    let ledger = open(&path);
+    wait(ledger.retain(SHORT, world.now)).unwrap();
+    drop(ledger);
+    assert_eq!(older_than(&path, from_ms), 0);
+    assert!(older_than(&path, i64::MAX) < before);
+    let report = assert_clean(&path, "history was dropped");
+    assert!(report.closed > 0, "{report:?}");
+    let copy = directory.path().join("copy.db");
+    backup(&path, &copy, &mut |_| {}).unwrap();
+    assert_clean(&copy, "a backup of it");
 }
 
 #[test]

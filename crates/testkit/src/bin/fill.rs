@@ -58,7 +58,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let catalog = draft.plan("bench", &[], limits).default_plan("bench").done();
     let ledger = SqliteLedger::open(Path::new(path), SqliteOptions::default())?;
     let engine = Engine::open(ledger, Arc::clone(&clock) as Arc<dyn Clock>, catalog, "made by fill").await?;
-    engine.retain(Retention { dedupe_ms: 35 * DAY_MS, journal_ms: 400 * DAY_MS, denials_ms: 90 * DAY_MS }).await?;
+    engine
+        .retain(Retention {
+            dedupe_ms: 35 * DAY_MS,
+            journal_ms: 400 * DAY_MS,
+            denials_ms: 90 * DAY_MS,
+            history_ms: 400 * DAY_MS,
+        })
+        .await?;
 
     let source: Arc<str> = "fill".into();
     let batches = (tenants.div_ceil(BATCH) + ids.div_ceil(BATCH)).max(1);

@@ -99,7 +99,12 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
         api_listen: free(&args.api_listen),
         ledger: LedgerUrl::Memory,
         admin_key: Some(Secret::new(ADMIN_KEY)),
-        retention: Retention { dedupe_ms: 35 * DAY_MS, journal_ms: 400 * DAY_MS, denials_ms: 90 * DAY_MS },
+        retention: Retention {
+            dedupe_ms: 35 * DAY_MS,
+            journal_ms: 400 * DAY_MS,
+            denials_ms: 90 * DAY_MS,
+            history_ms: 400 * DAY_MS,
+        },
         drain_ms: 2000,
         log,
         test_clock: false,
