@@ -305,7 +305,7 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     let young = wait(ledger.denials(&DenialQuery { limit: usize::MAX, ..Default::default() })).unwrap();
     assert!(young.iter().all(|denial| denial.run.last_at >= world.now.plus_ms(-DAY_MS)));
     let from = world.now.plus_ms(-RETENTION.history_ms);
-    for (id, _) in &states.tenants {
+    for id in states.tenants.keys() {
         let left = wait(ledger.closed(id, None)).unwrap();
         assert!(left.iter().all(|row| row.closed.window.end >= from), "{left:?}");
     }
