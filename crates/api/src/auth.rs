@@ -4,13 +4,16 @@ use crate::{
     access::{Access, Caller},
     secrets,
     state::ApiState,
-    tokens::{self, TokenError},
 };
 use domain::id::TenantId;
 use engine::ports::KeyScope;
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
-use wire::{problem::Problem, rescue};
+use wire::{
+    problem::Problem,
+    rescue,
+    tokens::{self, TokenError},
+};
 
 /// The longest credentials that are looked at, bytes.
 const CREDENTIALS_MAX_BYTES: usize = 1024;

@@ -12,7 +12,6 @@ mod reply;
 mod routes;
 pub mod secrets;
 mod state;
-pub mod tokens;
 
 pub use door::Door;
 pub use openapi::document;

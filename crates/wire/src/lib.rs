@@ -7,4 +7,5 @@ pub mod denial;
 pub mod headers;
 pub mod problem;
 pub mod rescue;
+pub mod tokens;
 pub mod v1;

@@ -4,13 +4,13 @@ use crate::{
     body::Input,
     reply::{Answer, json},
     state::ApiState,
-    tokens::{self, TTL_DEFAULT_MS, TTL_MAX_MS},
 };
 use axum::extract::State;
 use domain::id::TenantId;
 use http::StatusCode;
 use wire::{
     rescue,
+    tokens::{self, TTL_DEFAULT_MS, TTL_MAX_MS},
     v1::{
         check::bad_name,
         duration::parse_duration_ms,

@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jwt::Issuer;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
-use wire::catalog::{IdentitySource, Network};
+use wire::{
+    catalog::{IdentitySource, Network},
+    tokens::{self as tenant_tokens, TokenError},
+};
 
 /// The longest credential that is looked at, in bytes.
 const CREDENTIAL_MAX_BYTES: usize = 16 * 1024;
@@ -22,7 +25,7 @@ const CREDENTIAL_MAX_BYTES: usize = 16 * 1024;
 pub(crate) struct Identity {
     pub(crate) tenant: TenantId,
     pub(crate) user: Option<UserId>,
-    /// The header that held a Tidegate key, which the upstream has no use for.
+    /// The header that held a Tidegate key or tenant token, which the upstream has no use for.
     pub(crate) own_credential: Option<HeaderName>,
 }
 
@@ -151,22 +154,34 @@ impl Identifier {
         if let Some(name) = header.filter(|name| headers.contains_key(*name)) {
             let mut values = headers.get_all(name).iter();
             return match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
-                (Some(key), None) => known_key(key, name, engine),
+                (Some(key), None) => by_own_credential(key, name, engine),
                 _ => Found::Invalid("the API key must be sent once, as plain text"),
             };
         }
         match bearer(headers) {
-            Bearer::One(key) if !tokens::is_jwt(key) => known_key(key, &header::AUTHORIZATION, engine),
+            Bearer::One(key) if !tokens::is_jwt(key) => by_own_credential(key, &header::AUTHORIZATION, engine),
             Bearer::One(_) | Bearer::Absent | Bearer::Malformed => Found::Nobody,
         }
     }
 }
 
-/// A Tidegate API key. Only keys of one tenant say who somebody is.
-fn known_key(key: &str, sent_in: &HeaderName, engine: &Engine) -> Found {
-    if key.len() > CREDENTIAL_MAX_BYTES {
+/// A credential that Tidegate gave out itself: a tenant token, or else an API key.
+fn by_own_credential(credential: &str, sent_in: &HeaderName, engine: &Engine) -> Found {
+    if credential.len() > CREDENTIAL_MAX_BYTES {
         return Found::Invalid("the API key is too long");
     }
+    if !credential.starts_with(tenant_tokens::PREFIX) {
+        return known_key(credential, sent_in, engine);
+    }
+    match tenant_tokens::verify(&engine.secret(), credential, engine.now()) {
+        Ok(tenant) => Found::Somebody(Identity { tenant, user: None, own_credential: Some(sent_in.clone()) }),
+        Err(TokenError::Expired) => Found::Invalid("the token has expired"),
+        Err(TokenError::Forged) => Found::Invalid("the token is not one of this server's"),
+    }
+}
+
+/// A Tidegate API key. Only keys of one tenant say who somebody is.
+fn known_key(key: &str, sent_in: &HeaderName, engine: &Engine) -> Found {
     let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     match engine.key_by_hash(&hash).as_deref().map(|key| &key.scope) {
         Some(KeyScope::Tenant(tenant)) => {

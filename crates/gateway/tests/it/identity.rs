@@ -7,6 +7,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair},
 };
 use bytes::Bytes;
+use domain::id::TenantId;
 use engine::ports::{ApiKey, KeyScope};
 use gateway::GatewayOptions;
 use http::{Response, header};
@@ -28,6 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpListener;
+use wire::tokens::{TTL_MAX_MS, sign};
 
 const ROUTE: &str = "[[routes]]\nmatch = \"/api/*\"\ncharge = [{ meter = \"calls\" }]\n";
 const SECRET: &[u8] = b"a shared secret of more than thirty-two bytes";
@@ -218,6 +220,52 @@ async fn keys_of_one_tenant_say_who_somebody_is_and_go_no_further() {
     world.engine.revoke_key("key_1", "test").await.unwrap();
     assert_eq!(world.get("/api/x", &[("x-api-key", "tk_acme")]).await.status, 401);
     assert_eq!(world.usage("acme", "calls").await, (2, 0));
+}
+
+#[tokio::test]
+async fn tenant_tokens_say_who_somebody_is_until_they_expire_and_go_no_further() {
+    let gates = "[[identity]]\ntype = \"api_key\"\nheader = \"x-api-key\"\n\
+                 [[routes]]\nmatch = \"/api/{tenant}/*\"\ncharge = [{ meter = \"calls\" }]\n";
+    let world = World::with(gates, GatewayOptions::default()).await;
+    let acme = TenantId::trusted("acme");
+    let expiring = |ms: i64| sign(&world.engine.secret(), &acme, world.engine.now().plus_ms(ms));
+    let token = expiring(60_000);
+    for (name, value) in [("authorization", format!("Bearer {token}")), ("x-api-key", token.clone())] {
+        let answer = world.get("/api/acme/x", &[(name, &value)]).await;
+        assert_eq!(answer.status, 200);
+        let sent = answer.json()["headers"].to_string();
+        assert!(sent.contains(r#"["x-tidegate-tenant","acme"]"#) && !sent.contains("tgt_"), "{sent}");
+    }
+    // Another tenant's path is refused, and costs nobody anything.
+    let foreign = world.get("/api/globex/x", &[("authorization", &format!("Bearer {token}"))]).await;
+    assert_eq!((foreign.status.as_u16(), foreign.json()["code"].as_str()), (403, Some("tenant_mismatch")));
+    let (claims, tag) = token["tgt_".len()..].split_once('.').unwrap();
+    let globex = sign(&[9; 32], &TenantId::trusted("globex"), world.engine.now().plus_ms(60_000));
+    for (what, token) in [
+        ("expired", expiring(0)),
+        ("longer than any may live", expiring(TTL_MAX_MS + 1)),
+        ("another secret", globex.clone()),
+        ("another tenant's claims", format!("{}.{tag}", globex.split_once('.').unwrap().0)),
+        ("no tag", format!("tgt_{claims}.")),
+        ("no claims", "tgt_".to_owned()),
+        ("three parts", format!("{token}.x")),
+        ("too long", format!("tgt_{}", "a".repeat(15_000))),
+    ] {
+        let answer = world.get("/api/acme/x", &[("authorization", &format!("Bearer {token}"))]).await;
+        assert_eq!(answer.status, 401, "{what}");
+    }
+    assert_eq!(world.upstream.requests(), 2);
+    assert_eq!(world.usage("acme", "calls").await, (2, 0));
+    assert_eq!(world.usage("globex", "calls").await, (0, 0));
+}
+
+#[tokio::test]
+async fn tenant_tokens_are_no_identity_where_the_catalog_does_not_name_keys() {
+    let shared = shared();
+    let world = World::with(&format!("{}{ROUTE}", shared.gates), GatewayOptions::default()).await;
+    let token = sign(&world.engine.secret(), &TenantId::trusted("acme"), world.engine.now().plus_ms(60_000));
+    assert_eq!(with_bearer(&world, &token).await.status, 401);
+    assert_eq!(world.usage("acme", "calls").await, (0, 0));
 }
 
 /// An issuer that publishes keys.
