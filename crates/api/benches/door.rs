@@ -130,6 +130,7 @@ fn main() {
         observer: Arc::new(Silent),
         test_clock: None,
         metrics_open: false,
+        cors_origins: Default::default(),
         random: || None,
     }));
     measure("making the request", seconds, 1, |number| {

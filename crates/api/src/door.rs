@@ -98,8 +98,8 @@ async fn caught<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     .await
 }
 
-/// The API as a service: [`router`], with a short way for `POST /api/v1/check` and `POST /api/v1/events`, and every
-/// answer told to the observer.
+/// The API as a service: [`router`], with a short way for `POST /api/v1/check` and `POST /api/v1/events`. Every answer,
+/// whichever way it came, says which pages may read it and is told to the observer.
 #[derive(Clone)]
 pub struct Door {
     state: ApiState,
@@ -125,13 +125,20 @@ impl Door {
     {
         let begun = Instant::now();
         let method = request.method().clone();
+        let cors = &self.state.parts.cors_origins;
+        if let Some(preflight) = cors.preflight(&method, request.headers()) {
+            self.state.parts.observer.answered(&method, "preflight", preflight.status().as_u16(), begun.elapsed());
+            return preflight.map(|()| Body::empty());
+        }
+        let origin = cors.allowed(request.headers());
         let short = (method == Method::POST).then(|| short_way(request.uri().path())).flatten();
-        let response = match short {
+        let mut response = match short {
             Some(CHECK_PATH) => patient(pin!(self.check(request))).await,
             // Rare beside checks, and large: kept out of the future that every connection holds.
             Some(_) => patient(Box::pin(self.events(request)).as_mut()).await,
             None => Box::pin(self.routed(request.map(Body::new))).await,
         };
+        cors.finish(origin, response.headers_mut());
         let matched = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let route = short.or(matched).unwrap_or("unmatched");
         self.state.parts.observer.answered(&method, route, response.status().as_u16(), begun.elapsed());

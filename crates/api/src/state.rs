@@ -4,6 +4,7 @@ use domain::time::Instant;
 use engine::Engine;
 use http::Method;
 use std::{ops::Deref, sync::Arc, time::Duration};
+use wire::cors::CorsOrigins;
 
 /// Who is told of answers, and writes `/metrics`.
 pub trait ApiObserver: Send + Sync {
@@ -34,6 +35,8 @@ pub struct ApiParts {
     pub test_clock: Option<Arc<dyn TestClock>>,
     /// Whether `/metrics` needs no key.
     pub metrics_open: bool,
+    /// Which web pages may call from a browser.
+    pub cors_origins: CorsOrigins,
     /// Random bytes from the operating system, for keys; `None` if it has none to give.
     pub random: fn() -> Option<[u8; 32]>,
 }

@@ -10,9 +10,24 @@ use wire::{
     rescue,
 };
 
+/// Marks an answer that the gateway gives itself.
+#[derive(Clone)]
+struct Own;
+
+/// Whether the gateway gave this answer itself.
+pub(crate) fn is_own(response: &Response<ResponseBody>) -> bool {
+    response.extensions().get::<Own>().is_some()
+}
+
+fn own(response: Response<Vec<u8>>) -> Response<ResponseBody> {
+    let mut response = response.map(ResponseBody::own);
+    response.extensions_mut().insert(Own);
+    response
+}
+
 /// A problem as an answer.
 pub(crate) fn problem(problem: &Problem) -> Response<ResponseBody> {
-    problem.to_response().map(ResponseBody::own)
+    own(problem.to_response())
 }
 
 /// A kind of problem with a sentence.
@@ -45,7 +60,7 @@ pub(crate) fn unknown_tenant(error: &EngineError) -> Response<ResponseBody> {
 pub(crate) fn denial(admission: &Admission, asked: Option<(&str, i64)>, catalog: &Catalog) -> Response<ResponseBody> {
     match denial::response(admission, asked, catalog) {
         Some(response) => {
-            let mut response = response.map(ResponseBody::own);
+            let mut response = own(response);
             add_rate_limit(response.headers_mut(), &admission.decision, catalog);
             response
         }

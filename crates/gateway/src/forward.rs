@@ -225,6 +225,11 @@ pub(crate) async fn failed(
             tracing::warn!(upstream = name, ?after, "no connection in time");
             answer::of(rescue::UPSTREAM_UNREACHABLE, "No connection to the upstream could be made in time.")
         }
+        Failure::Unreachable(error @ DialError::Untrusted(_)) => {
+            tracing::error!(upstream = name, %error, "the upstream's certificate is not trusted");
+            let detail = "The upstream could not prove who it is: its certificate is not trusted, or not for its name.";
+            answer::of(rescue::UPSTREAM_UNREACHABLE, detail)
+        }
         Failure::Unreachable(error) => {
             tracing::warn!(upstream = name, %error, "no connection");
             answer::of(rescue::UPSTREAM_UNREACHABLE, "No connection to the upstream could be made.")

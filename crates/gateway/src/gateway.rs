@@ -24,6 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, u
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
@@ -36,6 +37,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::{
     catalog::{GatewayRules, IdentitySource, JwtKeys, Unmatched},
+    cors::CorsOrigins,
     rescue,
 };
 
@@ -55,6 +57,8 @@ pub struct GatewayOptions {
     pub drain_max: Duration,
     /// The pause between two fetches of an issuer's keys for the sake of an unknown one.
     pub jwks_pause: Duration,
+    /// Which web pages may call from a browser: told in answers of the gateway's own.
+    pub cors_origins: CorsOrigins,
     /// Told of every request.
     pub observer: Arc<dyn GatewayObserver>,
 }
@@ -67,6 +71,7 @@ impl Default for GatewayOptions {
             head_max_bytes: 64 * 1024,
             drain_max: Duration::from_secs(30),
             jwks_pause: Duration::from_secs(60),
+            cors_origins: CorsOrigins::default(),
             observer: Arc::new(Unobserved),
         }
     }
@@ -94,6 +99,7 @@ pub(crate) struct Running {
     pub(crate) scrub: Scrub,
     upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     pub(crate) settler: Settler,
+    cors_origins: CorsOrigins,
     pub(crate) observer: Arc<dyn GatewayObserver>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -172,6 +178,7 @@ impl Gateway {
         let request_id = self.request_id(request.headers());
         let has_body = !request.body().is_end_stream();
         let mut route = None;
+        let origin = self.options.cors_origins.allowed(request.headers());
         let mut response = match running.admission(peer, request, &request_id, has_body, &mut route).await {
             Ok(admitted) => forward::forward(&running, peer, admitted).await,
             Err(refusal) => {
@@ -181,6 +188,9 @@ impl Gateway {
                 *refusal
             }
         };
+        if answer::is_own(&response) {
+            self.options.cors_origins.finish(origin, response.headers_mut());
+        }
         response.headers_mut().entry(REQUEST_ID).or_insert(request_id);
         let status = response.status().as_u16();
         let observer = self.options.observer.clone();
@@ -217,8 +227,9 @@ impl Running {
         let identifier = Identifier::new(&rules.identity, &fetch)?;
         let mut upstreams = BTreeMap::new();
         for (name, upstream) in &rules.upstreams {
-            // What stays as it was keeps its connections.
-            let kept = old.and_then(|old| old.upstreams.get(name)).filter(|kept| kept.rules == *upstream).cloned();
+            // What stays as it was keeps its connections; what is said in a file may have changed.
+            let same = |kept: &&Arc<Upstream>| kept.rules == *upstream && upstream.ca_file.is_none();
+            let kept = old.and_then(|old| old.upstreams.get(name)).filter(same).cloned();
             let ready = match kept {
                 Some(kept) => kept,
                 None => Arc::new(
@@ -240,6 +251,7 @@ impl Running {
             upstreams,
             rules,
             settler: settler.clone(),
+            cors_origins: options.cors_origins.clone(),
             observer: options.observer.clone(),
             phase,
         })
@@ -259,6 +271,9 @@ impl Running {
         let uri = request.uri().clone();
         let segments = path::segments(uri.path())
             .map_err(|error| answer::of(rescue::AMBIGUOUS_PATH, &rescue::sentence(&error.to_string())))?;
+        if let Some(answer) = self.preflight(&request, &segments) {
+            return Err(Box::new(answer));
+        }
         let matched = self.table.find(request.method(), &segments);
         *route_name = matched.as_ref().map(|matched| matched.route.name.clone());
 
@@ -298,6 +313,16 @@ impl Running {
             Found::Nobody | Found::Invalid(_) | Found::Unverifiable => None,
         };
         Ok(Admitted::unmetered(outbound, identity))
+    }
+
+    /// A browser asks whether a page may send a request that would have to say who it is from. Such a question carries
+    /// no credentials, and is answered here. All others are requests like any other.
+    fn preflight(&self, request: &Request<Incoming>, segments: &[Cow<'_, str>]) -> Option<Answer> {
+        let answer = self.cors_origins.preflight(request.method(), request.headers())?;
+        let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+        let asked = Method::from_bytes(asked.as_bytes()).ok()?;
+        let matched = self.table.find(&asked, segments).filter(|matched| !matched.route.public);
+        matched.map(|_| answer.map(|()| ResponseBody::empty()))
     }
 
     async fn identity(&self, peer: &Peer, headers: &HeaderMap) -> Result<Identity, Box<Answer>> {
@@ -365,6 +390,7 @@ fn needs_tls(rules: &GatewayRules) -> bool {
         },
         IdentitySource::ApiKey { .. } | IdentitySource::TrustedHeader { .. } => None,
     });
-    let mut urls = rules.upstreams.values().map(|upstream| &upstream.url).chain(issuers);
+    let upstreams = rules.upstreams.values().filter(|upstream| upstream.ca_file.is_none());
+    let mut urls = upstreams.map(|upstream| &upstream.url).chain(issuers);
     urls.any(|url| url.scheme() == Some(&Scheme::HTTPS))
 }

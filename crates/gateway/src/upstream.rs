@@ -71,7 +71,10 @@ impl Upstream {
             authority,
             prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
             rules: rules.clone(),
-            dialer: dialer.clone(),
+            dialer: match &rules.ca_file {
+                Some(ca_file) => Dialer::trusting(ca_file)?,
+                None => dialer.clone(),
+            },
             idle: Mutex::default(),
         })
     }

@@ -11,6 +11,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
 };
+use wire::cors::CorsOrigins;
 
 /// Where things are when nobody says otherwise.
 pub const GATEWAY_LISTEN: &str = "127.0.0.1:8080";
@@ -22,12 +23,13 @@ pub const API_URL: &str = "http://127.0.0.1:8081";
 pub const LEDGER_URL: &str = "sqlite:tidegate.db";
 
 /// Every variable the program reads. One that is close to these but not among them is probably a slip, and said so.
-pub const VARIABLES: [&str; 18] = [
+pub const VARIABLES: &[&str] = &[
     "TIDEGATE_CATALOG_FILE",
     "TIDEGATE_GATEWAY_LISTEN",
     "TIDEGATE_GATEWAY_UPSTREAM",
     "TIDEGATE_API_LISTEN",
     "TIDEGATE_API_METRICS",
+    "TIDEGATE_API_CORS_ORIGINS",
     "TIDEGATE_API_URL",
     "TIDEGATE_API_KEY",
     "TIDEGATE_API_KEY_FILE",
@@ -162,6 +164,8 @@ pub struct Settings {
     pub test_clock: bool,
     /// Whether `/metrics` needs no key.
     pub metrics_open: bool,
+    /// Which web pages may call from a browser.
+    pub cors_origins: CorsOrigins,
 }
 
 impl Settings {
@@ -196,6 +200,8 @@ impl Settings {
             Some("key") => false,
             Some(other) => bail!(WrongSetting(format!("TIDEGATE_API_METRICS is {other:?}; it may be open or key"))),
         };
+        let cors_origins = CorsOrigins::parse(given(args.cors_origins.as_deref()).unwrap_or_default())
+            .map_err(|problem| WrongSetting(format!("TIDEGATE_API_CORS_ORIGINS: {problem}")))?;
         let gateway_listen = given(args.gateway_listen.as_deref()).unwrap_or(GATEWAY_LISTEN);
         Ok(Self {
             catalog: args.config.clone(),
@@ -211,6 +217,7 @@ impl Settings {
             log: LogSettings::of(&args.log)?,
             test_clock: args.test_clock,
             metrics_open,
+            cors_origins,
         })
     }
 
@@ -226,6 +233,7 @@ impl Settings {
             ("TIDEGATE_GATEWAY_UPSTREAM", upstream),
             ("TIDEGATE_API_LISTEN", self.api_listen.clone()),
             ("TIDEGATE_API_METRICS", if self.metrics_open { "open" } else { "key" }.to_owned()),
+            ("TIDEGATE_API_CORS_ORIGINS", self.cors_origins.to_string()),
             ("TIDEGATE_LEDGER_URL", self.ledger.to_string()),
             ("TIDEGATE_LEDGER_DEDUPE", format!("{}s", self.retention.dedupe_ms / 1000)),
             ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),

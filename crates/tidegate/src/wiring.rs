@@ -73,7 +73,12 @@ impl Node {
         let gateway = match &settings.gateway_listen {
             Some(listen) if is_gateway(&rules) => {
                 let (listener, address) = listen::bind(listen, "TIDEGATE_GATEWAY_LISTEN").await?;
-                let options = GatewayOptions { drain_max, observer: figures.clone(), ..GatewayOptions::default() };
+                let options = GatewayOptions {
+                    drain_max,
+                    observer: figures.clone(),
+                    cors_origins: settings.cors_origins.clone(),
+                    ..GatewayOptions::default()
+                };
                 Some((Arc::new(Gateway::new(engine.clone(), rules, options)?), listener, address))
             }
             _ => None,
@@ -84,6 +89,7 @@ impl Node {
             observer: figures.clone(),
             test_clock: settings.test_clock.then_some(clock as Arc<dyn TestClock>),
             metrics_open: settings.metrics_open,
+            cors_origins: settings.cors_origins.clone(),
             random: keys::random,
         }));
 
@@ -195,6 +201,7 @@ fn rules(mut rules: GatewayRules, upstream: Option<&Uri>) -> GatewayRules {
         url: url.clone(),
         connect_timeout_ms: of_catalog.map_or(CONNECT_TIMEOUT_MS, |upstream| upstream.connect_timeout_ms),
         response_timeout_ms: of_catalog.and_then(|upstream| upstream.response_timeout_ms),
+        ca_file: None,
     };
     rules.upstreams.insert(SET_UPSTREAM.into(), upstream);
     rules.default_upstream = Some(SET_UPSTREAM.into());

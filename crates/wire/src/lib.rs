@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod cloudevents;
+pub mod cors;
 pub mod denial;
 pub mod headers;
 pub mod problem;

@@ -68,7 +68,7 @@ fn allowed(status: u16) -> bool {
 
 #[tokio::test]
 async fn without_valid_credentials_only_public_endpoints_answer() {
-    let world = World::with(Setup { test_clock: true, metrics_open: false }).await;
+    let world = World::with(Setup { test_clock: true, ..Setup::default() }).await;
     world.admin("PUT", "/api/v1/tenants/acme", json!({ "plan": "free" })).await;
     let forged = format!("tgt_{}.{}", "eyJ0ZW5hbnQiOiJhY21lIiwiZXhwaXJlc19tcyI6OTk5OTk5OTk5OTk5OX0", "AAAA");
     let attempts = [
@@ -93,7 +93,7 @@ async fn without_valid_credentials_only_public_endpoints_answer() {
 
 #[tokio::test]
 async fn each_scope_may_do_its_own_and_nothing_more() {
-    let world = World::with(Setup { test_clock: true, metrics_open: false }).await;
+    let world = World::with(Setup { test_clock: true, ..Setup::default() }).await;
     for tenant in ["acme", "globex"] {
         world.admin("PUT", &format!("/api/v1/tenants/{tenant}"), json!({ "plan": "free" })).await;
     }
@@ -169,7 +169,7 @@ async fn credentials_in_the_query_are_never_taken() {
 
 #[tokio::test]
 async fn figures_can_be_opened() {
-    let open = World::with(Setup { test_clock: false, metrics_open: true }).await;
+    let open = World::with(Setup { metrics_open: true, ..Setup::default() }).await;
     let answer = open.send(Request::get("/metrics").body(Body::empty()).unwrap()).await;
     assert_eq!((answer.status, answer.body), (200, "# EOF\n".into()));
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod cors;
 mod doors;
 mod errors;
 mod openapi;

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 use stores::memory::MemoryLedger;
+use wire::cors::CorsOrigins;
 
 pub const ADMIN: &str = "the operator's own admin key";
 
@@ -131,6 +132,7 @@ pub struct World {
 pub struct Setup {
     pub test_clock: bool,
     pub metrics_open: bool,
+    pub cors_origins: &'static str,
 }
 
 impl World {
@@ -151,6 +153,7 @@ impl World {
             observer: told.clone(),
             test_clock,
             metrics_open: setup.metrics_open,
+            cors_origins: CorsOrigins::parse(setup.cors_origins).unwrap(),
             random,
         });
         Self { door: Door::new(state), engine, ledger, time, told }

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod charging;
+mod cors;
 mod hostile;
 mod identity;
 mod refusals;
 mod running;
 mod streams;
+mod tls;
 mod upstream;
 mod world;

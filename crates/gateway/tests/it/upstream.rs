@@ -20,10 +20,11 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     sync::{Notify, mpsc},
 };
+use tokio_rustls::TlsAcceptor;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -64,20 +65,34 @@ impl Drop for Counted<'_> {
 
 impl Upstream {
     pub async fn start() -> Self {
+        Self::start_as(None).await
+    }
+
+    /// One that speaks TLS.
+    pub async fn start_with_tls(acceptor: TlsAcceptor) -> Self {
+        Self::start_as(Some(acceptor)).await
+    }
+
+    async fn start_as(acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
         let shared = seen.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = shared.clone();
+                let (seen, acceptor) = (shared.clone(), acceptor.clone());
                 tokio::spawn(async move {
                     let _ = stream.set_nodelay(true);
                     seen.connections_ever.fetch_add(1, Ordering::SeqCst);
                     let _open = Counted::new(&seen.connections);
-                    let handle = seen.clone();
-                    let service = service_fn(move |request| answer(handle.clone(), request));
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                    match acceptor {
+                        None => serve(&seen, stream).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                serve(&seen, stream).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -97,6 +112,12 @@ impl Upstream {
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
+}
+
+async fn serve(seen: &Arc<Seen>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let seen = seen.clone();
+    let service = service_fn(move |request| answer(seen.clone(), request));
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {

@@ -34,6 +34,8 @@ pub struct Upstream {
     pub connect_timeout_ms: u64,
     /// How long the response head may take after the request was sent; `None` waits as long as the client does.
     pub response_timeout_ms: Option<u64>,
+    /// A file of PEM certificates that are trusted instead of the system's, for `https://`.
+    pub ca_file: Option<Arc<str>>,
 }
 
 /// What happens to a request that matches no route.

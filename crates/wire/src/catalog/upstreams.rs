@@ -39,13 +39,29 @@ fn upstream(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>) -> Option<U
     });
     let connect_timeout_ms = keys::duration_ms(report, &mut table, "connect_timeout", 1..=300_000);
     let response_timeout_ms = keys::duration_ms(report, &mut table, "response_timeout", 1..=86_400_000);
+    let ca_file = ca_file(report, &mut table, url.as_ref());
     table.finish(report);
     Some(Upstream {
         name: key?.as_str().into(),
         url: url?,
         connect_timeout_ms: connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS).unsigned_abs(),
         response_timeout_ms: response_timeout_ms.map(i64::unsigned_abs),
+        ca_file,
     })
+}
+
+fn ca_file(report: &mut Report<'_>, table: &mut Table<'_>, url: Option<&http::Uri>) -> Option<Arc<str>> {
+    let text = table.text(report, "ca_file")?;
+    if url.is_some_and(|url| url.scheme_str() != Some("https")) {
+        report.error_help(text.span, "`ca_file` is for an upstream with https://", "write url = \"https://...\"");
+        return None;
+    }
+    if text.text.contains("-----BEGIN") {
+        let help = "write the path of the file that holds it";
+        report.error_help(text.span, "`ca_file` holds a certificate instead of a path", help);
+        return None;
+    }
+    super::table::prose(report, text, "`ca_file`", 1000)
 }
 
 /// The upstream of routes that name none: the one that `default_upstream` names, or the only one there is.

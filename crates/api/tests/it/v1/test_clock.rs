@@ -9,7 +9,7 @@ async fn time_can_be_moved_only_where_that_was_asked_for() {
     let answer = plain.admin("POST", "/api/v1/test/clock", json!({ "advance": "31d" })).await;
     assert_eq!(answer.problem(), (404, "not_found"));
 
-    let world = World::with(Setup { test_clock: true, metrics_open: false }).await;
+    let world = World::with(Setup { test_clock: true, ..Setup::default() }).await;
     world.admin("PUT", "/api/v1/tenants/acme", json!({ "plan": "free" })).await;
     let consume = json!({ "tenant_id": "acme", "meter": "messages", "amount": 5, "consume": true });
     assert_eq!(world.check(consume.clone()).await.body["allowed"], true);
