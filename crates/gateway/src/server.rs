@@ -14,10 +14,11 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -135,10 +136,23 @@ where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => Some(ended),
-        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => None,
+    let glance = phase.clone();
+    let ended = {
+        let mut draining = pin!(phase.wait_for(|phase| *phase >= Phase::Draining));
+        let mut looked = false;
+        // The connection is polled many times for every request, and the phase changes twice in a gateway's life: it is
+        // looked at closely the first time, which says whom to wake, and when it did change. That comes before the
+        // connection, which may use up what a task may do in one go, and then it would not be said whom to wake.
+        poll_fn(|cx| {
+            if !looked || glance.has_changed().unwrap_or(true) {
+                looked = true;
+                if draining.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+            }
+            connection.as_mut().poll(cx).map(Some)
+        })
+        .await
     };
     let ended = match ended {
         Some(ended) => ended,

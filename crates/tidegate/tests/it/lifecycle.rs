@@ -220,4 +220,20 @@ fn settings_are_shown_without_secrets() {
     let (status, shown, _) = crate::harness::run_command(&mut command);
     assert!(status.success());
     assert!(shown.contains("TIDEGATE_ADMIN_KEY=[secret]") && !shown.contains("very-secret"), "{shown}");
+    assert!(shown.contains("TIDEGATE_API_CORS_ORIGINS=\n"), "{shown}");
+}
+
+#[test]
+fn pages_that_may_call_are_named_one_by_one() {
+    let with = |origins: &str| {
+        let mut command = binary();
+        command.args(["serve", "--print-settings"]).env("TIDEGATE_API_CORS_ORIGINS", origins);
+        crate::harness::run_command(&mut command)
+    };
+    let (status, shown, _) = with("https://app.example.com, http://localhost:5173");
+    assert!(status.success());
+    assert!(shown.contains("TIDEGATE_API_CORS_ORIGINS=https://app.example.com,http://localhost:5173\n"), "{shown}");
+    let (status, _, told) = with("*");
+    assert_eq!(status.code(), Some(2));
+    assert!(told.contains("TIDEGATE_API_CORS_ORIGINS") && told.contains("https://app.example.com"), "{told}");
 }

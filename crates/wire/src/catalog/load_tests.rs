@@ -246,6 +246,7 @@ fn every_key_of_the_gateway_means_something() {
     let second = &gateway.upstreams["second"];
     assert_eq!(second.url, "https://[::1]:8443/base");
     assert_eq!((second.connect_timeout_ms, second.response_timeout_ms), (250, Some(120_000)));
+    assert_eq!(second.ca_file.as_deref(), Some("certificates/authority.pem"));
     let first = &gateway.upstreams["first"];
     assert_eq!((first.connect_timeout_ms, first.response_timeout_ms), (5000, None));
     let put = gateway.routes.iter().find(|route| !route.public).unwrap();
