@@ -24,8 +24,11 @@ const SLICE: Duration = Duration::from_millis(5);
 /// How long it may while somebody waits for that commit.
 const SLICE_UNDER_LOAD: Duration = Duration::from_millis(2);
 
-/// How long it may even then when the tail is long.
+/// How long it may even then when the tail is long; as long as a commit takes, where that is more.
 const SLICE_WITH_LONG_TAIL: Duration = Duration::from_millis(10);
+
+/// How long it may at the very most.
+const SLICE_MAX: Duration = Duration::from_millis(50);
 
 /// So many entries are a long tail. A start has to read them all, so the longer it is, the more of the writer's time
 /// goes to what makes it shorter, and the fewer entries are taken meanwhile.
@@ -45,6 +48,8 @@ pub(super) struct Writer {
     log: Arc<Log>,
     /// Written to the log since it was copied back, about.
     log_pages: u64,
+    /// How long the last commit took.
+    last_commit: Duration,
     /// Whether the id index gave up: it is damaged, and says so when it is asked.
     ids_are_damaged: bool,
     /// Bytes of an entry that is encoded here.
@@ -62,7 +67,18 @@ impl Writer {
         log: Arc<Log>,
     ) -> Self {
         let (scratch, woken) = (Vec::new(), Vec::new());
-        Self { conn, queue, ids, times, log, log_pages: 0, ids_are_damaged: false, scratch, woken }
+        Self {
+            conn,
+            queue,
+            ids,
+            times,
+            log,
+            log_pages: 0,
+            last_commit: Duration::ZERO,
+            ids_are_damaged: false,
+            scratch,
+            woken,
+        }
     }
 
     /// Runs until the queue is stopped or a write fails. Either way nobody is left waiting.
@@ -97,7 +113,8 @@ impl Writer {
     fn commit(&mut self, mut segment: Segment) -> Result<(), LedgerError> {
         let began = Instant::now();
         self.write(&mut segment).or_unwritable()?;
-        let took_us = began.elapsed().as_micros() as u64;
+        self.last_commit = began.elapsed();
+        let took_us = self.last_commit.as_micros() as u64;
         let rows = segment.rows.len() as u64;
         let last = segment.first + rows - 1;
         let newest_ms = segment.rows.iter().map(|row| row.at_ms).max().unwrap_or(0);
@@ -174,7 +191,8 @@ impl Writer {
     /// How long the next slice of a task may take.
     fn task_slice(&self) -> Duration {
         let tail = self.queue.state.lock().tail();
-        self.slice().max(SLICE_WITH_LONG_TAIL.mul_f64((tail as f64 / LONG_TAIL as f64).min(1.0)))
+        let long = SLICE_WITH_LONG_TAIL.max(self.last_commit.min(SLICE_MAX));
+        self.slice().max(long.mul_f64((tail as f64 / LONG_TAIL as f64).min(1.0)))
     }
 
     /// Does a slice of a task; true when it is done, well or badly.
