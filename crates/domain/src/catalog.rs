@@ -5,7 +5,7 @@ use crate::{
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
     time::WindowKind,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Index, sync::Arc};
 
 /// The largest amount any operation may carry, 2^53 - 1: what JSON numbers hold exactly everywhere.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
@@ -232,17 +232,57 @@ pub struct Plan {
     /// What it has.
     pub features: Vec<FeatureKey>,
     /// What it allows. A meter without a limit here is not limited.
-    pub limits: Vec<Limit>,
+    pub limits: Limits,
+}
+
+/// The limits of a plan: a list in the order of the catalog, and at hand by meter for every decision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    list: Vec<Arc<Limit>>,
+    by_meter: Vec<(MeterKey, Vec<Arc<Limit>>)>,
+}
+
+impl Limits {
+    /// Every limit, in the order of the catalog.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Limit> {
+        self.list.iter().map(|limit| &**limit)
+    }
+
+    /// The limits on one meter, in the order of the catalog.
+    pub fn on(&self, meter: &MeterKey) -> &[Arc<Limit>] {
+        // Keys of one catalog are one piece of memory: nearly always none has to be read.
+        let same = self.by_meter.iter().find(|(key, _)| key.is_same(meter));
+        let found = same.or_else(|| self.by_meter.iter().find(|(key, _)| key == meter));
+        found.map_or(&[], |(_, limits)| limits)
+    }
+}
+
+impl FromIterator<Limit> for Limits {
+    fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
+        let mut made = Self::default();
+        for limit in limits.into_iter().map(Arc::new) {
+            match made.by_meter.iter_mut().find(|(key, _)| *key == limit.meter) {
+                Some((_, known)) => known.push(Arc::clone(&limit)),
+                None => made.by_meter.push((limit.meter.clone(), vec![Arc::clone(&limit)])),
+            }
+            made.list.push(limit);
+        }
+        made
+    }
+}
+
+impl Index<usize> for Limits {
+    type Output = Limit;
+
+    fn index(&self, place: usize) -> &Limit {
+        &self.list[place]
+    }
 }
 
 impl Plan {
     /// Whether the plan has this feature.
     pub fn has(&self, feature: &FeatureKey) -> bool {
         self.features.contains(feature)
-    }
-    /// The limits on one meter.
-    pub fn limits_on<'a>(&'a self, meter: &'a MeterKey) -> impl Iterator<Item = &'a Limit> + 'a {
-        self.limits.iter().filter(move |limit| limit.meter == *meter)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The answer to an operation: a value, never an error, in a stated order of precedence.
 
 use crate::{
-    catalog::{LimitWindow, Mode, Scope, Source},
+    catalog::{Limit, Mode, Source},
     id::{FeatureKey, MeterKey, PlanKey},
     time::Instant,
 };
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 /// What was decided. **The order is the order of precedence**: when several refusals apply at once, the first of this
 /// list is the answer, since what stands earlier must be mended before what stands later can matter.
@@ -74,31 +74,28 @@ impl Code {
     }
 }
 
-/// One limit with its numbers, as they stand after the operation (or before it, where it was refused or dry).
+/// One limit with its numbers, as they stand after the operation (or before it, where it was refused or dry). It reads
+/// like the [`Limit`] it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitState {
-    /// The limit's name.
-    pub name: Arc<str>,
-    /// Its meter.
-    pub meter: MeterKey,
-    /// Its window; `None` for a gauge's level.
-    pub window: LimitWindow,
-    /// Whose use it bounds.
-    pub scope: Scope,
-    /// What happens at it.
-    pub mode: Mode,
+    /// The limit, as it is in force for this tenant.
+    pub limit: Arc<Limit>,
     /// Where it came from.
     pub source: Source,
-    /// The largest use allowed; `None` is unlimited.
-    pub max: Option<i64>,
     /// What was used.
     pub used: i64,
     /// What is reserved for work in flight.
     pub held: i64,
     /// When the window ends; `None` for a gauge's level.
     pub resets_at: Option<Instant>,
-    /// Whether the gateway answers 402 for this limit instead of 429.
-    pub answer_402: bool,
+}
+
+impl Deref for LimitState {
+    type Target = Limit;
+
+    fn deref(&self) -> &Limit {
+        &self.limit
+    }
 }
 
 impl LimitState {
@@ -147,9 +144,9 @@ pub struct Decision {
     /// The plan decided on.
     pub plan: PlanKey,
     /// Why not, when refused.
-    pub denial: Option<Denial>,
+    pub denial: Option<Box<Denial>>,
     /// What would have been refused, had the limit been hard or enforcement on.
-    pub shadow: Option<Denial>,
+    pub shadow: Option<Box<Denial>>,
     /// Every limit on every meter asked for, with its numbers.
     pub limits: Vec<LimitState>,
     /// Whether use was recorded.

@@ -95,6 +95,10 @@ macro_rules! name {
             pub fn trusted(name: &str) -> Self {
                 Self(Arc::from(name))
             }
+            /// Whether both are one piece of memory, and so equal; names that are equal need not be.
+            pub fn is_same(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0)
+            }
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async, no randomness. Time and ids are arguments. Types here are not serialisable; every
 //! edge owns its own shapes.
 
+pub mod account;
 mod adjust;
 pub mod catalog;
 mod configure;
@@ -10,6 +11,7 @@ pub mod decision;
 pub mod demand;
 pub mod entry;
 pub mod id;
+mod limits;
 pub mod op;
 mod record;
 mod spend;

@@ -31,6 +31,8 @@ pub struct Spend {
     pub features: Vec<FeatureKey>,
     /// Whether an allowed operation is charged, and a refused one counted as unmet demand.
     pub consume: bool,
+    /// Whether a charge may have to be given back: then a receipt is made.
+    pub refundable: bool,
     /// Whether this door refuses; `None` follows tenant and catalog.
     pub enforce: Option<Enforce>,
     /// Declared dimensions the entry keeps.
@@ -126,8 +128,8 @@ pub enum Op {
 pub struct Outcome {
     /// The decision, for a [`Op::Spend`].
     pub decision: Option<Decision>,
-    /// What was charged, for a [`Op::Spend`] that consumed.
-    pub receipt: Option<Receipt>,
+    /// What was charged, for a [`Op::Spend`] that consumed and may have to be given back.
+    pub receipt: Option<Box<Receipt>>,
     /// What must be appended to the ledger; already folded into the state.
     pub entry: Option<Entry>,
     /// The run of denials that a refusal (or a shadowed one) was counted in.

@@ -65,14 +65,11 @@ impl Tenant {
             Movement::Add(amount) => return Some(self.level_effect(user, meter, amount)),
             Movement::Set(value) => value,
         };
-        let known = match user {
-            Some(user) => user.accounts.get(meter),
-            None => self.accounts.get(meter),
-        };
-        if known.is_some_and(|account| happened < account.level_set_at) {
+        let known = user.map_or(&self.accounts, |user| &user.accounts);
+        if happened < known.level_set_at(meter) {
             return None;
         }
-        let delta = value - known.map_or(0, |account| account.level);
+        let delta = value - known.level(meter);
         let tenant_level = self.accounts.level(meter);
         Some(Effect::Level {
             meter: meter.clone(),

@@ -1,13 +1,14 @@
 //! The one rule that decides: check every limit, then spend on every limit. Past the last check nothing may fail.
 
 use crate::{
-    catalog::{Catalog, Enforce, Limit, MeterKind, Mode, Plan, Scope, Source},
+    catalog::{Catalog, Enforce, Meter, MeterKind, Mode, Plan},
     decision::{Code, Decision, Denial, LimitState},
-    entry::{Cause, Effect, Entry, KindSet, Override, Status},
+    entry::{Cause, Effect, Entry, KindSet, Status},
     id::MeterKey,
+    limits::{code_of, refuses},
     op::{Charge, OpError, Outcome, Receipt, Spend, checked_meter},
-    tenant::{Account, Accounts, Tenant, User, Windows},
-    time::{Instant, WindowKind},
+    tenant::{Accounts, Tenant, User, Windows},
+    time::Instant,
 };
 use std::sync::Arc;
 
@@ -22,11 +23,24 @@ impl Tenant {
     ) -> Result<Outcome, OpError> {
         let at = self.instant(now);
         let windows = self.windows_at(at);
-        let charges = self.checked_charges(user.as_deref(), spend, &windows, catalog)?;
+        let (single, several);
+        let charges: &[Asked<'_>] = match spend.charges.as_slice() {
+            // Nearly all ask for one thing: no list has to be made of it.
+            [charge] => {
+                single =
+                    [Asked { meter: checked_meter(catalog, &charge.meter, charge.amount)?, amount: charge.amount }];
+                &single
+            }
+            charges => {
+                several = summed(charges, catalog)?;
+                &several
+            }
+        };
+        self.check_asked(user.as_deref(), spend, charges, &windows, catalog)?;
         let plan = self.plan(catalog)?;
-        let ask = Ask { spend, charges: &charges, windows: &windows, at };
+        let ask = Ask { spend, charges, windows: &windows, at };
 
-        let limits = self.limit_states(user.as_deref(), plan, &ask, catalog);
+        let limits = self.limit_states(user.as_deref(), plan, &ask);
         let verdict = self.verdict(plan, &ask, &limits);
         let observed = self.enforce(spend, catalog) == Enforce::Observe;
         let (denial, shadow) = match verdict {
@@ -40,12 +54,13 @@ impl Tenant {
             return Ok(Outcome { decision: Some(decision), receipt: None, entry: None, denial: None });
         }
         if let Some(denial) = decision.denial.clone() {
-            let (key, entry) = self.note_denial(user, &decision, &denial, &charges, false, catalog);
+            let (key, entry) = self.note_denial(user, &decision, &denial, &owned(charges), false, catalog);
             return Ok(Outcome { decision: Some(decision), receipt: None, entry, denial: Some(key) });
         }
         let (shadowed, noted) = match decision.shadow.clone() {
             None => (None, None),
             Some(shadow) => {
+                let charges = owned(charges);
                 let (key, entry) = self.note_denial(user.as_deref_mut(), &decision, &shadow, &charges, true, catalog);
                 (Some(key), entry)
             }
@@ -58,49 +73,41 @@ impl Tenant {
         let mut entry = self.entry(cause, user.as_deref(), at, catalog);
         entry.binding = spend.binding;
         entry.dimensions = spend.dimensions.clone();
-        let receipt = self.push_charges(&mut entry, user.as_deref(), &charges, &windows, catalog);
+        self.push_charges(&mut entry, user.as_deref(), charges);
+        let receipt = spend.refundable.then(|| receipt(&entry.effects, &windows));
         self.fold(user, &entry);
         for state in &mut decision.limits {
-            state.used = state.used.saturating_add(amount_on(&charges, &state.meter)).max(0);
+            state.used = state.used.saturating_add(amount_on(charges, &state.limit.meter)).max(0);
         }
         decision.charged = true;
         let entry = match noted {
             None => entry,
             Some(noted) => joined(noted, entry),
         };
-        Ok(Outcome { decision: Some(decision), receipt: Some(receipt), entry: Some(entry), denial: shadowed })
+        Ok(Outcome { decision: Some(decision), receipt, entry: Some(entry), denial: shadowed })
     }
 
-    /// The charges, a meter named twice summed, each checked to have a meaning and to fit its account.
-    fn checked_charges(
+    /// Checks that something is asked for, and that each charge fits its account.
+    fn check_asked(
         &self,
         user: Option<&User>,
         spend: &Spend,
+        charges: &[Asked<'_>],
         windows: &Windows,
         catalog: &Catalog,
-    ) -> Result<Vec<Charge>, OpError> {
-        if spend.charges.is_empty() && spend.features.is_empty() {
+    ) -> Result<(), OpError> {
+        if charges.is_empty() && spend.features.is_empty() {
             return Err(OpError::Empty);
         }
-        let mut charges: Vec<Charge> = Vec::with_capacity(spend.charges.len());
-        for charge in &spend.charges {
-            let meter = checked_meter(catalog, &charge.meter, charge.amount)?;
-            match charges.iter_mut().find(|known| known.meter == charge.meter) {
-                Some(known) => {
-                    known.amount += charge.amount;
-                    checked_meter(catalog, &known.meter, known.amount)?;
+        for Asked { meter, amount } in charges {
+            let fits = |accounts: &Accounts| match meter.kind {
+                MeterKind::Gauge => accounts.has_room_for_level(&meter.key, *amount),
+                MeterKind::Counter | MeterKind::Duration => {
+                    accounts.has_room_for_use(&meter.key, *amount, KindSet::ALL, &[], windows)
                 }
-                // The catalog's own name: accounts that come of it share its memory.
-                None => charges.push(Charge { meter: meter.key.clone(), amount: charge.amount }),
-            }
-        }
-        for charge in &charges {
-            let fits = |accounts: &Accounts| {
-                accounts.has_room_for_use(&charge.meter, charge.amount, KindSet::ALL, &[], windows)
-                    && accounts.has_room_for_level(&charge.meter, charge.amount)
             };
             if !fits(&self.accounts) || user.is_some_and(|user| !fits(&user.accounts)) {
-                return Err(OpError::Overflow(charge.meter.clone()));
+                return Err(OpError::Overflow(meter.key.clone()));
             }
         }
         for feature in &spend.features {
@@ -108,7 +115,7 @@ impl Tenant {
                 return Err(OpError::UnknownFeature(feature.clone()));
             }
         }
-        Ok(charges)
+        Ok(())
     }
 
     /// The tenant's plan in this catalog. A catalog is refused while a tenant is on a plan it lacks, so an error here
@@ -127,58 +134,12 @@ impl Tenant {
     }
 
     /// Every limit on every meter asked for, before anything is spent.
-    fn limit_states(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>, catalog: &Catalog) -> Vec<LimitState> {
+    fn limit_states(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> Vec<LimitState> {
         let mut states = Vec::with_capacity(ask.charges.len() * 3);
         for charge in ask.charges {
-            self.push_limit_states(&mut states, user, plan, &charge.meter, ask.windows, ask.at);
+            self.push_limit_states(&mut states, user, plan, &charge.meter.key, ask.windows, ask.at);
         }
-        debug_assert!(states.iter().all(|state| catalog.meters.contains_key(&state.meter)));
         states
-    }
-
-    /// The limits on one meter under a plan, with the tenant's overrides in place, and their numbers.
-    pub(crate) fn push_limit_states(
-        &self,
-        states: &mut Vec<LimitState>,
-        user: Option<&User>,
-        plan: &Plan,
-        meter: &MeterKey,
-        windows: &Windows,
-        at: Instant,
-    ) {
-        // Both accounts are looked up once, whatever the number of limits.
-        let accounts = [self.accounts.get(meter), user.and_then(|user| user.accounts.get(meter))];
-        let in_force = |own: &&Override| own.meter == *meter && own.until.is_none_or(|until| at < until);
-        let overrides = || self.profile.overrides.iter().filter(in_force);
-        // A limit on users bounds nothing where no user is named.
-        let applies = |scope: Scope| scope == Scope::Tenant || user.is_some();
-        for limit in plan.limits_on(meter).filter(|limit| applies(limit.scope)) {
-            let own = overrides().find(|own| own.window == limit.window && own.scope == limit.scope);
-            let state = match own {
-                None => limit_state(limit, Source::Plan, accounts, windows),
-                Some(own) => {
-                    let limit = Limit { max: own.max, mode: own.mode, ..limit.clone() };
-                    limit_state(&limit, Source::Override, accounts, windows)
-                }
-            };
-            states.push(state);
-        }
-        for own in overrides().filter(|own| applies(own.scope)) {
-            if plan.limits_on(meter).any(|limit| limit.window == own.window && limit.scope == own.scope) {
-                continue;
-            }
-            let limit = Limit {
-                name: Limit::default_name(meter, own.window, own.scope).into(),
-                meter: meter.clone(),
-                max: own.max,
-                window: own.window,
-                scope: own.scope,
-                mode: own.mode,
-                answer_402: false,
-                outage: Default::default(),
-            };
-            states.push(limit_state(&limit, Source::Override, accounts, windows));
-        }
     }
 
     fn verdict(&self, plan: &Plan, ask: &Ask<'_>, limits: &[LimitState]) -> Verdict {
@@ -190,18 +151,22 @@ impl Tenant {
             denial.feature = Some(feature.clone());
             return Verdict::refused(denial);
         }
+        // Nearly always nothing refuses, and that is seen in one look.
+        if !limits.iter().any(|state| refuses(state, amount_on(ask.charges, &state.limit.meter))) {
+            return Verdict { refused: None, shadowed: None };
+        }
         Verdict { refused: ask.first_refusal(limits, Mode::Hard), shadowed: ask.first_refusal(limits, Mode::Shadow) }
     }
 
     /// Adds the cheapest public plan under which the same request would pass with today's use.
     fn with_upgrade(
         &self,
-        mut denial: Denial,
+        mut denial: Box<Denial>,
         user: Option<&User>,
         plan: &Plan,
         ask: &Ask<'_>,
         catalog: &Catalog,
-    ) -> Denial {
+    ) -> Box<Denial> {
         if denial.code != Code::TenantSuspended {
             denial.upgrade = catalog
                 .upgrades_from(plan.rank)
@@ -213,43 +178,22 @@ impl Tenant {
     }
 
     fn would_pass(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> bool {
-        let mut states = Vec::new();
-        for charge in ask.charges {
-            self.push_limit_states(&mut states, user, plan, &charge.meter, ask.windows, ask.at);
-        }
-        ask.spend.features.iter().all(|feature| plan.has(feature)) && ask.first_refusal(&states, Mode::Hard).is_none()
+        ask.spend.features.iter().all(|feature| plan.has(feature))
+            && ask.first_refusal(&self.limit_states(user, plan, ask), Mode::Hard).is_none()
     }
 
-    /// The effects of charges that were allowed, and the receipt for them.
-    fn push_charges(
-        &self,
-        entry: &mut Entry,
-        user: Option<&User>,
-        charges: &[Charge],
-        windows: &Windows,
-        catalog: &Catalog,
-    ) -> Receipt {
-        let mut receipt = Receipt { uses: Vec::new(), levels: Vec::new(), user_levels: Vec::new(), windows: *windows };
-        for charge in charges.iter().filter(|charge| charge.amount != 0) {
-            let gauge = catalog.meters.get(&charge.meter).is_some_and(|meter| meter.kind == MeterKind::Gauge);
-            if gauge {
-                let effect = self.level_effect(user, &charge.meter, charge.amount);
-                if let Effect::Level { tenant_delta, user_delta, .. } = effect {
-                    receipt.levels.push(Charge { meter: charge.meter.clone(), amount: tenant_delta });
-                    receipt.user_levels.push(Charge { meter: charge.meter.clone(), amount: user_delta });
+    /// The effects of charges that were allowed.
+    fn push_charges(&self, entry: &mut Entry, user: Option<&User>, charges: &[Asked<'_>]) {
+        entry.effects.reserve_exact(charges.len());
+        for Asked { meter, amount } in charges.iter().filter(|charge| charge.amount != 0) {
+            entry.effects.push(match meter.kind {
+                MeterKind::Gauge => self.level_effect(user, &meter.key, *amount),
+                MeterKind::Counter | MeterKind::Duration => {
+                    let (meter, amount, open, closed) = (meter.key.clone(), *amount, KindSet::ALL, Vec::new());
+                    Effect::Use { meter, amount, open, closed }
                 }
-                entry.effects.push(effect);
-            } else {
-                receipt.uses.push(charge.clone());
-                entry.effects.push(Effect::Use {
-                    meter: charge.meter.clone(),
-                    amount: charge.amount,
-                    open: KindSet::ALL,
-                    closed: Vec::new(),
-                });
-            }
+            });
         }
-        receipt
     }
 
     /// A gauge moved by `amount`, as far as there is something to give back.
@@ -268,49 +212,59 @@ impl Tenant {
     }
 }
 
+/// What is asked of one meter. It is the catalog's own meter: accounts that come of it share the memory of its key.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    meter: &'a Meter,
+    amount: i64,
+}
+
 /// What is asked, and when.
 struct Ask<'a> {
     spend: &'a Spend,
-    charges: &'a [Charge],
+    charges: &'a [Asked<'a>],
     windows: &'a Windows,
     at: Instant,
 }
 
 struct Verdict {
-    refused: Option<Denial>,
-    shadowed: Option<Denial>,
+    refused: Option<Box<Denial>>,
+    shadowed: Option<Box<Denial>>,
 }
 
 impl Verdict {
-    fn refused(denial: Denial) -> Self {
+    fn refused(denial: Box<Denial>) -> Self {
         Self { refused: Some(denial), shadowed: None }
     }
 }
 
 impl Ask<'_> {
-    fn denial(&self, code: Code) -> Denial {
+    fn denial(&self, code: Code) -> Box<Denial> {
         let first = self.charges.first();
-        Denial {
+        Box::new(Denial {
             code,
             limit: None,
             feature: None,
-            meter: first.map(|charge| charge.meter.clone()),
+            meter: first.map(|charge| charge.meter.key.clone()),
             amount: first.map_or(0, |charge| charge.amount),
             waiting_helps: false,
             retry_at: None,
             upgrade: None,
-        }
+        })
     }
 
     /// The refusal that comes first in order of precedence among the limits of this mode; of several with the same
     /// code, the one that lasts longest. Waiting helps only where it helps with every one of them.
-    fn first_refusal(&self, limits: &[LimitState], mode: Mode) -> Option<Denial> {
+    fn first_refusal(&self, limits: &[LimitState], mode: Mode) -> Option<Box<Denial>> {
         let mut first: Option<(usize, Code)> = None;
         let mut waiting_helps = true;
         let mut retry_at: Option<Instant> = None;
         for (index, state) in limits.iter().enumerate() {
+            if state.mode != mode {
+                continue;
+            }
             let amount = amount_on(self.charges, &state.meter);
-            if state.mode != mode || !refuses(state, amount) {
+            if !refuses(state, amount) {
                 continue;
             }
             let code = code_of(state.window);
@@ -335,51 +289,46 @@ impl Ask<'_> {
     }
 }
 
-/// One limit with its numbers. `accounts` are the tenant's and the user's.
-fn limit_state(limit: &Limit, source: Source, accounts: [Option<&Account>; 2], windows: &Windows) -> LimitState {
-    let account = match limit.scope {
-        Scope::Tenant => accounts[0],
-        Scope::User => accounts[1],
-    };
-    let (used, resets_at) = match limit.window {
-        None => (account.map_or(0, |account| account.level), None),
-        Some(kind) => {
-            let window = &windows[kind.index()];
-            (account.and_then(|account| account.slot(kind, window)).map_or(0, |slot| slot.used), Some(window.end))
+fn amount_on(charges: &[Asked<'_>], meter: &MeterKey) -> i64 {
+    charges.iter().find(|charge| charge.meter.key == *meter).map_or(0, |charge| charge.amount)
+}
+
+/// The charges, a meter named twice summed, each checked to have a meaning.
+fn summed<'a>(charges: &[Charge], catalog: &'a Catalog) -> Result<Vec<Asked<'a>>, OpError> {
+    let mut summed: Vec<Asked<'a>> = Vec::with_capacity(charges.len());
+    for Charge { meter, amount } in charges {
+        let asked = Asked { meter: checked_meter(catalog, meter, *amount)?, amount: *amount };
+        match summed.iter_mut().find(|known| known.meter.key == asked.meter.key) {
+            Some(known) => {
+                known.amount += amount;
+                checked_meter(catalog, meter, known.amount)?;
+            }
+            None => summed.push(asked),
         }
-    };
-    LimitState {
-        name: limit.name.clone(),
-        meter: limit.meter.clone(),
-        window: limit.window,
-        scope: limit.scope,
-        mode: limit.mode,
-        source,
-        max: limit.max,
-        used,
-        held: 0,
-        resets_at,
-        answer_402: limit.answer_402,
     }
+    Ok(summed)
 }
 
-/// A limit refuses what would carry use past it. Giving back and asking for nothing never do, even past the limit;
-/// asking for something does when the limit is full.
-fn refuses(state: &LimitState, amount: i64) -> bool {
-    let Some(max) = state.max else { return false };
-    amount > 0 && state.used.saturating_add(state.held).saturating_add(amount) > max
+fn owned(charges: &[Asked<'_>]) -> Vec<Charge> {
+    charges.iter().map(|charge| Charge { meter: charge.meter.key.clone(), amount: charge.amount }).collect()
 }
 
-fn code_of(window: Option<WindowKind>) -> Code {
-    match window {
-        None => Code::GaugeLimitReached,
-        Some(WindowKind::Period | WindowKind::Month | WindowKind::Day) => Code::PeriodLimitReached,
-        Some(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
+/// What charges took, from their effects.
+fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
+    let mut receipt = Receipt { uses: Vec::new(), levels: Vec::new(), user_levels: Vec::new(), windows: *windows };
+    for effect in effects {
+        match effect {
+            Effect::Use { meter, amount, .. } => {
+                receipt.uses.push(Charge { meter: meter.clone(), amount: *amount });
+            }
+            Effect::Level { meter, tenant_delta, user_delta, .. } => {
+                receipt.levels.push(Charge { meter: meter.clone(), amount: *tenant_delta });
+                receipt.user_levels.push(Charge { meter: meter.clone(), amount: *user_delta });
+            }
+            Effect::Profile(_) | Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_) => {}
+        }
     }
-}
-
-fn amount_on(charges: &[Charge], meter: &MeterKey) -> i64 {
-    charges.iter().find(|charge| charge.meter == *meter).map_or(0, |charge| charge.amount)
+    Box::new(receipt)
 }
 
 /// Two entries of one operation as one: what the first did, then what the second did.

@@ -1,184 +1,16 @@
 //! The state of a tenant and of its users: the fold of their entries.
 
 use crate::{
-    catalog::AMOUNT_MAX,
     demand::PendingDenials,
     entry::{ClosedWindow, Effect, Entry, KindSet, Profile},
-    id::{MeterKey, TenantId, UserId},
+    id::{TenantId, UserId},
     time::{Frame, Instant, Window, WindowKind},
 };
 
+pub use crate::account::{Account, Accounts, ClosedTotal, Slot};
+
 /// The bounds of one window of each kind, at [`WindowKind::index`].
 pub type Windows = [Window; WindowKind::COUNT];
-
-/// What was used of one meter in one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Slot {
-    /// The window. A slot whose window is not the tenant's open one is stale: it holds the last closed total.
-    pub window: Window,
-    /// What was used. Never negative.
-    pub used: i64,
-    /// Unmet demand. Never negative.
-    pub denied: i64,
-}
-
-/// One meter of one tenant or user: a slot for each kind of window and a level. All kinds are kept whatever today's
-/// plan asks for, so that any plan, override or catalog that comes later finds the use that was already made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Account {
-    /// At [`WindowKind::index`].
-    pub slots: [Slot; WindowKind::COUNT],
-    /// The level of a gauge. Never negative.
-    pub level: i64,
-    /// When the level was last set from outside; the epoch if never.
-    pub level_set_at: Instant,
-}
-
-impl Account {
-    /// The slot of a kind, if it is of the window that starts with `window`.
-    pub fn slot(&self, kind: WindowKind, window: &Window) -> Option<&Slot> {
-        Some(&self.slots[kind.index()]).filter(|slot| slot.window.start == window.start)
-    }
-}
-
-/// What a closed window gained since the last checkpoint; history is the sum of these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClosedTotal {
-    /// Which meter.
-    pub meter: MeterKey,
-    /// Which window.
-    pub closed: ClosedWindow,
-    /// Use gained.
-    pub used: i64,
-    /// Unmet demand gained.
-    pub denied: i64,
-}
-
-/// The accounts of a tenant or a user.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Accounts {
-    /// One for each meter touched so far. Few: searched in order.
-    pub list: Vec<(MeterKey, Account)>,
-    /// Totals of closed windows not yet written to history. The checkpoint takes them.
-    pub closed: Vec<ClosedTotal>,
-}
-
-impl Accounts {
-    /// The account of a meter, if it was ever touched.
-    pub fn get(&self, meter: &MeterKey) -> Option<&Account> {
-        self.list.iter().find(|(key, _)| key == meter).map(|(_, account)| account)
-    }
-
-    fn get_or_open(&mut self, meter: &MeterKey) -> usize {
-        if let Some(index) = self.list.iter().position(|(key, _)| key == meter) {
-            return index;
-        }
-        self.list.push((meter.clone(), Account::default()));
-        self.list.len() - 1
-    }
-
-    /// What was used of a meter in the window that starts with `window`; 0 if the slot is of another one.
-    pub fn used(&self, meter: &MeterKey, kind: WindowKind, window: &Window) -> i64 {
-        self.slot(meter, kind, window).map_or(0, |slot| slot.used)
-    }
-
-    /// The slot of a meter, if it is of the window that starts with `window`.
-    pub fn slot(&self, meter: &MeterKey, kind: WindowKind, window: &Window) -> Option<&Slot> {
-        self.get(meter)?.slot(kind, window)
-    }
-
-    /// The level of a gauge.
-    pub fn level(&self, meter: &MeterKey) -> i64 {
-        self.get(meter).map_or(0, |account| account.level)
-    }
-
-    /// Adds to the open windows in `open` and to the closed ones.
-    fn add(&mut self, meter: &MeterKey, gain: Gain, open: KindSet, closed: &[ClosedWindow], now: &Windows) {
-        let index = self.get_or_open(meter);
-        let account = &mut self.list[index].1;
-        for kind in WindowKind::ALL.into_iter().filter(|kind| open.has(*kind)) {
-            let window = now[kind.index()];
-            let slot = &mut account.slots[kind.index()];
-            if slot.window.start != window.start {
-                let gone = std::mem::replace(slot, Slot { window, ..Slot::default() });
-                if kind.is_kept() && (gone.used != 0 || gone.denied != 0) {
-                    let closed = ClosedWindow { kind, window: gone.window };
-                    let (used, denied) = (gone.used, gone.denied);
-                    self.closed.push(ClosedTotal { meter: meter.clone(), closed, used, denied });
-                }
-            }
-            slot.window.end = window.end;
-            slot.gain(gain);
-        }
-        for late in closed {
-            let slot = &mut account.slots[late.kind.index()];
-            if slot.window.start == late.window.start {
-                slot.gain(gain);
-            } else if gain.used != 0 || gain.denied != 0 {
-                let Gain { used, denied } = gain;
-                self.closed.push(ClosedTotal { meter: meter.clone(), closed: *late, used, denied });
-            }
-        }
-    }
-
-    fn move_level(&mut self, meter: &MeterKey, delta: i64, set_at: Option<Instant>) {
-        let index = self.get_or_open(meter);
-        let account = &mut self.list[index].1;
-        account.level = add_to_total(account.level, delta);
-        if let Some(at) = set_at {
-            account.level_set_at = account.level_set_at.max(at);
-        }
-    }
-
-    /// Whether the windows that would count `amount` more use have room for it in their integers. Unmet demand and
-    /// windows that are over don't matter: neither may keep a tenant from using what it has.
-    pub(crate) fn has_room_for_use(
-        &self,
-        meter: &MeterKey,
-        amount: i64,
-        open: KindSet,
-        closed: &[ClosedWindow],
-        now: &Windows,
-    ) -> bool {
-        let Some(account) = self.get(meter) else { return true };
-        let opened = WindowKind::ALL.into_iter().filter(|kind| open.has(*kind)).map(|kind| (kind, now[kind.index()]));
-        let counted = opened.chain(closed.iter().map(|late| (late.kind, late.window)));
-        counted
-            .map(|(kind, window)| (account.slots[kind.index()], window))
-            .filter(|(slot, window)| slot.window.start == window.start)
-            .all(|(slot, _)| in_range(slot.used, amount))
-    }
-
-    /// Whether a level can move by this much.
-    pub(crate) fn has_room_for_level(&self, meter: &MeterKey, delta: i64) -> bool {
-        in_range(self.level(meter), delta)
-    }
-}
-
-/// What an effect adds to a window.
-#[derive(Debug, Clone, Copy)]
-struct Gain {
-    used: i64,
-    denied: i64,
-}
-
-impl Slot {
-    fn gain(&mut self, gain: Gain) {
-        self.used = add_to_total(self.used, gain.used);
-        // Unmet demand is what clients ask for, however wild: it stops at the largest amount instead of failing.
-        self.denied = add_to_total(self.denied, gain.denied).min(AMOUNT_MAX);
-    }
-}
-
-/// Totals are never negative, and never wrap: what would pass the range was refused before it became an entry.
-fn add_to_total(total: i64, delta: i64) -> i64 {
-    total.saturating_add(delta).max(0)
-}
-
-/// Totals keep one largest amount clear of the end of their integer, so that sums over a few of them can't pass it.
-fn in_range(total: i64, delta: i64) -> bool {
-    total.checked_add(delta).is_some_and(|sum| sum <= i64::MAX - AMOUNT_MAX)
-}
 
 /// A tenant: what it is, and what it used.
 #[derive(Debug, Clone, PartialEq)]
@@ -353,12 +185,10 @@ impl Tenant {
                     *open = *window;
                 }
                 Effect::Use { meter, amount, open, closed } => {
-                    let gain = Gain { used: *amount, denied: 0 };
-                    self.accounts.add(meter, gain, *open, closed, &self.windows);
+                    self.accounts.add_use(meter, *amount, *open, closed, &self.windows);
                 }
                 Effect::Denied { meter, amount, open, closed } => {
-                    let gain = Gain { used: 0, denied: *amount };
-                    self.accounts.add(meter, gain, *open, closed, &self.windows);
+                    self.accounts.add_denied(meter, *amount, *open, closed, &self.windows);
                 }
                 Effect::Level { meter, tenant_delta, set_at, .. } => {
                     let set_at = set_at.filter(|_| entry.user.is_none());
@@ -376,12 +206,10 @@ impl User {
         for effect in &entry.effects {
             match effect {
                 Effect::Use { meter, amount, open, closed } => {
-                    let gain = Gain { used: *amount, denied: 0 };
-                    self.accounts.add(meter, gain, *open, closed, windows);
+                    self.accounts.add_use(meter, *amount, *open, closed, windows);
                 }
                 Effect::Denied { meter, amount, open, closed } => {
-                    let gain = Gain { used: 0, denied: *amount };
-                    self.accounts.add(meter, gain, *open, closed, windows);
+                    self.accounts.add_denied(meter, *amount, *open, closed, windows);
                 }
                 Effect::Level { meter, user_delta, set_at, .. } => {
                     self.accounts.move_level(meter, *user_delta, *set_at);

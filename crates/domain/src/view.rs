@@ -1,7 +1,7 @@
 //! What is shown: the same numbers that are checked, at an instant, changing nothing.
 
 use crate::{
-    catalog::{Catalog, Meter, MeterKind, Plan},
+    catalog::{Catalog, Limits, Meter, MeterKind, Plan},
     decision::LimitState,
     id::PlanKey,
     tenant::{Tenant, User},
@@ -45,12 +45,19 @@ impl Tenant {
         let period = windows[WindowKind::Period.index()];
         let no_plan = || {
             let (key, label) = (self.profile.plan.clone(), "".into());
-            Arc::new(Plan { key, label, rank: 0, price: None, public: false, features: vec![], limits: vec![] })
+            Arc::new(Plan {
+                key,
+                label,
+                rank: 0,
+                price: None,
+                public: false,
+                features: vec![],
+                limits: Limits::default(),
+            })
         };
         let plan = self.plan(catalog).cloned().unwrap_or_else(|_| no_plan());
         let meters = catalog.meters.values().map(|meter| {
             let accounts = user.map_or(&self.accounts, |user| &user.accounts);
-            let slot = accounts.slot(&meter.key, WindowKind::Period, &period);
             let pending = self.pending.denied(&meter.key, user.map(|user| &user.id), WindowKind::Period, period.start);
             let mut limits = Vec::new();
             self.push_limit_states(&mut limits, user, &plan, &meter.key, &windows, at);
@@ -58,10 +65,10 @@ impl Tenant {
                 meter: meter.clone(),
                 used: match meter.kind {
                     MeterKind::Gauge => accounts.level(&meter.key),
-                    MeterKind::Counter | MeterKind::Duration => slot.map_or(0, |slot| slot.used),
+                    MeterKind::Counter | MeterKind::Duration => accounts.used(&meter.key, WindowKind::Period, &period),
                 },
                 held: 0,
-                denied: slot.map_or(0, |slot| slot.denied).saturating_add(pending),
+                denied: accounts.denied(&meter.key, WindowKind::Period, &period).saturating_add(pending),
                 limits,
             }
         });

@@ -72,7 +72,7 @@ impl Engine {
             decision,
             denial_id: outcome.denial.map(|key| denial_id(&check.tenant, &key)),
             repeated: false,
-            charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq }),
+            charged: outcome.receipt.map(|receipt| Charged { receipt: *receipt, epoch, seq }),
             dimensions: check.dimensions.clone(),
             commit,
         })
@@ -93,7 +93,7 @@ impl Engine {
                 dry: !check.consume,
             });
         };
-        told(decision.denial.as_ref(), false);
+        told(decision.denial.as_deref(), false);
         if let Some(shadow) = &decision.shadow {
             told(Some(shadow), true);
         }
@@ -172,6 +172,8 @@ fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
         charges: check.charges.clone(),
         features: check.features.clone(),
         consume: check.consume,
+        // Only the gateway stands between a charge and the work it is for.
+        refundable: check.cause == Cause::Gateway,
         enforce: check.enforce,
         dimensions: check.dimensions.clone(),
         binding,

@@ -32,7 +32,7 @@ impl Engine {
         for (seq, entry) in after {
             if let Some(user) = entry.user.as_ref().filter(|user| !book.users.contains_key(*user)) {
                 let stored = self.ledger.load_user(id, user).await?;
-                book.users.insert(user.clone(), live_user(user, stored));
+                book.users.insert(user.clone(), Box::new(live_user(user, stored)));
             }
             add(&mut book, *seq, entry);
         }

@@ -44,7 +44,8 @@ pub(crate) struct Book {
     pub(crate) listed: bool,
     /// Whether it stands in the list of books with denials to write down.
     pub(crate) demanding: bool,
-    pub(crate) users: FxHashMap<UserId, LiveUser>,
+    /// Apart, since a map keeps room for about as many more as there are.
+    pub(crate) users: FxHashMap<UserId, Box<LiveUser>>,
     /// Grows when users are dropped, so that a load that began before is not believed.
     pub(crate) user_drops: u64,
     /// Said to be stale when another node has changed the tenant.

@@ -283,7 +283,7 @@ impl Engine {
             book.basis.outdate();
             return;
         }
-        book.users.insert(id, LiveUser { user: state, seq, saved: seq });
+        book.users.insert(id, Box::new(LiveUser { user: state, seq, saved: seq }));
         self.live.users.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -66,7 +66,7 @@ pub struct Admission {
     pub denial_id: Option<DenialId>,
     /// Whether this repeats an operation that was accepted before.
     pub repeated: bool,
-    /// What was charged, to be given back if the work could not be begun.
+    /// What the gateway charged, to be given back if the work could not be begun.
     pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.
     pub dimensions: Dimensions,

@@ -11,7 +11,7 @@ use crate::{
 use domain::{
     demand::PendingDenials,
     id::UserId,
-    tenant::{Accounts, Tenant, User},
+    tenant::{Tenant, User},
 };
 use std::sync::{
     Arc,
@@ -153,7 +153,7 @@ impl Engine {
     fn is_fold_due(&self, cell: &Cell) -> bool {
         match &*cell.place.lock() {
             Place::Open(book) if self.ledger.shared().is_some() => {
-                book.seq - book.saved >= FOLD_AFTER || !book.tenant.accounts.closed.is_empty()
+                book.seq - book.saved >= FOLD_AFTER || !book.tenant.accounts.closed().is_empty()
             }
             _ => true,
         }
@@ -258,11 +258,11 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         .filter(|live| live.seq > live.saved)
         .map(|live| {
             live.saved = live.seq;
-            let accounts = taken(&mut live.user.accounts);
+            let accounts = live.user.accounts.taken();
             Stored { state: User { id: live.user.id.clone(), accounts }, seq: live.seq }
         })
         .collect();
-    let accounts = taken(&mut book.tenant.accounts);
+    let accounts = book.tenant.accounts.taken();
     let tenant = &book.tenant;
     let state = Tenant {
         id: tenant.id.clone(),
@@ -274,9 +274,4 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         pending: Default::default(),
     };
     Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })
-}
-
-/// A copy of accounts that takes the closed totals along: they are written once.
-fn taken(accounts: &mut Accounts) -> Accounts {
-    Accounts { list: accounts.list.clone(), closed: std::mem::take(&mut accounts.closed) }
 }

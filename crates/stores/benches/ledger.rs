@@ -167,7 +167,7 @@ fn checkpoint_under_load(bench: &Bench, tenants: u64) {
         let id = TenantId::new(&format!("tenant-{:08x}", mix(number) as u32)).unwrap();
         let mut state = Tenant::unborn(id, profile.clone());
         let meters = ["messages", "documents", "storage", "seats", "calls"];
-        state.accounts.list = meters.map(|meter| (MeterKey::new(meter).unwrap(), account.clone())).to_vec();
+        meters.into_iter().for_each(|meter| state.accounts.restore(MeterKey::new(meter).unwrap(), &account));
         Fold { tenant: Stored { state, seq }, users: vec![], from: 0, basis: Default::default() }
     };
     let folds: Vec<Fold> = (0..tenants).map(fold).collect();

@@ -131,7 +131,7 @@ impl Book {
 
     /// The limits that bound an operation of `who` on a meter.
     fn limits(&self, who: &Who, meter: &MeterKey, now_ms: i64, catalog: &Catalog) -> Vec<Limit> {
-        let mut limits: Vec<Limit> = catalog.plans[&self.plan].limits.clone();
+        let mut limits: Vec<Limit> = catalog.plans[&self.plan].limits.iter().cloned().collect();
         for own in self.overrides.iter().filter(|own| own.until.is_none_or(|until| now_ms < until.ms())) {
             limits.retain(|l| (&l.meter, l.window, l.scope) != (&own.meter, own.window, own.scope));
             limits.push(Limit {

@@ -112,7 +112,7 @@ impl Draft {
             price: None,
             public: true,
             features: features.iter().map(|key| feature(key)).collect(),
-            limits,
+            limits: limits.into_iter().collect(),
         };
         self.0.plans.insert(plan(key), Arc::new(made));
         self

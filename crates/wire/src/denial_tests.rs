@@ -3,6 +3,7 @@
 use super::*;
 use crate::v1::sample;
 use domain::{
+    catalog::Limit,
     entry::{Cause, Status},
     id::{FeatureKey, MeterKey, PlanKey, TenantId},
     op::{Charge, Op, ProfileChange, Spend},
@@ -17,9 +18,9 @@ fn catalog() -> Catalog {
     let mut catalog = sample::catalog();
     let free = catalog.plans.get_mut("free").unwrap();
     let mut plan = free.as_ref().clone();
-    plan.limits.push(sample::limit("messages", Some(WindowKind::Minute), Some(10)));
-    let time = plan.limits.iter_mut().find(|limit| limit.meter.as_str() == "conversation_time").unwrap();
-    time.answer_402 = true;
+    let known = plan.limits.iter().cloned().chain([sample::limit("messages", Some(WindowKind::Minute), Some(10))]);
+    let answer_402 = |limit: &Limit| limit.meter.as_str() == "conversation_time";
+    plan.limits = known.map(|limit| Limit { answer_402: answer_402(&limit), ..limit }).collect();
     *free = Arc::new(plan);
     let analytics = catalog.features.get_mut("analytics").unwrap();
     *analytics = Arc::new(Feature {
@@ -113,7 +114,7 @@ fn a_used_up_day_is_answered_in_the_second_seeds_shape() {
     let mut catalog = catalog();
     let free = catalog.plans.get_mut("free").unwrap();
     let mut plan = free.as_ref().clone();
-    plan.limits.retain(|limit| limit.window != Some(WindowKind::Minute));
+    plan.limits = plan.limits.iter().filter(|limit| limit.window != Some(WindowKind::Minute)).cloned().collect();
     *free = Arc::new(plan);
     let response = answered(&catalog, &[("messages", 50)], &[("messages", 1)], &[], Status::Active);
     insta::assert_snapshot!(shown(&response));

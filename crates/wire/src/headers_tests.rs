@@ -3,7 +3,7 @@
 use super::*;
 use crate::v1::sample;
 use domain::{
-    catalog::{Meter, Source},
+    catalog::{Limit, Meter, Source},
     decision::{Code, Denial},
     id::{MeterKey, PlanKey},
     time::WindowKind,
@@ -23,26 +23,22 @@ fn at(text: &str) -> Instant {
 }
 
 fn state(meter: &str, window: Option<WindowKind>, max: Option<i64>, used: i64, resets_at: &str) -> LimitState {
-    let limit = sample::limit(meter, window, max);
-    LimitState {
-        name: limit.name,
-        meter: MeterKey::trusted(meter),
-        window,
-        scope: limit.scope,
-        mode: Mode::Hard,
-        source: Source::Plan,
-        max,
-        used,
-        held: 0,
-        resets_at: Some(at(resets_at)),
-        answer_402: false,
-    }
+    let limit = Arc::new(sample::limit(meter, window, max));
+    LimitState { limit, source: Source::Plan, used, held: 0, resets_at: Some(at(resets_at)) }
 }
 
 fn decision(limits: Vec<LimitState>, denial: Option<Denial>) -> Decision {
     let allowed = denial.is_none();
     let at = at("2026-03-01T12:00:00.500Z");
-    Decision { allowed, plan: PlanKey::trusted("free"), denial, shadow: None, limits, charged: allowed, at }
+    Decision {
+        allowed,
+        plan: PlanKey::trusted("free"),
+        denial: denial.map(Box::new),
+        shadow: None,
+        limits,
+        charged: allowed,
+        at,
+    }
 }
 
 fn shown(value: &Option<HeaderValue>) -> &str {
@@ -52,7 +48,7 @@ fn shown(value: &Option<HeaderValue>) -> &str {
 #[test]
 fn hard_limits_on_request_meters_are_advertised_and_nothing_else() {
     let mut soft = state("messages", Some(WindowKind::Hour), Some(9), 3, "2026-03-01T13:00:00Z");
-    soft.mode = Mode::Soft;
+    soft.limit = Arc::new(Limit { mode: Mode::Soft, ..Limit::clone(&soft.limit) });
     let fields = rate_limit(
         &decision(
             vec![

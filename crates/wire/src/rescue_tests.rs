@@ -2,7 +2,7 @@
 
 use super::*;
 use domain::{
-    catalog::{Mode, Scope, Source},
+    catalog::{Limit, Mode, Scope, Source},
     id::MeterKey,
     time::{Instant, WindowKind},
 };
@@ -12,19 +12,17 @@ fn denial(code: Code, waiting_helps: bool) -> Denial {
 }
 
 fn limit(answer_402: bool) -> LimitState {
-    LimitState {
+    let limit = Limit {
         name: "messages_day".into(),
         meter: MeterKey::trusted("messages"),
         window: Some(WindowKind::Day),
         scope: Scope::Tenant,
         mode: Mode::Hard,
-        source: Source::Plan,
         max: Some(1),
-        used: 1,
-        held: 0,
-        resets_at: Some(Instant::EPOCH),
         answer_402,
-    }
+        outage: Default::default(),
+    };
+    LimitState { limit: limit.into(), source: Source::Plan, used: 1, held: 0, resets_at: Some(Instant::EPOCH) }
 }
 
 #[test]

@@ -378,7 +378,7 @@ fn limits_asked(limits: &[Limit], charges: &[Charge], owner: Owner) -> usize {
 
 fn limits_in_force(world: &World, at: Instant) -> Vec<Limit> {
     let profile = &world.state.tenant.profile;
-    let mut limits = world.catalog.plans[&profile.plan].limits.clone();
+    let mut limits = world.catalog.plans[&profile.plan].limits.iter().cloned().collect::<Vec<_>>();
     for own in profile.overrides.iter().filter(|own: &&Override| own.until.is_none_or(|until| at < until)) {
         limits.retain(|limit| !(limit.meter == own.meter && limit.window == own.window && limit.scope == own.scope));
         limits.push(Limit {
@@ -406,7 +406,7 @@ pub fn check_accounts(auditor: &Auditor, world: &World, users: &[&'static str], 
         }
         let (windows, buckets) = (state.tenant.windows_at(at), auditor.buckets_at(at));
         let accounts = user.map_or(&state.tenant.accounts, |user| &user.accounts);
-        for (meter, account) in &accounts.list {
+        for (meter, account) in accounts.all() {
             assert!(account.level >= 0 && account.slots.iter().all(|slot| slot.used >= 0 && slot.denied >= 0));
             assert_eq!(account.level, auditor.level(owner, meter), "the level of {meter} of {owner:?}");
             for kind in WindowKind::ALL {

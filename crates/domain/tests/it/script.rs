@@ -65,6 +65,7 @@ impl<'a> Words<'a> {
             Movement::Set(_) => panic!("a charge can't set"),
         };
         let spend = Spend {
+            refundable: true,
             charges: self.movements().into_iter().map(charge).collect(),
             features: self.all("feature").map(|key| FeatureKey::new(key).unwrap()).collect(),
             consume,

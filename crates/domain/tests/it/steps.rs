@@ -145,7 +145,7 @@ fn plans() -> Catalog {
 /// A charge that may be given back, and what the auditor knows of it.
 #[derive(Clone)]
 struct Given {
-    receipt: Receipt,
+    receipt: Box<Receipt>,
     user: Owner,
     levels: Vec<(i64, i64)>,
     then: [Bucket; WindowKind::COUNT],
@@ -216,6 +216,7 @@ impl Life {
         let charges: Vec<Charge> =
             wanted.iter().map(|(index, amount)| Charge { meter: meter(METERS[*index]), amount: *amount }).collect();
         let spend = Spend {
+            refundable: true,
             charges: charges.clone(),
             features: feature.then(|| FeatureKey::new("analytics").unwrap()).into_iter().collect(),
             consume,
@@ -242,7 +243,7 @@ impl Life {
         format!("{:?} {}", decision.code(), decision.at.rfc3339())
     }
 
-    fn charged(&mut self, charges: &[Charge], user: Owner, at: Instant, receipt: Option<Receipt>) {
+    fn charged(&mut self, charges: &[Charge], user: Owner, at: Instant, receipt: Option<Box<Receipt>>) {
         let owners = owners(user);
         let mut levels = Vec::new();
         for charge in charges.iter().filter(|charge| charge.amount != 0) {
@@ -271,7 +272,7 @@ impl Life {
             self.auditor.move_level(&owners[..1], &charge.meter, -tenant);
             self.auditor.move_level(&owners[1..], &charge.meter, -user);
         }
-        self.apply(given.user, &Op::Refund(given.receipt))
+        self.apply(given.user, &Op::Refund(*given.receipt))
     }
 
     fn correct(&mut self, key: &str, value: i64, set: bool, window: Option<WindowKind>, user: Owner) -> String {
@@ -338,7 +339,7 @@ impl Life {
             (name, &user.accounts)
         });
         for (owner, accounts) in [(None, &state.tenant.accounts)].into_iter().chain(users) {
-            assert!(accounts.closed.iter().all(|total| total.closed.kind.is_kept()), "history is of days and longer");
+            assert!(accounts.closed().iter().all(|total| total.closed.kind.is_kept()), "history is of days and longer");
             for key in METERS.into_iter().filter(|key| !self.auditor.corrected.contains(&meter(key))) {
                 for kind in WindowKind::ALL.into_iter().filter(|kind| kind.is_kept()) {
                     let rows = history(accounts, key, kind);

@@ -123,7 +123,7 @@ impl Table {
             outcome = world.apply(user, &op, now)?;
         }
         if let (Some(name), Some(receipt)) = (words.one("receipt"), &outcome.receipt) {
-            self.receipts.insert(name.to_owned(), receipt.clone());
+            self.receipts.insert(name.to_owned(), Receipt::clone(receipt));
         }
         if let Some(decision) = &outcome.decision {
             self.coverage.saw_code(decision.code());
@@ -262,7 +262,7 @@ fn show_history(world: &World, words: &Words<'_>) -> String {
 /// The windows whose totals went to history, as they were when they closed.
 fn show_closed(world: &World, words: &Words<'_>) -> String {
     let (key, kind) = (meter(words.bare[0]), WindowKind::from_word(words.bare[1]).unwrap());
-    let rows = world.state.tenant.accounts.closed.iter();
+    let rows = world.state.tenant.accounts.closed().iter();
     let rows = rows.filter(|total| total.meter == key && total.closed.kind == kind);
     let shown = rows.map(|total| (total.closed.window, total.used));
     shown
@@ -278,7 +278,7 @@ pub fn history(accounts: &Accounts, key: &str, kind: WindowKind) -> BTreeMap<Ins
         let row = rows.entry(start).or_default();
         *row = (row.0 + used, row.1 + denied);
     };
-    for total in accounts.closed.iter().filter(|total| total.meter == key && total.closed.kind == kind) {
+    for total in accounts.closed().iter().filter(|total| total.meter == key && total.closed.kind == kind) {
         add(total.closed.window.start, total.used, total.denied);
     }
     if let Some(account) = accounts.get(&key) {

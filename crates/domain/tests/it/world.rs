@@ -147,7 +147,7 @@ impl State {
     pub fn folded(&self) -> Self {
         let mut state = self.clone();
         state.tenant.pending = Default::default();
-        state.users.retain(|_, user| !user.accounts.list.is_empty());
+        state.users.retain(|_, user| !user.accounts.is_empty());
         state
     }
 }

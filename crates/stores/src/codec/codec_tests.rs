@@ -162,7 +162,11 @@ fn accounts(of: Windows) -> impl Strategy<Value = Accounts> {
     let slots = (slot(0), slot(1), slot(2), slot(3), slot(4)).prop_map(|(a, b, c, d, e)| [a, b, c, d, e]);
     let account = (meter(), slots, any::<i64>(), instant())
         .prop_map(|(meter, slots, level, level_set_at)| (meter, Account { slots, level, level_set_at }));
-    vec(account, 0..5).prop_map(|list| Accounts { list, closed: vec![] })
+    vec(account, 0..5).prop_map(|list| {
+        let mut accounts = Accounts::default();
+        list.into_iter().for_each(|(meter, account)| accounts.restore(meter, &account));
+        accounts
+    })
 }
 
 fn tenant() -> impl Strategy<Value = Tenant> {

@@ -64,21 +64,22 @@ fn read_windows(reader: &mut Reader<'_>) -> Decoded<Windows> {
 }
 
 fn put_accounts(out: &mut Vec<u8>, accounts: &Accounts, mut before: Windows) {
-    put_u64(out, accounts.list.len() as u64);
-    for (meter, account) in &accounts.list {
+    put_u64(out, accounts.all().count() as u64);
+    for (meter, account) in accounts.all() {
         put_text(out, meter.as_str());
         for kind in WindowKind::ALL {
-            let slot = &account.slots[kind.index()];
+            let (slot, before) = (&account.slots[kind.index()], &mut before[kind.index()]);
             if *slot == Slot::default() {
                 out.push(SLOT_UNUSED);
                 continue;
             }
-            if slot.window == before[kind.index()] {
+            // Where totals are not kept as history, a slot knows its window by the start alone.
+            if slot.window.start == before.start && (slot.window.end == before.end || !kind.is_kept()) {
                 out.push(SLOT_OF_SAME_WINDOW);
             } else {
                 out.push(SLOT_OF_OWN_WINDOW);
                 put_window(out, slot.window);
-                before[kind.index()] = slot.window;
+                *before = slot.window;
             }
             put_i64(out, slot.used);
             put_i64(out, slot.denied);
@@ -89,7 +90,8 @@ fn put_accounts(out: &mut Vec<u8>, accounts: &Accounts, mut before: Windows) {
 }
 
 fn read_accounts(reader: &mut Reader<'_>, mut before: Windows) -> Decoded<Accounts> {
-    let list = reader.list(|reader| {
+    let mut accounts = Accounts::default();
+    reader.list(|reader| {
         let meter = MeterKey::trusted(reader.text()?);
         let mut account = Account::default();
         for kind in WindowKind::ALL {
@@ -104,7 +106,8 @@ fn read_accounts(reader: &mut Reader<'_>, mut before: Windows) -> Decoded<Accoun
         }
         account.level = reader.i64()?;
         account.level_set_at = reader.instant()?;
-        Ok((meter, account))
+        accounts.restore(meter, &account);
+        Ok(())
     })?;
-    Ok(Accounts { list, closed: Vec::new() })
+    Ok(accounts)
 }

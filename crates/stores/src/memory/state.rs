@@ -95,12 +95,12 @@ impl State {
                 if self.users.get(&key).is_some_and(|known| known.seq >= user.seq) {
                     continue;
                 }
-                let gained = std::mem::take(&mut user.state.accounts.closed);
+                let gained = user.state.accounts.take_closed();
                 self.add_closed(&id, Some(&key.1), gained);
                 self.users.insert(key, user);
                 self.stats.checkpoint_rows += 1;
             }
-            let gained = std::mem::take(&mut tenant.state.accounts.closed);
+            let gained = tenant.state.accounts.take_closed();
             tenant.state.pending = Default::default();
             self.add_closed(&id, None, gained);
             self.tenants.insert(id, tenant);

@@ -127,7 +127,7 @@ pub(super) fn write_fold(conn: &Connection, fold: &Fold) -> rusqlite::Result<u64
     for user in &fold.users {
         rows += write_user(conn, id, user)?;
     }
-    closed::add(conn, closed::Table::Live, id, None, &tenant.state.accounts.closed)?;
+    closed::add(conn, closed::Table::Live, id, None, tenant.state.accounts.closed())?;
     let body = tenant_row(tenant);
     conn.prepare_cached(
         "INSERT INTO tenants(tenant, seq, plan, body) VALUES (?1, ?2, ?3, ?4)
@@ -146,7 +146,7 @@ fn write_user(conn: &Connection, tenant: &TenantId, user: &Stored<User>) -> rusq
     if known.is_some_and(|known| known as Seq >= user.seq) {
         return Ok(0);
     }
-    closed::add(conn, closed::Table::Live, tenant, Some(id), &user.state.accounts.closed)?;
+    closed::add(conn, closed::Table::Live, tenant, Some(id), user.state.accounts.closed())?;
     conn.prepare_cached(
         "INSERT INTO users(tenant, user, seq, body) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT(tenant, user) DO UPDATE SET seq = excluded.seq, body = excluded.body",

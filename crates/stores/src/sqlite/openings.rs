@@ -157,13 +157,13 @@ impl<'a> Openings<'a> {
     /// Writes what changed, and the seal of everything through `cut`.
     pub(super) fn seal(mut self, cut: Seq, at_ms: i64) -> rusqlite::Result<()> {
         for (id, mut opened) in std::mem::take(&mut self.tenants) {
-            let gained = std::mem::take(&mut opened.stored.state.accounts.closed);
+            let gained = opened.stored.state.accounts.take_closed();
             self.add_closed(&id, None, &gained)?;
             let body = tenant_row(&opened.stored);
             self.put(id.as_str(), "", opened.stored.seq, &body, opened.old)?;
         }
         for ((tenant, id), mut opened) in std::mem::take(&mut self.users) {
-            let gained = std::mem::take(&mut opened.stored.state.accounts.closed);
+            let gained = opened.stored.state.accounts.take_closed();
             self.add_closed(&tenant, Some(&id), &gained)?;
             let body = user_row(&tenant, &opened.stored);
             self.put(tenant.as_str(), id.as_str(), opened.stored.seq, &body, opened.old)?;

@@ -202,11 +202,11 @@ impl<'a> Part<'a> {
         });
         tenant.stored.state.fold(user.as_mut().map(|user| &mut user.stored.state), &entry);
         let covers = row.seq <= self.complete_through;
-        let gained = std::mem::take(&mut tenant.stored.state.accounts.closed);
+        let gained = tenant.stored.state.accounts.take_closed();
         tenant.moved(row.seq, covers, gained);
         self.tenant_rows.compare(self.conn, &id, tenant, self.history_from, report)?;
         if let Some(user) = user {
-            let gained = std::mem::take(&mut user.stored.state.accounts.closed);
+            let gained = user.stored.state.accounts.take_closed();
             user.moved(row.seq, covers, gained);
             let key = (id.clone(), user.stored.state.id.clone());
             self.user_rows.compare(self.conn, &key, user, self.history_from, report)?;

@@ -137,7 +137,7 @@ fn a_fold_that_is_not_newer_is_skipped(ledger: &dyn Ledger) {
     world.steps(ledger, 80);
     let through = world.last();
     let folds = world.take_folds(true);
-    assert!(folds.iter().any(|fold| !fold.tenant.state.accounts.closed.is_empty()), "the seed closes windows");
+    assert!(folds.iter().any(|fold| !fold.tenant.state.accounts.closed().is_empty()), "the seed closes windows");
     done(ledger.checkpoint(folds.clone(), Some(through))).unwrap();
     done(ledger.checkpoint(folds, Some(through))).unwrap();
     ledger.reopen().unwrap();

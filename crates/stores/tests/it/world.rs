@@ -78,9 +78,9 @@ impl States {
         }
         tenant.state.fold(user.as_mut().map(|user| &mut user.state), entry);
         let mut gained = Vec::new();
-        gained.extend(tenant.state.accounts.closed.drain(..).map(|total| (None, total)));
+        gained.extend(tenant.state.accounts.take_closed().into_iter().map(|total| (None, total)));
         if let Some(user) = user {
-            let of_user = user.state.accounts.closed.drain(..);
+            let of_user = user.state.accounts.take_closed().into_iter();
             gained.extend(of_user.map(|total| (entry.user.clone(), total)));
         }
         for (user, total) in gained {
@@ -345,14 +345,14 @@ impl World {
             self.changed.remove(&id);
             let tenant = self.live.get_mut(&id).unwrap();
             let fold = tenant.clone();
-            tenant.state.accounts.closed.clear();
+            tenant.state.accounts.take_closed();
             let mut users = Vec::new();
             let of_tenant: Vec<_> = self.changed_users.iter().filter(|(tenant, _)| *tenant == id).cloned().collect();
             for key in of_tenant {
                 self.changed_users.remove(&key);
                 let user = self.live_users.get_mut(&key).unwrap();
                 users.push(user.clone());
-                user.state.accounts.closed.clear();
+                user.state.accounts.take_closed();
             }
             folds.push(Fold { tenant: fold, users, from: 0, basis: Default::default() });
         }

@@ -61,7 +61,7 @@ fn the_designs_catalog_loads() {
         outage: Outage::Closed,
     };
     assert_eq!(
-        free.limits,
+        free.limits.iter().cloned().collect::<Vec<_>>(),
         [
             limit("messages_day", "messages", Some(50), Some(WindowKind::Day)),
             limit("conversation_time_period", "conversation_time", Some(3_600_000), Some(WindowKind::Period)),
@@ -122,7 +122,7 @@ fn maxima(catalog: &Catalog, meter: &str, plans: &[&str]) -> Vec<Option<i64>> {
     let max = |plan: &&str| {
         let key = MeterKey::trusted(meter);
         let plan = catalog.plan(plan).unwrap();
-        let of_tenant = plan.limits_on(&key).find(|limit| limit.scope == Scope::Tenant);
+        let of_tenant = plan.limits.on(&key).iter().find(|limit| limit.scope == Scope::Tenant);
         of_tenant.unwrap().max
     };
     plans.iter().map(max).collect()

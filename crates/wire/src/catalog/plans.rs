@@ -70,7 +70,7 @@ fn plan(
     let price = table.get("price").map(|node| price(report, node));
     let public = table.boolean(report, "public", true);
     let features = feature_list(report, &mut table, known.features);
-    let limits = limits::read(report, &mut table, known.meters);
+    let limits = limits::read(report, &mut table, known.meters).into_iter().collect();
     table.finish(report);
     let price = match price {
         Some(price) => Some(price?),

@@ -276,7 +276,7 @@ impl<'a> CheckAnswer<'a> {
     /// The answer to an admission. `asked` is the first charge that was asked for.
     pub fn of(admission: &'a Admission, asked: Option<(&'a str, i64)>, catalog: &Catalog) -> Self {
         let decision = &admission.decision;
-        let denial = decision.denial.as_ref();
+        let denial = decision.denial.as_deref();
         let refused_on = denial.and_then(|denial| Some((denial.meter.as_ref()?.as_str(), denial.amount)));
         let subject = refused_on.or(asked);
         Self {

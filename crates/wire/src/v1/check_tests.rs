@@ -83,6 +83,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
     let change = ProfileChange { plan: Some(PlanKey::trusted("free")), ..Default::default() };
     let (mut tenant, _) = Tenant::create(TenantId::trusted("acme"), &change, now, &catalog).unwrap().unwrap();
     let spend = Spend {
+        refundable: true,
         charges: charges
             .iter()
             .map(|(meter, amount)| Charge { meter: MeterKey::trusted(meter), amount: *amount })

@@ -51,7 +51,7 @@ fn plan(key: &str, rank: i64, cents: i64, features: &[&str], limits: Vec<Limit>)
         price: Some(Price { amount_cents: cents, currency: "USD".into(), per: "month".into() }),
         public: true,
         features: features.iter().copied().map(FeatureKey::trusted).collect(),
-        limits,
+        limits: limits.into_iter().collect(),
     };
     (key, Arc::new(plan))
 }
