@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::open(ledger, Arc::clone(&clock) as Arc<dyn Clock>, catalog, "made by active").await?;
 
     let before = resident();
-    for minute in 0..2 {
+    for _minute in 0..2 {
         for first in (0..tenants).step_by(BATCH_TENANTS as usize) {
             let mut last = None;
             for tenant in first..(first + BATCH_TENANTS).min(tenants) {
