@@ -5,7 +5,7 @@ use crate::{
     ids::IdKeys,
     keys::KeyRing,
     live::{Live, Place},
-    ports::{Clock, Ledger},
+    ports::{Clock, Ledger, Published, SharedLedger},
     requests::EngineError,
     tail::Tail,
 };
@@ -81,6 +81,9 @@ impl Engine {
     /// # Errors
     /// [`EngineError::PlansInUse`] when tenants are on plans that it lacks: then the old one stays.
     pub async fn apply_catalog(&self, mut catalog: Catalog, text: &str) -> Result<u32, EngineError> {
+        if let Some(shared) = self.ledger.shared() {
+            return self.publish(shared, catalog, text).await;
+        }
         // Meanwhile no tenant is put on a plan, and none leaves memory.
         let _one_at_a_time = self.rounds.busy.lock().await;
         let _plans_stay = self.plans.write().await;
@@ -92,13 +95,24 @@ impl Engine {
             missing = self.plans_lacking(&catalog).await?;
         }
         if !missing.is_empty() {
-            let names: Vec<&str> = missing.iter().map(|plan| plan.as_str()).collect();
-            return Err(EngineError::PlansInUse(names.join(", ").into()));
+            return Err(plans_in_use(&missing));
         }
         catalog.version = self.ledger.put_catalog(text, self.now()).await?;
         let version = catalog.version;
         self.catalog.store(Arc::new(catalog));
         Ok(version)
+    }
+
+    async fn publish(&self, shared: &dyn SharedLedger, mut catalog: Catalog, text: &str) -> Result<u32, EngineError> {
+        let plans: Vec<PlanKey> = catalog.plans.keys().cloned().collect();
+        match shared.publish(text, self.now(), &plans).await? {
+            Published::PlansInUse(missing) => Err(plans_in_use(&missing)),
+            Published::Version(version) => {
+                catalog.version = version;
+                self.adopt_catalog(catalog);
+                Ok(version)
+            }
+        }
     }
 
     /// Plans that tenants are on, in the tail, in memory or on disk, and that a catalog lacks.
@@ -140,4 +154,9 @@ impl Engine {
         *self.failure.write() = None;
         Ok(())
     }
+}
+
+fn plans_in_use(missing: &[PlanKey]) -> EngineError {
+    let names: Vec<&str> = missing.iter().map(|plan| plan.as_str()).collect();
+    EngineError::PlansInUse(names.join(", ").into())
 }

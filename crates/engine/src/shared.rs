@@ -6,11 +6,14 @@ use crate::{
     keys::KeyRing,
     live::{Book, Cell, Place, Reload},
     open::{Look, Whom},
-    ports::{JobLease, Loaded, SharedLedger, Signals, StoredCatalog},
+    ports::{JobLease, LedgerError, Loaded, SharedLedger, Signals, StoredCatalog},
     requests::EngineError,
 };
 use domain::{catalog::Catalog, id::TenantId, time::Instant};
 use std::sync::{Arc, atomic::Ordering};
+
+/// How far a node's clock may be off the ledger's.
+const CLOCK_OFF_MAX_MS: i64 = 1000;
 
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
@@ -103,8 +106,20 @@ impl Engine {
     pub async fn signals(&self) -> Result<Option<Signals>, EngineError> {
         match self.ledger.shared() {
             None => Ok(None),
-            Some(shared) => Ok(Some(shared.signals().await?)),
+            Some(shared) => {
+                let before = self.now();
+                let signals = shared.signals().await?;
+                self.judge_clock(signals.now, before, self.now());
+                Ok(Some(signals))
+            }
         }
+    }
+
+    /// A node whose clock is wrong decides nothing: it would open windows before their time, or after it.
+    fn judge_clock(&self, theirs: Instant, before: Instant, after: Instant) {
+        let off_ms = (before.ms() - theirs.ms()).max(theirs.ms() - after.ms());
+        let why = || format!("this node's clock is {off_ms} ms off the clock of the database; set it right").into();
+        *self.failure.write() = (off_ms > CLOCK_OFF_MAX_MS).then(|| LedgerError::Unwritable(why()));
     }
 
     /// The catalog in force, as it was put there.

@@ -36,8 +36,11 @@ impl Engine {
         if let Err(error @ (LedgerError::Unwritable(_) | LedgerError::Damaged(_))) = self.ledger.ready() {
             self.fail(self.epoch(), &error);
         }
-        if self.failure.read().is_some() {
-            return self.recover().await;
+        let failure = self.failure.read().clone();
+        match (failure, self.ledger.shared()) {
+            (None, _) => {}
+            (Some(_), None) => return self.recover().await,
+            (Some(error), Some(_)) => return Err(error.into()),
         }
         self.fold_some(self.options.fold_max).await?;
         let now_ms = self.now().ms();

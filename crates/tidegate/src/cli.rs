@@ -55,8 +55,9 @@ pub enum Command {
 /// Where the ledger is.
 #[derive(Debug, Clone, Args)]
 pub struct LedgerArgs {
-    /// Where the ledger is: `sqlite:PATH` or `memory:` [default: sqlite:tidegate.db]
-    #[arg(long = "ledger", value_name = "URL", env = "TIDEGATE_LEDGER_URL")]
+    /// Where the ledger is: `sqlite:PATH`, `postgres://...` or `memory:` [default: sqlite:tidegate.db]. A URL with a
+    /// password belongs into TIDEGATE_LEDGER_URL, or a file that TIDEGATE_LEDGER_URL_FILE names
+    #[arg(long = "ledger", value_name = "URL")]
     pub ledger_url: Option<String>,
 }
 
@@ -86,6 +87,10 @@ pub struct ServeArgs {
     /// Where the ledger is.
     #[command(flatten)]
     pub ledger: LedgerArgs,
+    /// With a ledger on PostgreSQL: put the catalog file in force on every node, at start and on SIGHUP. Without it this
+    /// node follows the catalog in the ledger, and the file counts only while the ledger has none
+    #[arg(long)]
+    pub apply: bool,
     /// A file that holds the first admin key (or the key itself in TIDEGATE_ADMIN_KEY). With neither, and no admin key
     /// in the ledger, a key is made and shown once
     #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_KEY_FILE")]

@@ -34,6 +34,7 @@ pub const VARIABLES: &[&str] = &[
     "TIDEGATE_API_KEY",
     "TIDEGATE_API_KEY_FILE",
     "TIDEGATE_LEDGER_URL",
+    "TIDEGATE_LEDGER_URL_FILE",
     "TIDEGATE_LEDGER_DEDUPE",
     "TIDEGATE_LEDGER_JOURNAL",
     "TIDEGATE_LEDGER_DENIALS",
@@ -61,12 +62,14 @@ impl std::error::Error for WrongSetting {}
 pub enum LedgerUrl {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A database on PostgreSQL. The URL may hold a password.
+    Postgres(Secret),
     /// Memory; gone when the process ends.
     Memory,
 }
 
 impl LedgerUrl {
-    /// Reads `sqlite:PATH` or `memory:`.
+    /// Reads `sqlite:PATH`, `postgres://...` or `memory:`.
     ///
     /// # Errors
     /// [`WrongSetting`] for anything else.
@@ -76,12 +79,10 @@ impl LedgerUrl {
             Some(("sqlite", path)) if !path.trim_start_matches("//").is_empty() => {
                 Ok(Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
             }
-            Some(("postgres" | "postgresql", _)) => Err(WrongSetting(
-                "ledgers on PostgreSQL come with a later version of Tidegate; use sqlite:PATH (one file, one node)"
-                    .into(),
-            )),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(Secret::new(text))),
             _ => Err(WrongSetting(format!(
-                "the ledger {text:?} is not one that is known; write sqlite:PATH, e.g. {LEDGER_URL}, or memory:"
+                "the ledger {text:?} is not one that is known; write sqlite:PATH, e.g. {LEDGER_URL}, postgres://..., or \
+                 memory:"
             ))),
         }
     }
@@ -90,8 +91,19 @@ impl LedgerUrl {
     ///
     /// # Errors
     /// As [`LedgerUrl::parse`].
-    pub fn of(args: &LedgerArgs) -> Result<Self, WrongSetting> {
-        Self::parse(given(args.ledger_url.as_deref()).unwrap_or(LEDGER_URL))
+    pub fn of(args: &LedgerArgs) -> anyhow::Result<Self> {
+        // The variable is read as a secret: it may be in a file.
+        let of_variable = match given(args.ledger_url.as_deref()) {
+            Some(_) => None,
+            None => secret("TIDEGATE_LEDGER_URL", None)?,
+        };
+        let url = given(args.ledger_url.as_deref()).or(of_variable.as_ref().map(Secret::expose)).unwrap_or(LEDGER_URL);
+        Ok(Self::parse(url)?)
+    }
+
+    /// Whether other nodes may write to it as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 }
 
@@ -99,6 +111,7 @@ impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LedgerUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            LedgerUrl::Postgres(_) => f.write_str("postgres://[secret]"),
             LedgerUrl::Memory => f.write_str("memory:"),
         }
     }
@@ -152,6 +165,8 @@ pub struct Settings {
     pub api_listen: String,
     /// Which ledger.
     pub ledger: LedgerUrl,
+    /// Whether the catalog file is put in force on every node, where there may be many.
+    pub apply: bool,
     /// The first admin key.
     pub admin_key: Option<Secret>,
     /// How long things are kept.
@@ -203,6 +218,14 @@ impl Settings {
         let cors_origins = CorsOrigins::parse(given(args.cors_origins.as_deref()).unwrap_or_default())
             .map_err(|problem| WrongSetting(format!("TIDEGATE_API_CORS_ORIGINS: {problem}")))?;
         let gateway_listen = given(args.gateway_listen.as_deref()).unwrap_or(GATEWAY_LISTEN);
+        let ledger = LedgerUrl::of(&args.ledger)?;
+        if args.test_clock && ledger.is_shared() {
+            bail!(WrongSetting(
+                "--test-clock moves this node's clock alone, and a node whose clock differs from the database's refuses to \
+                 serve; use it with sqlite: or memory:"
+                    .into()
+            ));
+        }
         Ok(Self {
             catalog: args.config.clone(),
             gateway_listen: (gateway_listen != "off").then(|| gateway_listen.to_owned()),
@@ -210,7 +233,8 @@ impl Settings {
                 .map(|text| parse_upstream("TIDEGATE_GATEWAY_UPSTREAM", text))
                 .transpose()?,
             api_listen: api_listen.to_owned(),
-            ledger: LedgerUrl::of(&args.ledger)?,
+            ledger,
+            apply: args.apply,
             admin_key: secret("TIDEGATE_ADMIN_KEY", given(args.admin_key_file.as_deref()))?,
             retention,
             drain_ms: u64::try_from(drain_ms).unwrap_or(0),

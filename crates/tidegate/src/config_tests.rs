@@ -17,8 +17,9 @@ fn ledger_urls_say_what_is_possible() {
     assert_eq!(LedgerUrl::parse("memory:").unwrap(), LedgerUrl::Memory);
     assert_eq!(LedgerUrl::parse("sqlite:a/b.db").unwrap(), LedgerUrl::Sqlite("a/b.db".into()));
     assert_eq!(LedgerUrl::parse("sqlite:///a/b.db").unwrap(), LedgerUrl::Sqlite("/a/b.db".into()));
-    let later = LedgerUrl::parse("postgres://localhost/x").unwrap_err().to_string();
-    assert!(later.contains("later version"), "{later}");
+    let postgres = LedgerUrl::parse("postgres://me:hunter2@localhost/x").unwrap();
+    assert!(postgres.is_shared());
+    assert!(!format!("{postgres} {postgres:?}").contains("hunter2"), "a password must not be shown");
     for wrong in ["sqlite:", "tidegate.db", "mysql://x", ""] {
         assert!(LedgerUrl::parse(wrong).unwrap_err().to_string().contains("sqlite:"), "{wrong}");
     }

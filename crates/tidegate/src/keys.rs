@@ -31,3 +31,12 @@ pub fn random() -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).is_ok().then_some(bytes)
 }
+
+/// A name for this node among others: no two runs share one.
+///
+/// # Errors
+/// Where the system has no randomness.
+pub fn node_name() -> anyhow::Result<String> {
+    let bytes = random().context("the system gave no random bytes")?;
+    Ok(bytes[..8].iter().fold("node_".to_owned(), |name, byte| format!("{name}{byte:02x}")))
+}

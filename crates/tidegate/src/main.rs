@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod demo;
 mod keys;
+mod following;
 mod listen;
 mod observe;
 mod output;

@@ -29,7 +29,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     for variable in config::unknown_variables() {
         tracing::warn!("{variable} is set, but there is no such setting; see docs/operations.md");
     }
-    let file = catalog_file::read(&settings.catalog)?;
+    // With many nodes the catalog is in the ledger, and a node needs no file.
+    let needs_none = settings.ledger.is_shared() && !settings.apply && !settings.catalog.exists();
+    let file = if needs_none { None } else { Some(catalog_file::read(&settings.catalog)?) };
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("no runtime could be started")?;
     runtime.block_on(async {
         // Before anybody is told that the node is there: a signal that came first would end it where it stands.

@@ -5,17 +5,23 @@ use crate::{
     catalog_file::{self, CatalogFile},
     clock::NodeClock,
     config::{LedgerUrl, Settings},
+    following::Following,
     keys, listen,
     observe::{self, figures::Figures, http::RequestIds},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use api::{ApiParts, ApiState, Door, TestClock};
-use engine::{Engine, ports::Ledger};
+use engine::{
+    Engine,
+    ports::{Ledger, Retention},
+    requests::EngineError,
+};
 use gateway::{Gateway, GatewayOptions};
 use http::Uri;
 use std::{sync::Arc, time::Duration};
 use stores::{
     memory::MemoryLedger,
+    postgres::{PostgresLedger, PostgresOptions},
     sqlite::{SqliteLedger, SqliteOptions},
 };
 use tokio::{
@@ -55,16 +61,18 @@ impl Node {
     ///
     /// # Errors
     /// A sentence that says what stood in the way.
-    pub async fn start(settings: Settings, file: CatalogFile) -> anyhow::Result<Self> {
+    pub async fn start(settings: Settings, file: Option<CatalogFile>) -> anyhow::Result<Self> {
         let clock = Arc::new(NodeClock::default());
-        let ledger = open_ledger(&settings.ledger)?;
-        let CatalogFile { text, loaded } = file;
+        let ledger = open_ledger(&settings.ledger).await?;
+        let CatalogFile { text, loaded } = catalog_at_start(&*ledger, settings.apply, file).await?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
         let figures = Arc::new(Figures::new(&engine));
         engine.set_observer(figures.clone());
+        let following = Following::new(&engine, settings.gateway_upstream.clone());
+        engine.set_follower(following.clone());
 
         // Addresses first: a key that is shown once should not be shown by a start that fails.
         let (api_listener, api_address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;
@@ -99,18 +107,33 @@ impl Node {
         let api_url = format!("http://{api_address}");
         let (gateway, gateway_url) = match gateway {
             Some((gateway, listener, address)) => {
+                following.set_gateway(&gateway);
                 let (serving, stopped) = (gateway.clone(), stopped(stop));
                 doors.spawn(async move { serving.serve(listener, stopped).await });
                 (Some(gateway), Some(format!("http://{address}")))
             }
             None => (None, None),
         };
-        let upkeep = tokio::spawn(look_after(engine.clone(), ledger, figures.clone(), settings.retention));
+        let upkeep = Upkeep {
+            engine: engine.clone(),
+            figures: figures.clone(),
+            following,
+            retention: settings.retention,
+            node: keys::node_name()?,
+        };
+        let upkeep = tokio::spawn(upkeep.run());
         Ok(Self { engine, gateway_url, api_url, figures, gateway, settings, stopping, doors, upkeep })
     }
 
     /// Reads the catalog again and puts it in force whole, or keeps the old one and says why.
     pub async fn reload(&self) {
+        if self.settings.ledger.is_shared() && !self.settings.apply {
+            tracing::info!(
+                "the catalog in the ledger is followed, not the file; put a file in force with `tidegate catalog apply \
+                 FILE`"
+            );
+            return;
+        }
         match self.try_reload().await {
             Ok(version) => {
                 self.figures.catalog_reloaded(true);
@@ -176,14 +199,41 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopping| *stopping).await;
 }
 
-/// Opens the ledger, and with it takes hold of the file.
+/// Opens the ledger; a file is held by this process from then on.
 ///
 /// # Errors
 /// A sentence that says what stood in the way.
-pub fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
+pub async fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
     match url {
         LedgerUrl::Memory => Ok(MemoryLedger::new(keys::random().context("the system gave no random bytes")?)),
         LedgerUrl::Sqlite(path) => Ok(SqliteLedger::open(path, SqliteOptions::default())?),
+        LedgerUrl::Postgres(url) => Ok(PostgresLedger::open(url.expose(), PostgresOptions::default()).await?),
+    }
+}
+
+/// The catalog a node starts with: the file's, or, where there are other nodes, the one that is in force.
+async fn catalog_at_start(
+    ledger: &dyn Ledger,
+    apply: bool,
+    file: Option<CatalogFile>,
+) -> anyhow::Result<CatalogFile> {
+    let in_force = match ledger.shared() {
+        Some(_) if !apply => ledger.newest_catalog().await?,
+        _ => None,
+    };
+    match (in_force, file) {
+        (Some(stored), file) => {
+            if file.is_some_and(|file| *file.text != *stored.text) {
+                tracing::warn!(
+                    version = stored.version,
+                    "the catalog in the ledger is in force; the file differs from it and does not count (put it in force \
+                     with `tidegate catalog apply FILE`)"
+                );
+            }
+            catalog_file::parse(stored.text.to_string(), &format!("catalog version {}", stored.version))
+        }
+        (None, Some(file)) => Ok(file),
+        (None, None) => bail!("the ledger holds no catalog yet: start one node with --config FILE"),
     }
 }
 
@@ -193,7 +243,7 @@ fn is_gateway(rules: &GatewayRules) -> bool {
 }
 
 /// The catalog's rules, with the upstream that a setting names as the default one.
-fn rules(mut rules: GatewayRules, upstream: Option<&Uri>) -> GatewayRules {
+pub fn rules(mut rules: GatewayRules, upstream: Option<&Uri>) -> GatewayRules {
     let Some(url) = upstream else { return rules };
     let of_catalog = rules.default_upstream.as_ref().and_then(|name| rules.upstreams.get(name));
     let upstream = Upstream {
@@ -208,33 +258,55 @@ fn rules(mut rules: GatewayRules, upstream: Option<&Uri>) -> GatewayRules {
     rules
 }
 
-/// Upkeep four times a second and retention once an hour, for as long as the node runs.
-async fn look_after(
+/// What a node does unasked, for as long as it runs.
+struct Upkeep {
     engine: Arc<Engine>,
-    ledger: Arc<dyn Ledger>,
     figures: Arc<Figures>,
-    retention: engine::ports::Retention,
-) {
-    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
-    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut retained = tokio::time::Instant::now();
-    let mut well = true;
-    loop {
-        upkeep.tick().await;
-        let outcome = engine.upkeep().await;
-        match (&outcome, well) {
-            (Err(error), true) => tracing::error!(%error, "the ledger failed; requests are refused until it is back"),
-            (Ok(()), false) => tracing::info!("the ledger is back"),
-            _ => {}
-        }
-        well = outcome.is_ok();
-        if !well {
-            figures.upkeep_failed();
-        } else if retained.elapsed() >= RETENTION_EVERY {
-            retained = tokio::time::Instant::now();
-            if let Err(error) = ledger.retain(retention, engine.now()).await {
-                tracing::error!(%error, "what is past its time could not be dropped; the next round tries again");
+    following: Arc<Following>,
+    retention: Retention,
+    /// What this node is called among those that share jobs.
+    node: String,
+}
+
+impl Upkeep {
+    /// Upkeep four times a second, and retention once an hour on one node.
+    async fn run(self) {
+        let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+        upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut retained = tokio::time::Instant::now();
+        let mut well = true;
+        loop {
+            upkeep.tick().await;
+            let outcome = self.round().await;
+            match (&outcome, well) {
+                (Err(error), true) => tracing::error!("requests may be refused until this is over: {error:#}"),
+                (Ok(()), false) => tracing::info!("the ledger is back"),
+                _ => {}
             }
+            well = outcome.is_ok();
+            if !well {
+                self.figures.upkeep_failed();
+            } else if retained.elapsed() >= RETENTION_EVERY {
+                retained = tokio::time::Instant::now();
+                if let Err(error) = self.retain().await {
+                    tracing::error!(%error, "what is past its time could not be dropped; the next round tries again");
+                }
+            }
+        }
+    }
+
+    async fn round(&self) -> anyhow::Result<()> {
+        if let Some(signals) = self.engine.signals().await? {
+            self.following.heed(signals).await?;
+        }
+        Ok(self.engine.upkeep().await?)
+    }
+
+    async fn retain(&self) -> Result<(), EngineError> {
+        let held_ms = RETENTION_EVERY.as_millis() as i64;
+        match self.engine.claim("retention", &self.node, held_ms).await? {
+            Some(_) => self.engine.retain(self.retention).await,
+            None => Ok(()),
         }
     }
 }

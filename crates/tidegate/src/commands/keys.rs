@@ -88,12 +88,14 @@ fn create_in_ledger(args: &KeysCreateArgs, url: &LedgerUrl) -> anyhow::Result<Va
             KeyScope::Tenant(TenantId::new(tenant).map_err(|error| WrongSetting(format!("--tenant: {error}")))?)
         }
     };
-    let ledger = wiring::open_ledger(url).context(
-        "a key can be written into the file only while no node holds it; leave --ledger out to ask the running node \
-         (TIDEGATE_API_URL, TIDEGATE_API_KEY)",
-    )?;
     let (secret, key) = new_key(&args.name, scope, "cli", NodeClock::default().now())?;
-    wait_for(async { Ok(ledger.put_key(&key).await?) })?;
+    wait_for(async {
+        let ledger = wiring::open_ledger(url).await.context(
+            "a key can be written into the file only while no node holds it; leave --ledger out to ask the running node \
+             (TIDEGATE_API_URL, TIDEGATE_API_KEY)",
+        )?;
+        Ok(ledger.put_key(&key).await?)
+    })?;
     Ok(json!({
         "key_id": &*key.id,
         "name": &*key.name,

@@ -66,6 +66,10 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 pub fn ledger_file(url: &LedgerUrl) -> anyhow::Result<PathBuf> {
     match url {
         LedgerUrl::Sqlite(path) => Ok(path.clone()),
+        LedgerUrl::Postgres(_) => bail!(WrongSetting(
+            "this command works on a file; a database on PostgreSQL is backed up with its own tools, such as pg_dump"
+                .into()
+        )),
         LedgerUrl::Memory => {
             bail!(WrongSetting("a ledger in memory has no file; name one with --ledger sqlite:PATH".into()))
         }

@@ -56,7 +56,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let upstream = start_upstream().await?;
         let settings = settings(args, &upstream, log)?;
         let file = catalog_file::parse(scene.catalog.to_owned(), scene.catalog_name)?;
-        let node = Node::start(settings, file).await?;
+        let node = Node::start(settings, Some(file)).await?;
         prepare(&node.engine, &scene).await?;
         let places = Places {
             gateway: node.gateway_url.clone().unwrap_or_default(),
@@ -99,6 +99,7 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
         gateway_upstream: Some(upstream.parse().context("the sample upstream")?),
         api_listen: free(&args.api_listen),
         ledger: LedgerUrl::Memory,
+        apply: false,
         admin_key: Some(Secret::new(ADMIN_KEY)),
         retention: Retention {
             dedupe_ms: 35 * DAY_MS,

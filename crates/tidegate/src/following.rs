@@ -1,0 +1,91 @@
+//! With many nodes: this one follows what another puts in force. Catalogs and keys are looked for a few times a second,
+//! and a catalog at once when a commit says that there is a newer one.
+
+use crate::{catalog_file, wiring};
+use engine::{
+    Engine,
+    ports::{BoxFuture, Follower, Signals},
+};
+use gateway::Gateway;
+use http::Uri;
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Brings one node to what is in force.
+pub struct Following {
+    engine: Weak<Engine>,
+    gateway: OnceLock<Weak<Gateway>>,
+    upstream: Option<Uri>,
+    keys_version: AtomicU64,
+    /// One at a time: whoever comes second finds it done.
+    busy: tokio::sync::Mutex<()>,
+}
+
+impl Following {
+    /// For this engine; `upstream` is the one that a setting names.
+    pub fn new(engine: &Arc<Engine>, upstream: Option<Uri>) -> Arc<Self> {
+        Arc::new(Self {
+            engine: Arc::downgrade(engine),
+            gateway: OnceLock::new(),
+            upstream,
+            keys_version: AtomicU64::new(u64::MAX),
+            busy: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The gateway whose routes follow too.
+    pub fn set_gateway(&self, gateway: &Arc<Gateway>) {
+        let _ = self.gateway.set(Arc::downgrade(gateway));
+    }
+
+    /// Follows what the ledger says is new.
+    ///
+    /// # Errors
+    /// A failing ledger, or a catalog that this version of the program can't read.
+    pub async fn heed(&self, signals: Signals) -> anyhow::Result<()> {
+        let Some(engine) = self.engine.upgrade() else { return Ok(()) };
+        if self.keys_version.load(Ordering::Acquire) != signals.keys_version {
+            engine.follow_keys().await?;
+            self.keys_version.store(signals.keys_version, Ordering::Release);
+        }
+        self.catch_up(&engine, signals.catalog_version).await
+    }
+
+    async fn catch_up(&self, engine: &Engine, in_force: u32) -> anyhow::Result<()> {
+        if engine.catalog().version >= in_force {
+            return Ok(());
+        }
+        let _one_at_a_time = self.busy.lock().await;
+        if engine.catalog().version >= in_force {
+            return Ok(());
+        }
+        let Some(stored) = engine.catalog_in_force().await? else { return Ok(()) };
+        let name = format!("catalog version {}", stored.version);
+        let file = catalog_file::parse(stored.text.to_string(), &name)?;
+        let rules = wiring::rules(file.loaded.gateway, self.upstream.as_ref());
+        // What can fail comes first, so that the new catalog is in force in both doors or in none.
+        let gateway = self.gateway.get().and_then(Weak::upgrade);
+        let prepared = gateway.as_ref().map(|gateway| gateway.prepare_rules(rules)).transpose()?;
+        let mut catalog = file.loaded.catalog;
+        catalog.version = stored.version;
+        engine.adopt_catalog(catalog);
+        if let (Some(gateway), Some(rules)) = (gateway, prepared) {
+            gateway.install_rules(rules);
+        }
+        tracing::info!(version = stored.version, "a catalog that another node put in force is followed");
+        Ok(())
+    }
+}
+
+impl Follower for Following {
+    fn follow<'a>(&'a self, in_force: u32) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(engine) = self.engine.upgrade() else { return };
+            if let Err(error) = self.catch_up(&engine, in_force).await {
+                tracing::error!("the catalog in force, version {in_force}, can't be followed: {error:#}");
+            }
+        })
+    }
+}
