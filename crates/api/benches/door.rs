@@ -4,12 +4,12 @@
 //! through the door, and their reading alone. One thread, a ledger in memory that commits at once.
 #![allow(clippy::unwrap_used)]
 
-use api::{ApiObserver, ApiParts, ApiState, Door, secrets};
+use api::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, Door, secrets};
 use axum::body::Body;
 use domain::{entry::Cause, id::TenantId, op::Charge, time::Instant};
 use engine::{
     Engine,
-    ports::Clock,
+    ports::{BoxFuture, Clock},
     requests::{Ack, Check},
 };
 use http::{Request, header};
@@ -47,6 +47,12 @@ impl Clock for Now {
 }
 
 struct Silent;
+impl CatalogDesk for Silent {
+    fn apply(&self, _: String) -> BoxFuture<'_, Result<u32, CatalogRefused>> {
+        Box::pin(async { Err(CatalogRefused::Gateway("nothing is put in force here".to_owned())) })
+    }
+}
+
 impl ApiObserver for Silent {
     fn metrics_text(&self) -> String {
         String::new()
@@ -127,6 +133,7 @@ fn main() {
     let door = Door::new(ApiState::new(ApiParts {
         engine: engine.clone(),
         admin_key_hash: Some(secrets::key_hash(KEY)),
+        catalogs: Arc::new(Silent),
         observer: Arc::new(Silent),
         test_clock: None,
         metrics_open: false,

@@ -1,7 +1,7 @@
 //! What the API stands on.
 
 use domain::time::Instant;
-use engine::Engine;
+use engine::{Engine, ports::BoxFuture, requests::EngineError};
 use http::Method;
 use std::{ops::Deref, sync::Arc, time::Duration};
 use wire::cors::CorsOrigins;
@@ -23,12 +23,31 @@ pub trait TestClock: Send + Sync {
     fn advance(&self, ms: i64) -> Instant;
 }
 
+/// Why a catalog was not put in force. The old one stays.
+#[derive(Debug)]
+pub enum CatalogRefused {
+    /// It is not valid.
+    Invalid(Vec<wire::catalog::Problem>),
+    /// The gateway can't follow its routes.
+    Gateway(String),
+    /// Tenants are on plans it lacks, or the ledger failed.
+    Engine(EngineError),
+}
+
+/// Puts catalogs in force, in both doors.
+pub trait CatalogDesk: Send + Sync {
+    /// Reads a catalog's text and puts it in force whole; gives its version.
+    fn apply(&self, text: String) -> BoxFuture<'_, Result<u32, CatalogRefused>>;
+}
+
 /// What the API is made of.
 pub struct ApiParts {
     /// Decides and records.
     pub engine: Arc<Engine>,
     /// SHA-256 of the bootstrap admin key; `None` where there is none.
     pub admin_key_hash: Option<[u8; 32]>,
+    /// Puts catalogs in force.
+    pub catalogs: Arc<dyn CatalogDesk>,
     /// Told of answers.
     pub observer: Arc<dyn ApiObserver>,
     /// Present only with `--test-clock`.

@@ -59,6 +59,10 @@ impl Engine {
     /// # Errors
     /// A failing ledger.
     pub async fn revoke_key(&self, id: &str, actor: &str) -> Result<Option<ApiKey>, EngineError> {
+        if self.ledger.shared().is_some() {
+            // It may have been made on another node a moment ago.
+            self.follow_keys().await?;
+        }
         let _in_order = self.key_writes.lock().await;
         let Some(known) = self.keys.load().all.iter().find(|key| &*key.id == id).cloned() else { return Ok(None) };
         if known.revoked_at.is_some() {

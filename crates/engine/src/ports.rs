@@ -454,6 +454,9 @@ pub trait Ledger: Send + Sync {
     /// The catalog put in force last.
     fn newest_catalog<'a>(&'a self) -> BoxFuture<'a, Result<Option<StoredCatalog>, LedgerError>>;
 
+    /// Every catalog that was in force, oldest first.
+    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>>;
+
     /// Puts a catalog in force and gives it its version, durable when the future ends.
     fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>>;
 

@@ -130,6 +130,14 @@ impl Engine {
         Ok(self.ledger.newest_catalog().await?)
     }
 
+    /// Every catalog that was in force, oldest first.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn catalogs(&self) -> Result<Vec<StoredCatalog>, EngineError> {
+        Ok(self.ledger.catalogs().await?)
+    }
+
     /// Takes or renews a job for a while; `None` while another node has it. Where this is the only node, it has them all.
     ///
     /// # Errors

@@ -249,6 +249,10 @@ impl Ledger for MemoryLedger {
         self.read(|state| state.catalogs.last().cloned())
     }
 
+    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>> {
+        self.read(|state| state.catalogs.clone())
+    }
+
     fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>> {
         Box::pin(async move {
             let mut state = self.state.lock();

@@ -1,17 +1,23 @@
-//! With many nodes: this one follows what another puts in force. Catalogs and keys are looked for a few times a second,
-//! and a catalog at once when a commit says that there is a newer one.
+//! Catalogs, in both doors or in none. With many nodes this one follows what another puts in force: catalogs and keys
+//! are looked for a few times a second, and a catalog at once when a commit says that there is a newer one.
 
-use crate::{catalog_file, wiring};
+use crate::{
+    catalog_file::{self, CatalogFile, Problems},
+    wiring,
+};
+use api::{CatalogDesk, CatalogRefused};
 use engine::{
     Engine,
-    ports::{BoxFuture, Follower, Signals},
+    ports::{BoxFuture, Follower, LedgerError, Signals},
+    requests::EngineError,
 };
-use gateway::Gateway;
+use gateway::{Gateway, PreparedRules};
 use http::Uri;
 use std::sync::{
     Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
 };
+use wire::catalog::GatewayRules;
 
 /// Brings one node to what is in force.
 pub struct Following {
@@ -53,6 +59,33 @@ impl Following {
         self.catch_up(&engine, signals.catalog_version).await
     }
 
+    /// Puts a catalog in force; gives its version.
+    ///
+    /// # Errors
+    /// Where the gateway can't follow its routes, or the engine refuses it. The old one stays.
+    pub async fn put_in_force(&self, file: CatalogFile) -> Result<u32, CatalogRefused> {
+        let engine = self.engine.upgrade().ok_or_else(stopped)?;
+        let _one_at_a_time = self.busy.lock().await;
+        let rules = wiring::rules(file.loaded.gateway, self.upstream.as_ref());
+        // What can fail comes first, so that the new catalog is in force in both doors or in none.
+        let prepared = self.prepare(rules).map_err(|error| CatalogRefused::Gateway(format!("{error:#}")))?;
+        let applied = engine.apply_catalog(file.loaded.catalog, &file.text).await;
+        let version = applied.map_err(CatalogRefused::Engine)?;
+        install(prepared);
+        Ok(version)
+    }
+
+    fn prepare(&self, rules: GatewayRules) -> anyhow::Result<Prepared> {
+        let Some(gateway) = self.gateway.get().and_then(Weak::upgrade) else {
+            if !rules.upstreams.is_empty() {
+                tracing::warn!("this node has no gateway: upstreams and routes of the catalog mean nothing to it");
+            }
+            return Ok(None);
+        };
+        let rules = gateway.prepare_rules(rules)?;
+        Ok(Some((gateway, rules)))
+    }
+
     async fn catch_up(&self, engine: &Engine, in_force: u32) -> anyhow::Result<()> {
         if engine.catalog().version >= in_force {
             return Ok(());
@@ -65,15 +98,11 @@ impl Following {
         let name = format!("catalog version {}", stored.version);
         let file = catalog_file::parse(stored.text.to_string(), &name)?;
         let rules = wiring::rules(file.loaded.gateway, self.upstream.as_ref());
-        // What can fail comes first, so that the new catalog is in force in both doors or in none.
-        let gateway = self.gateway.get().and_then(Weak::upgrade);
-        let prepared = gateway.as_ref().map(|gateway| gateway.prepare_rules(rules)).transpose()?;
+        let prepared = self.prepare(rules)?;
         let mut catalog = file.loaded.catalog;
         catalog.version = stored.version;
         engine.adopt_catalog(catalog);
-        if let (Some(gateway), Some(rules)) = (gateway, prepared) {
-            gateway.install_rules(rules);
-        }
+        install(prepared);
         tracing::info!(version = stored.version, "a catalog that another node put in force is followed");
         Ok(())
     }
@@ -88,4 +117,29 @@ impl Follower for Following {
             }
         })
     }
+}
+
+impl CatalogDesk for Following {
+    fn apply(&self, text: String) -> BoxFuture<'_, Result<u32, CatalogRefused>> {
+        Box::pin(async move {
+            let file = catalog_file::parse(text, "tidegate.toml").map_err(|error| match error.downcast::<Problems>() {
+                Ok(Problems(problems)) => CatalogRefused::Invalid(problems),
+                Err(error) => CatalogRefused::Gateway(format!("{error:#}")),
+            })?;
+            self.put_in_force(file).await
+        })
+    }
+}
+
+/// Rules that are ready, with the gateway that shall follow them.
+type Prepared = Option<(Arc<Gateway>, PreparedRules)>;
+
+fn install(prepared: Prepared) {
+    if let Some((gateway, rules)) = prepared {
+        gateway.install_rules(rules);
+    }
+}
+
+fn stopped() -> CatalogRefused {
+    CatalogRefused::Engine(EngineError::Ledger(LedgerError::Unwritable("the node is stopping".into())))
 }

@@ -9,8 +9,8 @@ use crate::{
     keys, listen,
     observe::{self, figures::Figures, http::RequestIds},
 };
-use anyhow::{Context, bail};
-use api::{ApiParts, ApiState, Door, TestClock};
+use anyhow::{Context, anyhow, bail};
+use api::{ApiParts, ApiState, CatalogRefused, Door, TestClock};
 use engine::{
     Engine,
     ports::{Ledger, Retention},
@@ -49,7 +49,7 @@ pub struct Node {
     /// Where the API listens.
     pub api_url: String,
     figures: Arc<Figures>,
-    gateway: Option<Arc<Gateway>>,
+    following: Arc<Following>,
     settings: Settings,
     stopping: watch::Sender<bool>,
     doors: JoinSet<()>,
@@ -94,6 +94,7 @@ impl Node {
         let door = Door::new(ApiState::new(ApiParts {
             engine: engine.clone(),
             admin_key_hash: bootstrap::admin_key_hash(&engine, settings.admin_key.as_ref()).await?,
+            catalogs: following.clone(),
             observer: figures.clone(),
             test_clock: settings.test_clock.then_some(clock as Arc<dyn TestClock>),
             metrics_open: settings.metrics_open,
@@ -105,24 +106,21 @@ impl Node {
         let mut doors = JoinSet::new();
         doors.spawn(serve_api(api_listener, door, stop.clone(), drain_max));
         let api_url = format!("http://{api_address}");
-        let (gateway, gateway_url) = match gateway {
-            Some((gateway, listener, address)) => {
-                following.set_gateway(&gateway);
-                let (serving, stopped) = (gateway.clone(), stopped(stop));
-                doors.spawn(async move { serving.serve(listener, stopped).await });
-                (Some(gateway), Some(format!("http://{address}")))
-            }
-            None => (None, None),
-        };
+        let gateway_url = gateway.map(|(gateway, listener, address)| {
+            following.set_gateway(&gateway);
+            let stopped = stopped(stop);
+            doors.spawn(async move { gateway.serve(listener, stopped).await });
+            format!("http://{address}")
+        });
         let upkeep = Upkeep {
             engine: engine.clone(),
             figures: figures.clone(),
-            following,
+            following: following.clone(),
             retention: settings.retention,
             node: keys::node_name()?,
         };
         let upkeep = tokio::spawn(upkeep.run());
-        Ok(Self { engine, gateway_url, api_url, figures, gateway, settings, stopping, doors, upkeep })
+        Ok(Self { engine, gateway_url, api_url, figures, following, settings, stopping, doors, upkeep })
     }
 
     /// Reads the catalog again and puts it in force whole, or keeps the old one and says why.
@@ -147,19 +145,12 @@ impl Node {
     }
 
     async fn try_reload(&self) -> anyhow::Result<u32> {
-        let CatalogFile { text, loaded } = catalog_file::read(&self.settings.catalog)?;
-        let rules = rules(loaded.gateway, self.settings.gateway_upstream.as_ref());
-        // What can fail comes first, so that the new catalog is in force in both doors or in none.
-        let Some(gateway) = &self.gateway else {
-            if is_gateway(&rules) && self.settings.gateway_listen.is_some() {
-                tracing::warn!("the catalog now has upstreams; restart the node to open the gateway");
-            }
-            return Ok(self.engine.apply_catalog(loaded.catalog, &text).await?);
-        };
-        let rules = gateway.prepare_rules(rules)?;
-        let version = self.engine.apply_catalog(loaded.catalog, &text).await?;
-        gateway.install_rules(rules);
-        Ok(version)
+        let file = catalog_file::read(&self.settings.catalog)?;
+        self.following.put_in_force(file).await.map_err(|refused| match refused {
+            CatalogRefused::Engine(error) => error.into(),
+            CatalogRefused::Gateway(why) => anyhow!(why),
+            CatalogRefused::Invalid(problems) => catalog_file::Problems(problems).into(),
+        })
     }
 
     /// The line that says that both doors answer.

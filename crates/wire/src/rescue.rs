@@ -90,6 +90,9 @@ kinds! {
     /// Tenants are on plans a new catalog lacks.
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
 
+    /// A catalog that is not valid.
+    INVALID_CATALOG = 422 "invalid_catalog" "The catalog is not valid";
+
     /// More waits for the ledger than it can take.
     OVERLOADED = 503 "overloaded" "The server is overloaded";
     /// The ledger can't be read or written.

@@ -1,6 +1,7 @@
 //! The table of contents.
 
 mod adjustments;
+mod catalogs;
 pub(crate) mod check;
 mod denials;
 mod entries;
@@ -45,6 +46,8 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::tiers))
         .routes(routes!(plans::list))
+        .routes(routes!(catalogs::list, catalogs::apply))
+        .routes(routes!(catalogs::get))
         .routes(routes!(denials::list))
         .routes(routes!(denials::get))
         .routes(routes!(entries::list))

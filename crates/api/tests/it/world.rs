@@ -1,9 +1,12 @@
 //! A running API, and how to talk to it.
 
-use api::{ApiObserver, ApiParts, ApiState, Door, TestClock, secrets};
+use api::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, Door, TestClock, secrets};
 use axum::body::Body;
 use domain::time::Instant;
-use engine::{Engine, ports::Clock};
+use engine::{
+    Engine,
+    ports::{BoxFuture, Clock},
+};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -150,6 +153,7 @@ impl World {
         let state = ApiState::new(ApiParts {
             engine: engine.clone(),
             admin_key_hash: Some(secrets::key_hash(ADMIN)),
+            catalogs: Arc::new(Desk(engine.clone())),
             observer: told.clone(),
             test_clock,
             metrics_open: setup.metrics_open,
@@ -269,4 +273,16 @@ impl Answer {
 /// An event about `acme`.
 pub fn event(id: &str, kind: &str, data: Value) -> Value {
     json!({ "specversion": "1.0", "id": id, "source": "test", "subject": "acme", "type": kind, "data": data })
+}
+
+/// Puts catalogs in force where there is no gateway.
+pub struct Desk(pub Arc<Engine>);
+
+impl CatalogDesk for Desk {
+    fn apply(&self, text: String) -> BoxFuture<'_, Result<u32, CatalogRefused>> {
+        Box::pin(async move {
+            let loaded = wire::catalog::load(&text, "tidegate.toml").map_err(CatalogRefused::Invalid)?;
+            self.0.apply_catalog(loaded.catalog, &text).await.map_err(CatalogRefused::Engine)
+        })
+    }
 }

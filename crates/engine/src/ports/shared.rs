@@ -1,6 +1,6 @@
 //! What a ledger is asked for when several nodes write to it.
 
-use super::{BoxFuture, LedgerError, Seq, Stored, StoredCatalog};
+use super::{BoxFuture, LedgerError, Seq, Stored};
 use domain::{
     entry::Entry,
     id::{PlanKey, TenantId},
@@ -91,9 +91,6 @@ pub trait SharedLedger: Send + Sync {
         at: Instant,
         plans: &'a [PlanKey],
     ) -> BoxFuture<'a, Result<Published, LedgerError>>;
-
-    /// Every catalog that was in force, oldest first.
-    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>>;
 
     /// Takes or renews a job for `ttl_ms` of the ledger's clock; `None` while another node has it.
     fn claim<'a>(

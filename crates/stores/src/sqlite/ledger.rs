@@ -196,6 +196,10 @@ impl Ledger for SqliteLedger {
         self.read(|_, conn| small::newest_catalog(conn))
     }
 
+    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>> {
+        self.read(|_, conn| small::catalogs(conn))
+    }
+
     fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>> {
         let version = Arc::new(AtomicU32::new(0));
         let work = Box::new(PutCatalog { text: text.into(), at, version: version.clone() });

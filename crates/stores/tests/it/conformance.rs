@@ -249,6 +249,8 @@ fn catalogs_get_versions(ledger: &dyn Ledger) {
     ledger.reopen().unwrap();
     let newest = wait(ledger.newest_catalog()).unwrap().unwrap();
     assert_eq!((newest.version, &*newest.text, newest.applied_at.ms()), (2, "two", 2));
+    let all = wait(ledger.catalogs()).unwrap();
+    assert_eq!(all.iter().map(|one| (one.version, &*one.text)).collect::<Vec<_>>(), [(1, "one"), (2, "two")]);
     assert_eq!(ledger.secret(), secret);
     assert_ne!(secret, [0; 32]);
 }

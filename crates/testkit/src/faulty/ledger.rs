@@ -173,6 +173,10 @@ impl Ledger for FaultyLedger {
         self.inner.newest_catalog()
     }
 
+    fn catalogs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StoredCatalog>, LedgerError>> {
+        self.inner.catalogs()
+    }
+
     fn put_catalog<'a>(&'a self, text: &'a str, at: Instant) -> BoxFuture<'a, Result<u32, LedgerError>> {
         Box::pin(async move {
             self.dawdle().await;

@@ -1,6 +1,7 @@
 //! Our own JSON, version 1.
 
 pub mod amount;
+pub mod catalogs;
 pub mod check;
 pub mod denials;
 pub mod duration;
