@@ -1,9 +1,13 @@
-//! Where the account book is kept: SQLite and memory. Stores load and append; they never decide. Both are
-//! [`engine::ports::Ledger`]s, and one conformance suite runs on both.
+//! Where the account book is kept: SQLite, PostgreSQL and memory. Stores load and append; they never decide. All are
+//! [`engine::ports::Ledger`]s, and one conformance suite runs on all of them.
 //!
-//! Format and recovery of the embedded store are explained in [`sqlite`].
+//! Format and recovery of the embedded store are explained in [`sqlite`], those of the store of many nodes in
+//! `postgres`.
 
 mod codec;
 mod denials;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod rows;
 pub mod sqlite;

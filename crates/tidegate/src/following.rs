@@ -122,10 +122,11 @@ impl Follower for Following {
 impl CatalogDesk for Following {
     fn apply(&self, text: String) -> BoxFuture<'_, Result<u32, CatalogRefused>> {
         Box::pin(async move {
-            let file = catalog_file::parse(text, "tidegate.toml").map_err(|error| match error.downcast::<Problems>() {
-                Ok(Problems(problems)) => CatalogRefused::Invalid(problems),
-                Err(error) => CatalogRefused::Gateway(format!("{error:#}")),
-            })?;
+            let file =
+                catalog_file::parse(text, "tidegate.toml").map_err(|error| match error.downcast::<Problems>() {
+                    Ok(Problems(problems)) => CatalogRefused::Invalid(problems),
+                    Err(error) => CatalogRefused::Gateway(format!("{error:#}")),
+                })?;
             self.put_in_force(file).await
         })
     }

@@ -203,11 +203,7 @@ pub async fn open_ledger(url: &LedgerUrl) -> anyhow::Result<Arc<dyn Ledger>> {
 }
 
 /// The catalog a node starts with: the file's, or, where there are other nodes, the one that is in force.
-async fn catalog_at_start(
-    ledger: &dyn Ledger,
-    apply: bool,
-    file: Option<CatalogFile>,
-) -> anyhow::Result<CatalogFile> {
+async fn catalog_at_start(ledger: &dyn Ledger, apply: bool, file: Option<CatalogFile>) -> anyhow::Result<CatalogFile> {
     let in_force = match ledger.shared() {
         Some(_) if !apply => ledger.newest_catalog().await?,
         _ => None,

@@ -12,11 +12,8 @@ use super::{
     queue::{Frozen, Queue, Work},
     schema,
 };
-use crate::codec;
-use domain::{
-    id::{TenantId, UserId},
-    tenant::{Tenant, User},
-};
+pub(super) use crate::rows::{read_tenant_row, read_user_row, tenant_row, user_row};
+use domain::{id::TenantId, tenant::User};
 use engine::ports::{Fold, LedgerError, Seq, Stored};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::{
@@ -153,32 +150,4 @@ fn write_user(conn: &Connection, tenant: &TenantId, user: &Stored<User>) -> rusq
     )?
     .execute(params![tenant.as_str(), id.as_str(), user.seq as i64, user_row(tenant, user)])?;
     Ok(1)
-}
-
-/// The bytes of a tenant's row.
-pub(super) fn tenant_row(tenant: &Stored<Tenant>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(256);
-    codec::encode_tenant(&tenant.state, &mut body);
-    codec::seal(&[tenant.state.id.as_str()], &[tenant.seq as i64], &mut body);
-    body
-}
-
-/// What [`tenant_row`] wrote.
-pub(super) fn read_tenant_row(id: &TenantId, seq: i64, row: &[u8]) -> codec::Decoded<Stored<Tenant>> {
-    let body = codec::checked(&[id.as_str()], &[seq], row)?;
-    Ok(Stored { state: codec::decode_tenant(id.clone(), body)?, seq: seq as Seq })
-}
-
-/// The bytes of a user's row.
-pub(super) fn user_row(tenant: &TenantId, user: &Stored<User>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(128);
-    codec::encode_user(&user.state, &mut body);
-    codec::seal(&[tenant.as_str(), user.state.id.as_str()], &[user.seq as i64], &mut body);
-    body
-}
-
-/// What [`user_row`] wrote.
-pub(super) fn read_user_row(tenant: &TenantId, id: &UserId, seq: i64, row: &[u8]) -> codec::Decoded<Stored<User>> {
-    let body = codec::checked(&[tenant.as_str(), id.as_str()], &[seq], row)?;
-    Ok(Stored { state: codec::decode_user(id.clone(), body)?, seq: seq as Seq })
 }

@@ -1,3 +1,4 @@
+mod catalogs;
 mod check;
 mod denials;
 mod entries;

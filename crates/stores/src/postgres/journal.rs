@@ -1,0 +1,64 @@
+//! The journal of all tenants, in the order of all. What is returned is complete: nothing can appear before it later.
+
+use super::{
+    errors::Done,
+    pool::Conn,
+    reads::read_entry,
+    values::{first, get},
+};
+use domain::id::TenantId;
+use engine::ports::{Line, Seq};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::Type;
+
+/// How long transactions that are under way are waited for.
+const WAIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Entries after `after`, in order. None that come after a transaction which does not end.
+pub(super) async fn after(conn: &mut Conn, after: Seq, limit: usize, settled: &mut i64) -> Done<Vec<Line>> {
+    settle(conn, settled).await?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = "SELECT position, tenant, seq, at_ms, body FROM tidegate.entries
+               WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3";
+    let rows = conn.rows(sql, &[(&after, Type::INT8), (&*settled, Type::INT8), (&limit, Type::INT8)]).await?;
+    let line = |row| {
+        let tenant = TenantId::trusted(get(row, 1)?);
+        let entry = read_entry(&tenant, get(row, 2)?, get(row, 3)?, get(row, 4)?)?;
+        Ok((get::<i64>(row, 0)? as Seq, tenant, entry))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Moves `settled` on to a place at or before which no entry can appear any more.
+async fn settle(conn: &mut Conn, settled: &mut i64) -> Done<()> {
+    let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tidegate.entries_position_seq";
+    let reached: i64 = first(&conn.rows(sql, &[]).await?)?.unwrap_or(0);
+    if reached <= *settled {
+        return Ok(());
+    }
+    // Whoever has taken a place until now holds this lock until the transaction has ended and all can see what it did.
+    let mut writers = writers(conn).await?;
+    let began = Instant::now();
+    while !writers.is_empty() {
+        if began.elapsed() >= WAIT {
+            tracing::warn!("a transaction on the journal does not end; what came after it is not read yet");
+            return Ok(());
+        }
+        sleep(LOOK_EVERY).await;
+        let still = self::writers(conn).await?;
+        writers.retain(|writer| still.contains(writer));
+    }
+    *settled = reached;
+    Ok(())
+}
+
+async fn writers(conn: &mut Conn) -> Done<Vec<String>> {
+    let sql = "SELECT virtualtransaction FROM pg_catalog.pg_locks
+               WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+                 AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                 AND relation = 'tidegate.entries'::regclass";
+    conn.rows(sql, &[]).await?.iter().map(|row| get(row, 0)).collect()
+}

@@ -1,0 +1,432 @@
+//! What waits for a commit: encoded, in order, each with its positions.
+
+use super::batch::Part;
+use crate::{
+    codec,
+    denials::{self, Runs},
+};
+use domain::{
+    entry::{Effect, Entry},
+    id::{PlanKey, TenantId},
+};
+use engine::ports::{Append, Appended, Basis, Commit, LedgerError, LedgerStats, Lookup, Seq};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::{collections::VecDeque, sync::Arc};
+use tokio::sync::{Notify, oneshot};
+
+pub(super) type Waiter = oneshot::Sender<Result<(), LedgerError>>;
+
+/// Entries in one batch, at most, but for an append that alone has more.
+const BATCH_ENTRIES: usize = 5_000;
+/// Bytes in one batch, about, at most.
+const BATCH_BYTES: usize = 4 << 20;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// An encoded entry.
+pub(super) struct Row {
+    pub(super) at_ms: i64,
+    pub(super) body: Vec<u8>,
+}
+
+/// An id that is bound by the entry at a position.
+pub(super) struct Bound {
+    pub(super) id: u128,
+    pub(super) seq: Seq,
+    pub(super) hour: i32,
+}
+
+/// An append, encoded.
+pub(super) struct Queued {
+    pub(super) tenant: TenantId,
+    pub(super) follows: Seq,
+    pub(super) rows: Vec<Row>,
+    pub(super) ids: Vec<Bound>,
+    pub(super) denials: Runs,
+    pub(super) plan: Option<PlanKey>,
+    /// The oldest catalog that one of the entries was decided on.
+    pub(super) catalog: u32,
+    pub(super) basis: Arc<Basis>,
+    pub(super) waiter: Option<Waiter>,
+}
+
+impl Queued {
+    fn new(append: Append) -> Self {
+        let Append { tenant, entries, follows, basis, .. } = append;
+        let mut queued = Self {
+            follows,
+            rows: Vec::with_capacity(entries.len()),
+            ids: Vec::new(),
+            denials: Runs::default(),
+            plan: None,
+            catalog: u32::MAX,
+            basis,
+            waiter: None,
+            tenant,
+        };
+        for (seq, entry) in (follows + 1..).zip(&entries) {
+            queued.take(seq, entry);
+        }
+        queued
+    }
+
+    fn take(&mut self, seq: Seq, entry: &Entry) {
+        let at_ms = entry.at.ms();
+        self.catalog = self.catalog.min(entry.catalog);
+        if let Some(binding) = entry.binding {
+            self.ids.push(Bound { id: binding.id, seq, hour: hour_of(at_ms) });
+        }
+        for effect in &entry.effects {
+            if let Effect::Profile(profile) = effect {
+                self.plan = Some(profile.plan.clone());
+            }
+        }
+        denials::note_entry(&mut self.denials, seq, &self.tenant, entry);
+        let mut body = Vec::with_capacity(96);
+        codec::encode_entry(entry, &mut body);
+        codec::seal(&[self.tenant.as_str()], &[seq as i64, at_ms], &mut body);
+        self.rows.push(Row { at_ms, body });
+    }
+
+    pub(super) fn last(&self) -> Seq {
+        self.follows + self.rows.len() as Seq
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.body.len() + 64).sum()
+    }
+}
+
+/// The hour an instant is in.
+pub(super) fn hour_of(at_ms: i64) -> i32 {
+    i32::try_from(at_ms.div_euclid(HOUR_MS)).unwrap_or(if at_ms < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// A tenant that has something queued or under way.
+struct Pending {
+    appends: usize,
+    /// The last position that is known to be durable.
+    durable: Seq,
+}
+
+/// Ids that were found bound or were committed by this node lately.
+struct Remembered {
+    seqs: FxHashMap<(TenantId, u128), Seq>,
+    order: VecDeque<(TenantId, u128)>,
+    max: usize,
+}
+
+impl Remembered {
+    fn insert(&mut self, tenant: TenantId, id: u128, seq: Seq) {
+        if self.seqs.insert((tenant.clone(), id), seq).is_none() {
+            self.order.push_back((tenant, id));
+        }
+        while self.order.len() > self.max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.seqs.remove(&oldest);
+        }
+    }
+}
+
+/// A tenant's row that this node keeps locked, or is about to.
+pub(super) struct Slot {
+    pub(super) appends: Vec<Queued>,
+    /// Told of appends, and when the slot is gone.
+    pub(super) news: Arc<Notify>,
+}
+
+pub(super) struct State {
+    waiting: VecDeque<Queued>,
+    /// Parts that another task sent, of which nobody knows what became.
+    carried: Vec<Part>,
+    /// Entries queued or under way.
+    pub(super) entries: usize,
+    pending: FxHashMap<TenantId, Pending>,
+    late: Vec<(TenantId, Seq, Waiter)>,
+    ids: FxHashMap<(TenantId, u128), Seq>,
+    remembered: Remembered,
+    pub(super) slots: FxHashMap<TenantId, Slot>,
+    /// Why nothing can be written at present.
+    pub(super) down: Option<LedgerError>,
+    pub(super) stopping: bool,
+    pub(super) stats: LedgerStats,
+    /// Of the entries committed here, those that a checkpoint has covered.
+    pub(super) covered: u64,
+}
+
+/// What callers and the committer share.
+pub(super) struct Queue {
+    pub(super) state: Mutex<State>,
+    /// Wakes the committer.
+    pub(super) work: Notify,
+    entries_max: usize,
+}
+
+impl Queue {
+    pub(super) fn new(entries_max: usize, remembered_max: usize) -> Self {
+        let remembered = Remembered { seqs: FxHashMap::default(), order: VecDeque::new(), max: remembered_max };
+        let state = State {
+            waiting: VecDeque::new(),
+            carried: Vec::new(),
+            entries: 0,
+            pending: FxHashMap::default(),
+            late: Vec::new(),
+            ids: FxHashMap::default(),
+            remembered,
+            slots: FxHashMap::default(),
+            down: None,
+            stopping: false,
+            stats: LedgerStats::default(),
+            covered: 0,
+        };
+        Self { state: Mutex::new(state), work: Notify::new(), entries_max }
+    }
+
+    pub(super) fn ready(&self) -> Result<(), LedgerError> {
+        let state = self.state.lock();
+        state.check()?;
+        match state.entries >= self.entries_max {
+            true => Err(LedgerError::Overloaded { waiting: state.entries }),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn append(&self, append: Append) -> Result<Appended, LedgerError> {
+        let wait = append.wait;
+        let mut queued = Queued::new(append);
+        let (first, last) = (queued.follows + 1, queued.last());
+        let commit = match wait {
+            true => {
+                let (sender, receiver) = oneshot::channel();
+                queued.waiter = Some(sender);
+                Commit::Waiting(receiver)
+            }
+            false => Commit::Done,
+        };
+        let mut state = self.state.lock();
+        state.check()?;
+        // Under the lock under which bases are outdated: what is queued after that is refused, what was before is failed.
+        if queued.basis.is_stale() {
+            return Err(LedgerError::Stale);
+        }
+        state.note(&queued);
+        state.push(queued);
+        drop(state);
+        self.work.notify_one();
+        Ok(Appended { first, last, commit })
+    }
+
+    pub(super) fn committed(&self, tenant: &TenantId, seq: Seq) -> Commit {
+        let mut state = self.state.lock();
+        match state.pending.get(tenant) {
+            Some(pending) if pending.durable < seq => {
+                let (sender, receiver) = oneshot::channel();
+                state.late.push((tenant.clone(), seq, sender));
+                Commit::Waiting(receiver)
+            }
+            _ => Commit::Done,
+        }
+    }
+
+    pub(super) fn find(&self, tenant: &TenantId, id: u128) -> Lookup {
+        let key = (tenant.clone(), id);
+        let state = self.state.lock();
+        let known = state.ids.get(&key).or_else(|| state.remembered.seqs.get(&key));
+        known.map_or(Lookup::Fresh, |seq| Lookup::Bound(*seq))
+    }
+
+    /// Remembers an id that was found bound.
+    pub(super) fn remember(&self, tenant: &TenantId, id: u128, seq: Seq) {
+        self.state.lock().remembered.insert(tenant.clone(), id, seq);
+    }
+
+    /// The next batch: at most one part for each tenant, in order of tenant.
+    pub(super) fn take_batch(&self) -> Vec<Part> {
+        self.state.lock().take_batch()
+    }
+
+    /// Puts back what was queued for a tenant whose row was to be kept locked, and forgets the slot.
+    pub(super) fn close_slot(&self, tenant: &TenantId) -> Vec<Queued> {
+        let slot = self.state.lock().slots.remove(tenant);
+        let Some(slot) = slot else { return Vec::new() };
+        slot.news.notify_waiters();
+        slot.appends
+    }
+
+    /// Queues appends again that were taken out.
+    pub(super) fn put_back(&self, appends: Vec<Queued>) {
+        let mut state = self.state.lock();
+        for queued in appends.into_iter().rev() {
+            state.waiting.push_front(queued);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Leaves parts to the committer that were sent elsewhere.
+    pub(super) fn carry(&self, parts: Vec<Part>) {
+        self.state.lock().carried.extend(parts);
+        self.work.notify_one();
+    }
+
+    /// A part is durable.
+    pub(super) fn succeed(&self, part: Part) {
+        let last = part.last();
+        let mut woken: Vec<Waiter> = Vec::new();
+        let mut state = self.state.lock();
+        for mut queued in part.appends {
+            state.forget(&queued, Some(last));
+            state.stats.entries += queued.rows.len() as u64;
+            state.stats.committed_seq += queued.rows.len() as u64;
+            for bound in &queued.ids {
+                state.remembered.insert(queued.tenant.clone(), bound.id, bound.seq);
+            }
+            woken.extend(queued.waiter.take());
+        }
+        woken.extend(state.take_late(&part.tenant, |seq| seq <= last));
+        drop(state);
+        for waiter in woken {
+            let _ = waiter.send(Ok(()));
+        }
+    }
+
+    /// A part is not written, and neither is anything that was decided on the same.
+    pub(super) fn fail(&self, part: Part, error: &LedgerError) {
+        let mut woken: Vec<(Waiter, LedgerError)> = Vec::new();
+        let mut state = self.state.lock();
+        let mut failed = Vec::new();
+        for queued in part.appends {
+            queued.basis.outdate();
+            failed.extend(state.take_of_basis(&queued.basis).into_iter().map(|queued| (queued, LedgerError::Stale)));
+            failed.push((queued, error.clone()));
+        }
+        let mut least = Seq::MAX;
+        for (mut queued, error) in failed {
+            least = least.min(queued.follows);
+            state.forget(&queued, None);
+            woken.extend(queued.waiter.take().map(|waiter| (waiter, error)));
+        }
+        let late = state.take_late(&part.tenant, |seq| seq > least);
+        woken.extend(late.into_iter().map(|waiter| (waiter, LedgerError::Stale)));
+        drop(state);
+        for (waiter, error) in woken {
+            let _ = waiter.send(Err(error));
+        }
+    }
+
+    /// Everything that is queued, as parts.
+    pub(super) fn take_all(&self) -> Vec<Part> {
+        let mut state = self.state.lock();
+        let slots: Vec<Queued> = state.slots.values_mut().flat_map(|slot| std::mem::take(&mut slot.appends)).collect();
+        let carried = std::mem::take(&mut state.carried);
+        carried.into_iter().chain(state.waiting.drain(..).chain(slots).map(Part::new)).collect()
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<(), LedgerError> {
+        match self.stopping {
+            true => Err(LedgerError::Unwritable("the ledger is being closed".into())),
+            false => self.down.clone().map_or(Ok(()), Err),
+        }
+    }
+
+    pub(super) fn ids_in_memory(&self) -> u64 {
+        (self.ids.len() + self.remembered.seqs.len()) as u64
+    }
+
+    fn note(&mut self, queued: &Queued) {
+        self.entries += queued.rows.len();
+        for bound in &queued.ids {
+            self.ids.insert((queued.tenant.clone(), bound.id), bound.seq);
+        }
+        let fresh = Pending { appends: 0, durable: queued.follows };
+        self.pending.entry(queued.tenant.clone()).or_insert(fresh).appends += 1;
+    }
+
+    fn push(&mut self, queued: Queued) {
+        match self.slots.get_mut(&queued.tenant) {
+            Some(slot) => {
+                slot.appends.push(queued);
+                slot.news.notify_waiters();
+            }
+            None => self.waiting.push_back(queued),
+        }
+    }
+
+    /// The opposite of [`State::note`].
+    fn forget(&mut self, queued: &Queued, durable: Option<Seq>) {
+        self.entries = self.entries.saturating_sub(queued.rows.len());
+        for bound in &queued.ids {
+            let key = (queued.tenant.clone(), bound.id);
+            if self.ids.get(&key) == Some(&bound.seq) {
+                self.ids.remove(&key);
+            }
+        }
+        if let Some(pending) = self.pending.get_mut(&queued.tenant) {
+            pending.appends = pending.appends.saturating_sub(1);
+            pending.durable = pending.durable.max(durable.unwrap_or(0));
+            if pending.appends == 0 {
+                self.pending.remove(&queued.tenant);
+            }
+        }
+    }
+
+    fn take_late(&mut self, tenant: &TenantId, is_over: impl Fn(Seq) -> bool) -> Vec<Waiter> {
+        let over = self.late.extract_if(.., |(whose, seq, _)| whose == tenant && is_over(*seq));
+        over.map(|(.., waiter)| waiter).collect()
+    }
+
+    fn take_of_basis(&mut self, basis: &Arc<Basis>) -> Vec<Queued> {
+        let (same, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|queued| Arc::ptr_eq(&queued.basis, basis));
+        self.waiting = others.into();
+        let mut same = same;
+        for slot in self.slots.values_mut() {
+            same.extend(slot.appends.extract_if(.., |queued| Arc::ptr_eq(&queued.basis, basis)));
+        }
+        same
+    }
+
+    fn take_batch(&mut self) -> Vec<Part> {
+        if let Some(carried) = self.carried.pop() {
+            return vec![carried];
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        let mut by_tenant: FxHashMap<TenantId, usize> = FxHashMap::default();
+        let mut rest = VecDeque::new();
+        let (mut entries, mut bytes) = (0, 0);
+        while let Some(queued) = self.waiting.pop_front() {
+            if let Some(slot) = self.slots.get_mut(&queued.tenant) {
+                slot.appends.push(queued);
+                slot.news.notify_waiters();
+                continue;
+            }
+            if entries >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
+                rest.push_back(queued);
+                break;
+            }
+            let size = (queued.rows.len(), queued.bytes());
+            match by_tenant.get(&queued.tenant).and_then(|index| parts.get_mut(*index)) {
+                // It must come after what does not fit here.
+                Some(part) if !part.is_followed_by(&queued) => {
+                    rest.push_back(queued);
+                    continue;
+                }
+                Some(part) => part.appends.push(queued),
+                None => {
+                    by_tenant.insert(queued.tenant.clone(), parts.len());
+                    parts.push(Part::new(queued));
+                }
+            }
+            entries += size.0;
+            bytes += size.1;
+        }
+        rest.extend(self.waiting.drain(..));
+        self.waiting = rest;
+        parts.sort_unstable_by(|a, b| a.tenant.cmp(&b.tenant));
+        parts
+    }
+}
