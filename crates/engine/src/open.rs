@@ -89,12 +89,20 @@ impl Engine {
     pub(crate) async fn commit_with<T>(
         &self,
         whom: Whom<'_>,
+        work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
+    ) -> Result<(T, Commit), EngineError> {
+        match self.ledger.shared() {
+            None => self.with_tenant(whom, work).await,
+            // Boxed: a request on an embedded ledger need not carry the room for it.
+            Some(_) => Box::pin(self.commit_shared(whom, work)).await,
+        }
+    }
+
+    async fn commit_shared<T>(
+        &self,
+        mut whom: Whom<'_>,
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
     ) -> Result<(T, Commit), EngineError> {
-        if self.ledger.shared().is_none() {
-            return self.with_tenant(whom, work).await;
-        }
-        let mut whom = whom;
         for _ in 0..TRIES_MAX {
             let began = self.now();
             let error = match self.with_tenant(whom, &mut work).await {
@@ -140,7 +148,7 @@ impl Engine {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 Attempt::LoadTenant => {
-                    self.load_tenant(&cell, whom, epoch).await?;
+                    Box::pin(self.load_tenant(&cell, whom, epoch)).await?;
                     // What was just loaded is as new as can be, however long that took.
                     look = Look::Memory;
                 }
