@@ -152,13 +152,13 @@ impl<'a> Columns<'a> {
             columns.seqs.push(tenant.seq as i64);
             columns.states.push(tenant_row(tenant));
             let mut totals = Totals::new();
-            add_totals(&mut totals, None, &tenant.state.accounts.closed());
+            add_totals(&mut totals, None, tenant.state.accounts.closed());
             for user in &fold.users {
                 columns.user_folds.push(ord);
                 columns.users.push(user.state.id.as_str());
                 columns.user_seqs.push(user.seq as i64);
                 columns.user_states.push(user_row(id, user));
-                add_totals(&mut totals, Some(&user.state.id), &user.state.accounts.closed());
+                add_totals(&mut totals, Some(&user.state.id), user.state.accounts.closed());
             }
             columns.closed.take(ord, &totals);
         }

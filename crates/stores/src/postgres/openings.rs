@@ -73,10 +73,10 @@ impl Opening {
     pub(super) async fn write(self, conn: &mut Conn) -> Done<()> {
         let Some(tenant) = &self.tenant else { return Ok(()) };
         let mut totals = Totals::new();
-        add_totals(&mut totals, None, &tenant.state.accounts.closed());
+        add_totals(&mut totals, None, tenant.state.accounts.closed());
         let (mut users, mut seqs, mut states) = (vec![""], vec![tenant.seq as i64], vec![tenant_row(tenant)]);
         for (id, user) in &self.users {
-            add_totals(&mut totals, Some(id), &user.state.accounts.closed());
+            add_totals(&mut totals, Some(id), user.state.accounts.closed());
             users.push(id.as_str());
             seqs.push(user.seq as i64);
             states.push(user_row(&self.id, user));

@@ -42,7 +42,7 @@ impl Pool {
             .recycle_timeout(Some(WAIT))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| super::errors::unopenable(error))?;
+            .map_err(super::errors::unopenable)?;
         let shared = Shared {
             schema: settings.schema.clone(),
             statement_timeout: settings.statement_timeout,

@@ -35,7 +35,7 @@ async fn a_broken_one_is_refused_with_all_that_is_wrong() {
     let world = World::with_tenants().await;
     let refused = post(&world, BROKEN).await;
     assert_eq!((refused.status, &refused.body["code"]), (422, &json!("invalid_catalog")), "{}", refused.body);
-    let problem = &refused.body["problems"][0];
+    let problem = &refused.body["problems"][1];
     assert_eq!(problem["line"], json!(2), "{}", refused.body);
     assert!(problem["message"].as_str().unwrap().contains("countr"), "{}", refused.body);
     let list = world.get("/api/v1/catalogs").await;
