@@ -19,7 +19,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 /// How often a decision is made anew before the caller is told to come again. From the second time on no other node can
 /// get in between, unless this one is too slow to use its turn.
-const TRIES_MAX: u32 = 8;
+const TRIES_MAX: u32 = 32;
 
 /// A tenant under its lock, with the users a verb asked for.
 pub(crate) struct Open<'a> {
@@ -46,6 +46,8 @@ pub(crate) enum Look {
     Memory,
     /// No older than [`EngineOptions::recent_ms`](crate::EngineOptions): there may be no commit that could tell.
     Recent,
+    /// As of the call, or later: for those who read what they, or others, have just written on another node.
+    Now,
     /// As [`Look::Memory`]; and if it must be loaded, no other node writes before this one has.
     Held,
 }
@@ -133,6 +135,7 @@ impl Engine {
         work: impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let Whom { tenant, users, mut look, .. } = whom;
+        let called = self.now();
         let mut work = Some(work);
         loop {
             let epoch = self.epoch();
@@ -144,7 +147,7 @@ impl Engine {
                     self.live.cell(tenant)
                 }
             };
-            match self.attempt(&cell, users, look, epoch, &mut work)? {
+            match self.attempt(&cell, users, (look, called), epoch, &mut work)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 Attempt::LoadTenant => {
@@ -183,7 +186,7 @@ impl Engine {
         &self,
         cell: &Arc<Cell>,
         users: &[UserId],
-        look: Look,
+        (look, called): (Look, Instant),
         epoch: u64,
         work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
     ) -> Result<Attempt<T>, EngineError> {
@@ -193,7 +196,7 @@ impl Engine {
         }
         let mut place = cell.place.lock();
         let now = self.clock.now();
-        if self.is_outdated(&place, look, now) {
+        if self.is_outdated(&place, look, called, now) {
             self.drop_book(cell, &mut place);
         }
         let book = match &mut *place {

@@ -17,14 +17,14 @@ const CLOCK_OFF_MAX_MS: i64 = 1000;
 
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
-    pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant) -> bool {
-        match place {
-            Place::Open(book) => {
-                book.basis.is_stale()
-                    || look == Look::Recent && self.ledger.shared().is_some() && !self.is_recent(book, now)
-            }
-            Place::Empty | Place::Gone => false,
-        }
+    pub(crate) fn is_outdated(&self, place: &Place, look: Look, called: Instant, now: Instant) -> bool {
+        let Place::Open(book) = place else { return false };
+        let too_old = match look {
+            Look::Memory | Look::Held => false,
+            Look::Recent => !self.is_recent(book, now),
+            Look::Now => book.confirmed_at <= called,
+        };
+        self.ledger.shared().is_some() && (book.basis.is_stale() || too_old)
     }
 
     /// Whether a book may be believed without a commit. Always, where no other node writes.
