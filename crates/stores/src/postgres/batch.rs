@@ -1,6 +1,6 @@
 //! Parts of a batch, and their columns.
 
-use super::{queue::Queued, values::Bits};
+use super::{queued::Queued, values::Bits};
 use crate::{codec, denials::Runs};
 use domain::id::TenantId;
 use engine::ports::Seq;

@@ -20,6 +20,9 @@ use tokio::{
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// The share of a commit's time that is waited for more to come.
+const LINGER_SHARE: u32 = 16;
+const LINGER_MAX: Duration = Duration::from_micros(250);
 /// Tries of a batch that is in other transactions' way, before it is treated as if the server were away.
 const TRIES_AT_ONCE: u32 = 5;
 
@@ -37,6 +40,8 @@ pub(super) struct Committer {
     pub(super) options: PostgresOptions,
     pub(super) nudge: Arc<Nudge>,
     pub(super) conn: Option<Conn>,
+    /// How many appends may be expected to wait after the last commit, and how long that is worth waiting for.
+    pub(super) last: (usize, Duration),
 }
 
 impl Committer {
@@ -48,6 +53,7 @@ impl Committer {
         loop {
             if carried.is_empty() {
                 (since, tries) = (None, 0);
+                self.linger().await;
                 match self.next_batch().await {
                     Some(batch) => carried = batch,
                     None => return,
@@ -69,6 +75,16 @@ impl Committer {
                     }
                 }
             }
+        }
+    }
+
+    /// Callers that were answered just now often come back at once: those who come within a small part of what a commit
+    /// takes are in the next one, instead of waiting for it and the one after. (Timers are too coarse for that.)
+    async fn linger(&self) {
+        let (target, limit) = self.last;
+        let began = Instant::now();
+        while target > 1 && began.elapsed() < limit && self.queue.state.lock().appends() < target {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -149,6 +165,8 @@ impl Committer {
                 state.stats.commits += 1;
                 state.stats.commit_us += took_us;
                 state.stats.commit_max_us = state.stats.commit_max_us.max(took_us);
+                let appends: usize = parts.iter().map(|part| part.appends.len()).sum();
+                self.last = (appends + state.appends(), (began.elapsed() / LINGER_SHARE).min(LINGER_MAX));
                 drop(state);
                 outcome::tell(&self.queue, parts, verdicts);
                 return Ok(Vec::new());

@@ -7,7 +7,8 @@ use super::{
     ledger::Inner,
     outcome,
     pool::Conn,
-    queue::{Queued, Slot},
+    queue::Slot,
+    queued::Queued,
     reads,
     statement::Locked,
     values::first,
@@ -17,7 +18,7 @@ use engine::ports::Loaded;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
-    time::{sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_postgres::types::Type;
 
@@ -118,7 +119,10 @@ async fn keep(kept: Kept, mut conn: Conn, _permit: OwnedSemaphorePermit) {
         }
     });
     if appended.await.is_ok() {
-        sleep(LINGER).await;
+        let began = Instant::now();
+        while began.elapsed() < LINGER {
+            tokio::task::yield_now().await;
+        }
     }
     let mut parts = Part::all_of(kept.close());
     // What does not follow what comes first goes the usual way, after it.

@@ -111,13 +111,14 @@ impl PostgresLedger {
         let queue = Arc::new(Queue::new(options.queue_entries_max, options.remembered_ids_max));
         let nudge = Arc::new(Nudge::default());
         // One connection is the committer's, and one is left for reads.
-        let holds = Arc::new(Semaphore::new(pool.size().saturating_sub(2).max(1)));
+        let holds = Arc::new(Semaphore::new(pool.connections_max().saturating_sub(2).max(1)));
         let committer = Committer {
             queue: queue.clone(),
             pool: pool.clone(),
             options: options.clone(),
             nudge: nudge.clone(),
             conn: None,
+            last: (0, Duration::ZERO),
         };
         let runtime = Handle::current();
         let committer = runtime.spawn(committer.run());

@@ -62,6 +62,7 @@ mod openings;
 mod outcome;
 mod pool;
 mod queue;
+mod queued;
 mod reads;
 mod retain;
 mod schema;

@@ -80,7 +80,7 @@ impl Pool {
         self.pool.close();
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn connections_max(&self) -> usize {
         self.pool.status().max_size
     }
 

@@ -1,4 +1,4 @@
-//! Retention: ids and denials past their time are dropped, entries past theirs are folded into openings and cut. All in
+//! Retention: ids, denials and history past their time are dropped, entries past theirs are folded into openings and cut. All in
 //! slices, so that no commit waits long.
 //!
 //! An entry of a tenant is cut when it is older than the journal and the dedupe window reach, is in the tenant's fold,
@@ -8,7 +8,7 @@ use super::{
     errors::{Done, damaged_row},
     ledger::Inner,
     openings::Opening,
-    queue::hour_of,
+    queued::hour_of,
     reads::read_entry,
     values::{first, get},
 };
@@ -37,7 +37,8 @@ pub(super) async fn retain(inner: &Inner, retention: Retention, now: Instant) ->
         return Ok(());
     }
     let before = now.plus_ms(-retention.journal_ms.max(retention.dedupe_ms).max(0));
-    cut_all(inner, before, now).await?;
+    let history_from = now.plus_ms(-retention.history_ms.max(0));
+    walk(inner, before, history_from, now).await?;
     let pause_ms = (retention.journal_ms / 16).clamp(0, DAY_MS).min(PAUSE_MS);
     inner.cut_not_before_ms.store(now.plus_ms(pause_ms).ms(), Ordering::Relaxed);
     Ok(())
@@ -72,8 +73,8 @@ async fn drop_denials(inner: &Inner, from: Instant) -> Done<()> {
     drop_in_slices(inner, sql, from.ms()).await
 }
 
-/// Cuts what is past its time of every tenant.
-async fn cut_all(inner: &Inner, before: Instant, now: Instant) -> Done<()> {
+/// Goes from tenant to tenant and drops what is past its time: entries before one instant, history before another.
+async fn walk(inner: &Inner, before: Instant, history_from: Instant, now: Instant) -> Done<()> {
     let mut after = String::new();
     loop {
         // Instants of a tenant's entries never go back, so its first entry tells whether there is anything to cut.
@@ -98,7 +99,28 @@ async fn cut_all(inner: &Inner, before: Instant, now: Instant) -> Done<()> {
             let before = if now < period.end { before.min(period.start) } else { before };
             while cut(inner, &id, fold.seq, before).await? {}
         }
+        for table in ["closed", "opening_closed"] {
+            drop_history(inner, table, (&after, &next), history_from).await?;
+        }
         after = next;
+    }
+}
+
+/// Drops totals of closed windows of the tenants after one, through another.
+async fn drop_history(inner: &Inner, table: &str, tenants: (&str, &str), from: Instant) -> Done<()> {
+    let sql = format!(
+        "WITH dropped AS (
+             DELETE FROM tidegate.{table} WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM tidegate.{table} WHERE tenant > $1 AND tenant <= $2 AND end_ms < $3
+                 ORDER BY tenant LIMIT $4)) AND end_ms < $3 RETURNING 1
+         ) SELECT count(*) FROM dropped"
+    );
+    loop {
+        let params: super::values::Params<'_> =
+            &[(&tenants.0, Type::TEXT), (&tenants.1, Type::TEXT), (&from.ms(), Type::INT8), (&SLICE, Type::INT8)];
+        if first::<i64>(&inner.pool.rows(&sql, params).await?)?.unwrap_or(0) < SLICE {
+            return Ok(());
+        }
     }
 }
 

@@ -1,0 +1,94 @@
+//! An append as it waits for its commit: encoded, with its positions.
+
+use super::queue::Waiter;
+use crate::{
+    codec,
+    denials::{self, Runs},
+};
+use domain::{
+    entry::{Effect, Entry},
+    id::{PlanKey, TenantId},
+};
+use engine::ports::{Append, Basis, Seq};
+use std::sync::Arc;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// An encoded entry.
+pub(super) struct Row {
+    pub(super) at_ms: i64,
+    pub(super) body: Vec<u8>,
+}
+
+/// An id that is bound by the entry at a position.
+pub(super) struct Bound {
+    pub(super) id: u128,
+    pub(super) seq: Seq,
+    pub(super) hour: i32,
+}
+
+/// An append, encoded.
+pub(super) struct Queued {
+    pub(super) tenant: TenantId,
+    pub(super) follows: Seq,
+    pub(super) rows: Vec<Row>,
+    pub(super) ids: Vec<Bound>,
+    pub(super) denials: Runs,
+    pub(super) plan: Option<PlanKey>,
+    /// The oldest catalog that one of the entries was decided on.
+    pub(super) catalog: u32,
+    pub(super) basis: Arc<Basis>,
+    pub(super) waiter: Option<Waiter>,
+}
+
+impl Queued {
+    pub(super) fn new(append: Append) -> Self {
+        let Append { tenant, entries, follows, basis, .. } = append;
+        let mut queued = Self {
+            follows,
+            rows: Vec::with_capacity(entries.len()),
+            ids: Vec::new(),
+            denials: Runs::default(),
+            plan: None,
+            catalog: u32::MAX,
+            basis,
+            waiter: None,
+            tenant,
+        };
+        for (seq, entry) in (follows + 1..).zip(&entries) {
+            queued.take(seq, entry);
+        }
+        queued
+    }
+
+    fn take(&mut self, seq: Seq, entry: &Entry) {
+        let at_ms = entry.at.ms();
+        self.catalog = self.catalog.min(entry.catalog);
+        if let Some(binding) = entry.binding {
+            self.ids.push(Bound { id: binding.id, seq, hour: hour_of(at_ms) });
+        }
+        for effect in &entry.effects {
+            if let Effect::Profile(profile) = effect {
+                self.plan = Some(profile.plan.clone());
+            }
+        }
+        denials::note_entry(&mut self.denials, seq, &self.tenant, entry);
+        let mut body = Vec::with_capacity(96);
+        codec::encode_entry(entry, &mut body);
+        codec::seal(&[self.tenant.as_str()], &[seq as i64, at_ms], &mut body);
+        self.rows.push(Row { at_ms, body });
+    }
+
+    pub(super) fn last(&self) -> Seq {
+        self.follows + self.rows.len() as Seq
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.body.len() + 64).sum()
+    }
+}
+
+/// The hour an instant is in.
+pub(super) fn hour_of(at_ms: i64) -> i32 {
+    i32::try_from(at_ms.div_euclid(HOUR_MS)).unwrap_or(if at_ms < 0 { i32::MIN } else { i32::MAX })
+}
