@@ -33,6 +33,15 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 say "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# The tests of the store of many nodes need a PostgreSQL: a private one, unless there is one already.
+if [ -z "${TIDEGATE_TEST_POSTGRES:-}" ]; then
+    say "starting a private PostgreSQL"
+    started=$(.ci/postgres start)
+    eval "$started"
+    trap '.ci/postgres stop' EXIT
+    trap 'exit 130' INT TERM
+fi
+
 # How often the crash test kills a node; `.ci/crash` does it 200 times.
 export TIDEGATE_CRASH_ROUNDS="${TIDEGATE_CRASH_ROUNDS:-10}"
 

@@ -429,7 +429,7 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<TenantId>, LedgerError>>;
 
-    /// The plans of all tenants with a fold.
+    /// The plans of all tenants with a fold; in a [`SharedLedger`], of all tenants.
     fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>>;
 
     /// Denials, newest first, written down or queued.

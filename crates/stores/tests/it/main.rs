@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod conformance;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite_copy;
 mod sqlite_crash;
 mod sqlite_trouble;

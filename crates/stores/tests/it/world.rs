@@ -9,11 +9,12 @@ use domain::{
 };
 use engine::{
     denial_id,
-    ports::{Append, Appended, ClosedRow, Commit, DenialId, Fold, Ledger, LedgerError, Seq, Stored},
+    ports::{Append, Appended, Basis, ClosedRow, Commit, DenialId, Fold, Ledger, LedgerError, Line, Seq, Stored},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
+    sync::Arc,
 };
 
 /// Runs a future to its end.
@@ -100,33 +101,63 @@ impl States {
 
     /// What a ledger knows: its rows, and the tail folded into them.
     pub fn of(ledger: &dyn Ledger) -> Self {
+        match ledger.shared() {
+            Some(_) => Self::of_shared(ledger),
+            None => Self::of_embedded(ledger),
+        }
+    }
+
+    fn of_embedded(ledger: &dyn Ledger) -> Self {
         let mut states = States::default();
         for id in wait(ledger.tenants(None, usize::MAX)).unwrap() {
             let tenant = wait(ledger.load_tenant(&id)).unwrap().unwrap();
             states.note_history(&id, None, wait(ledger.closed(&id, None)).unwrap());
             states.tenants.insert(id, tenant);
         }
+        let users = all_lines(ledger).into_iter().filter_map(|(_, tenant, entry)| Some((tenant, entry.user?)));
         // Users are found by the journal, which these worlds do not cut before their users are known.
-        let mut users = BTreeSet::new();
-        let mut after = 0;
-        loop {
-            let page = wait(ledger.journal(after, 1000)).unwrap();
-            let Some(last) = page.last() else { break };
-            after = last.0;
-            users.extend(page.into_iter().filter_map(|(_, tenant, entry)| Some((tenant, entry.user?))));
-        }
-        states.load_users(ledger, users);
+        states.load_users(ledger, users.collect());
         for (seq, tenant, entry) in ledger.tail().unwrap().entries().unwrap() {
             states.fold(seq, &tenant, &entry);
         }
-        states.denials.clear();
+        states.load_denials(ledger);
+        states
+    }
+
+    /// Where other nodes write as well, each tenant comes with its own tail.
+    fn of_shared(ledger: &dyn Ledger) -> Self {
+        let mut states = States::default();
+        let lines = all_lines(ledger);
+        let users = lines.iter().filter_map(|(_, tenant, entry)| Some((tenant.clone(), entry.user.clone()?))).collect();
+        let folded = wait(ledger.tenants(None, usize::MAX)).unwrap();
+        let all: BTreeSet<TenantId> = lines.into_iter().map(|(_, tenant, _)| tenant).chain(folded.clone()).collect();
+        let mut tails = Vec::new();
+        for id in all {
+            let loaded = wait(ledger.shared().unwrap().load(&id, false)).unwrap();
+            assert_eq!(loaded.fold, wait(ledger.load_tenant(&id)).unwrap());
+            assert_eq!(loaded.fold.is_some(), folded.contains(&id));
+            if let Some(tenant) = loaded.fold {
+                states.note_history(&id, None, wait(ledger.closed(&id, None)).unwrap());
+                states.tenants.insert(id.clone(), tenant);
+            }
+            tails.push((id, loaded.after));
+        }
+        states.load_users(ledger, users);
+        for (id, tail) in tails {
+            tail.iter().for_each(|(seq, entry)| states.fold(*seq, &id, entry));
+        }
+        states.load_denials(ledger);
+        states
+    }
+
+    fn load_denials(&mut self, ledger: &dyn Ledger) {
+        self.denials.clear();
         for shadow in [false, true] {
             let query = engine::ports::DenialQuery { shadow, limit: usize::MAX, ..Default::default() };
             for denial in wait(ledger.denials(&query)).unwrap() {
-                states.denials.insert(denial.id, (denial.run.count, denial.run.amount));
+                self.denials.insert(denial.id, (denial.run.count, denial.run.amount));
             }
         }
-        states
     }
 
     pub fn load_users(&mut self, ledger: &dyn Ledger, users: BTreeSet<(TenantId, UserId)>) {
@@ -147,17 +178,37 @@ impl States {
     }
 }
 
-/// The world.
+/// The whole journal, page by page.
+pub fn all_lines(ledger: &dyn Ledger) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        let after = lines.last().map_or(0, |(seq, ..)| *seq);
+        let page = wait(ledger.journal(after, 1000)).unwrap();
+        if page.is_empty() {
+            return lines;
+        }
+        lines.extend(page);
+    }
+}
+
+/// The world. What it appended has a *place*: 1 for the first entry. In a ledger with one writer that is the entry's
+/// position; where there are many, positions are each tenant's own.
 pub struct World {
     pub random: Random,
     pub now: Instant,
-    /// Everything that was appended, in order.
+    /// Whether positions are each tenant's own.
+    shared: bool,
+    bases: BTreeMap<TenantId, Arc<Basis>>,
+    /// The position of the last entry in the fold before.
+    saved: BTreeMap<TenantId, Seq>,
+    /// Everything that was appended, in order, with its position.
     pub log: Vec<(Seq, TenantId, Entry)>,
     /// As decided: closed totals are still inside.
     live: BTreeMap<TenantId, Stored<Tenant>>,
     live_users: BTreeMap<(TenantId, UserId), Stored<User>>,
     changed: BTreeSet<TenantId>,
     changed_users: BTreeSet<(TenantId, UserId)>,
+    /// Ids and the places of the entries that bind them.
     pub bindings: Vec<(u128, Seq)>,
     tenants: u64,
 }
@@ -167,6 +218,9 @@ impl World {
         Self {
             random: Random(seed),
             now: Instant::from_ms(1_790_000_000_000),
+            shared: false,
+            bases: BTreeMap::new(),
+            saved: BTreeMap::new(),
             log: Vec::new(),
             live: BTreeMap::new(),
             live_users: BTreeMap::new(),
@@ -177,22 +231,52 @@ impl World {
         }
     }
 
-    /// What everything through `seq` folds to.
-    pub fn states(&self, seq: Seq) -> States {
+    /// What everything through a place folds to.
+    pub fn states(&self, place: Seq) -> States {
         let mut states = States::default();
-        for (at, tenant, entry) in self.log.iter().filter(|(at, ..)| *at <= seq) {
-            states.fold(*at, tenant, entry);
+        for (at, (seq, tenant, entry)) in (1..).zip(&self.log) {
+            if (if self.shared { at } else { *seq }) <= place {
+                states.fold(*seq, tenant, entry);
+            }
         }
         states
     }
 
-    /// The tenant of the entry at `seq`.
-    pub fn whose(&self, seq: Seq) -> TenantId {
-        self.log[seq as usize - 1].1.clone()
+    /// The tenant of the entry at a place.
+    pub fn whose(&self, place: Seq) -> TenantId {
+        self.log[place as usize - 1].1.clone()
     }
 
+    /// The position of the entry at a place.
+    pub fn position(&self, place: Seq) -> Seq {
+        if self.shared { self.log[place as usize - 1].0 } else { place }
+    }
+
+    /// The last place.
     pub fn last(&self) -> Seq {
-        self.log.last().map_or(0, |(seq, ..)| *seq)
+        if self.shared { self.log.len() as Seq } else { self.log.last().map_or(0, |(seq, ..)| *seq) }
+    }
+
+    /// The position of a tenant's last entry.
+    pub fn last_of(&self, tenant: &TenantId) -> Seq {
+        self.live.get(tenant).map_or(0, |tenant| tenant.seq)
+    }
+
+    /// Whether lines are those that were appended from a place on. Where positions are each tenant's own, only the order
+    /// of each tenant's entries is given, and positions in the order of all need not be without a gap.
+    pub fn is_log_from(&self, place: Seq, lines: &[Line]) -> bool {
+        let log = &self.log[place as usize - 1..];
+        if !self.shared {
+            return lines == log;
+        }
+        let by_tenant = |lines: &[Line]| {
+            let mut found: BTreeMap<TenantId, Vec<Entry>> = BTreeMap::new();
+            for (_, tenant, entry) in lines {
+                found.entry(tenant.clone()).or_default().push(entry.clone());
+            }
+            found
+        };
+        lines.is_sorted_by(|(before, ..), (after, ..)| before < after) && by_tenant(lines) == by_tenant(log)
     }
 
     /// A tenant of the world.
@@ -213,8 +297,14 @@ impl World {
             entries.push(self.entry(&tenant));
         }
         let logged = entries.clone();
-        let appended = ledger.append(Append::new(tenant.clone(), entries))?;
+        self.shared = ledger.shared().is_some();
+        let follows = self.last_of(&tenant);
+        let basis = self.bases.entry(tenant.clone()).or_default().clone();
+        let appended = ledger.append(Append { follows, basis, ..Append::new(tenant.clone(), entries) })?;
         assert_eq!(appended.last - appended.first + 1, logged.len() as Seq);
+        if self.shared {
+            assert_eq!(appended.first, follows + 1, "positions are the tenant's own, without a gap");
+        }
         for (seq, entry) in (appended.first..).zip(logged) {
             self.stamp(seq, &tenant, &entry);
             self.log.push((seq, tenant.clone(), entry));
@@ -236,7 +326,8 @@ impl World {
             self.live_users.get_mut(&key).unwrap().seq = seq;
             self.changed_users.insert(key);
         }
-        self.bindings.extend(entry.binding.map(|binding| (binding.id, seq)));
+        let place = if self.shared { self.log.len() as Seq + 1 } else { seq };
+        self.bindings.extend(entry.binding.map(|binding| (binding.id, place)));
     }
 
     fn entry(&mut self, id: &TenantId) -> Entry {
@@ -354,7 +445,8 @@ impl World {
                 users.push(user.clone());
                 user.state.accounts.take_closed();
             }
-            folds.push(Fold { tenant: fold, users, from: 0, basis: Default::default() });
+            let from = self.saved.insert(id.clone(), fold.seq).unwrap_or(0);
+            folds.push(Fold { tenant: fold, users, from, basis: self.bases.entry(id).or_default().clone() });
         }
         folds
     }

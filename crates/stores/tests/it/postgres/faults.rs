@@ -1,0 +1,190 @@
+//! Connections that are cut, servers that are away, tables of another release.
+
+use super::{
+    Database,
+    nodes::{append, commit, created, id, positions, used},
+    proxy::{Mode, Proxy},
+    run,
+};
+use crate::world::{States, World, done};
+use engine::ports::{Basis, Ledger, LedgerError};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use stores::postgres::{PostgresLedger, PostgresOptions};
+
+fn open_by(database: &Database, proxy: &Proxy, give_up: Duration) -> Arc<PostgresLedger> {
+    let options = PostgresOptions { give_up, ..Default::default() };
+    run(PostgresLedger::open(&database.url_by(proxy.port), options)).unwrap()
+}
+
+/// Waits until something is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A connection is cut in the middle of a commit, before or after the server has heard of it.
+fn cut_in_commit(mode: Mode) {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_secs(30));
+    let direct = database.open();
+    for round in 0..6 {
+        let tenant = id(&format!("tenant-{round}"));
+        commit(&*ledger, append(&tenant, 0, &Arc::default(), vec![created("free")])).unwrap();
+        proxy.set(mode);
+        let basis = Arc::<Basis>::default();
+        let entries = vec![used(round + 1), used(0)];
+        let appended = ledger.append(append(&tenant, 1, &basis, entries)).unwrap();
+        until("it is cut", || proxy.mode() == Mode::Closed);
+        if mode == Mode::CutReply {
+            until("it is written", || positions(&*direct, &tenant).len() == 3);
+            // Another node goes on from there before this one knows.
+            if round % 2 == 0 {
+                assert_eq!(commit(&*direct, append(&tenant, 3, &Arc::default(), vec![used(0)])), Ok(4));
+            }
+        }
+        proxy.set(Mode::Pass);
+        assert_eq!(done(appended.commit), Ok(()), "round {round}");
+        let last = if mode == Mode::CutReply && round % 2 == 0 { 4 } else { 3 };
+        assert!(positions(&*direct, &tenant).into_iter().eq(1..=last), "exactly once");
+        assert!(!basis.is_stale() && ledger.ready().is_ok());
+    }
+    assert!(ledger.stats().commit_failures >= 6);
+}
+
+#[test]
+fn a_commit_that_is_cut_before_it_arrives_is_applied_once() {
+    cut_in_commit(Mode::CutRequest);
+}
+
+#[test]
+fn a_commit_whose_answer_is_cut_is_applied_once() {
+    cut_in_commit(Mode::CutReply);
+}
+
+#[test]
+fn a_commit_that_was_lost_and_overtaken_is_stale() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_secs(30));
+    let direct = database.open();
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    proxy.set(Mode::CutRequest);
+    let lost = ledger.append(append(&acme, 1, &Arc::default(), vec![used(1)])).unwrap();
+    until("it is cut", || proxy.mode() == Mode::Closed);
+    assert_eq!(commit(&*direct, append(&acme, 1, &Arc::default(), vec![used(2)])), Ok(2));
+    proxy.set(Mode::Pass);
+    assert_eq!(done(lost.commit), Err(LedgerError::Stale));
+    assert_eq!(positions(&*direct, &acme), [1, 2]);
+}
+
+#[test]
+fn what_waits_too_long_is_told_and_the_ledger_heals_by_itself() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_millis(700));
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    proxy.set(Mode::CutRequest);
+    let basis = Arc::<Basis>::default();
+    let first = ledger.append(append(&acme, 1, &basis, vec![used(1)])).unwrap();
+    until("doors are told at once", || matches!(ledger.ready(), Err(LedgerError::Unwritable(_))));
+    assert!(matches!(done(first.commit), Err(LedgerError::Unwritable(_))));
+    assert!(basis.is_stale(), "what is in doubt is not built upon");
+    assert!(ledger.append(append(&acme, 1, &Arc::default(), vec![used(1)])).is_err());
+    assert!(ledger.reopen().is_err(), "it is still away");
+    proxy.set(Mode::Pass);
+    until("it comes back", || ledger.ready().is_ok());
+    assert_eq!(commit(&*ledger, append(&acme, 1, &Arc::default(), vec![used(1)])), Ok(2));
+    assert_eq!(positions(&*ledger, &acme), [1, 2]);
+}
+
+#[test]
+fn a_connection_that_is_lost_while_idle_is_noticed() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_secs(5));
+    commit(&*ledger, append(&id("acme"), 0, &Arc::default(), vec![created("free")])).unwrap();
+    proxy.set(Mode::Closed);
+    until("nobody has to find out by waiting", || ledger.ready().is_err());
+    proxy.set(Mode::Pass);
+    until("it comes back", || ledger.ready().is_ok());
+    commit(&*ledger, append(&id("other"), 0, &Arc::default(), vec![created("free")])).unwrap();
+}
+
+#[test]
+fn what_can_not_be_stored_harms_nobody_else() {
+    let database = Database::new();
+    let ledger = database.open();
+    database.sql("ALTER TABLE @.entries ADD CONSTRAINT small CHECK (length(body) < 5000)");
+    let (large, small) = (id("large"), id("small"));
+    let huge = domain::entry::Entry { note: Some("x".repeat(6000).into()), ..created("free") };
+    let refused = ledger.append(append(&large, 0, &Arc::default(), vec![huge])).unwrap();
+    let fine = ledger.append(append(&small, 0, &Arc::default(), vec![created("free")])).unwrap();
+    assert!(matches!(done(refused.commit), Err(LedgerError::Unwritable(_))));
+    assert_eq!(done(fine.commit), Ok(()));
+    assert_eq!(ledger.ready(), Ok(()));
+}
+
+#[test]
+fn behind_a_pooler_nothing_is_kept_in_a_session() {
+    let database = Database::new();
+    let opened = run(PostgresLedger::open(&database.url("&pgbouncer=true"), PostgresOptions::default())).unwrap();
+    let mut world = World::new(31);
+    world.steps(&*opened, 80);
+    done(world.checkpoint(&*opened)).unwrap();
+    world.steps(&*opened, 20);
+    assert_eq!(States::of(&*opened), world.states(world.last()));
+    run(engine::ports::SharedLedger::load(&*opened, &world.whose(1), true)).unwrap();
+    let named = "SELECT count(*) FROM pg_prepared_statements";
+    assert_eq!(database.sql(named), ["0"]);
+}
+
+#[test]
+fn nodes_that_start_together_make_one_ledger() {
+    let database = Database::new();
+    let secrets: Vec<[u8; 32]> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| database.open().secret())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(secrets.iter().all(|secret| *secret == secrets[0] && *secret != [0; 32]));
+}
+
+#[test]
+fn tables_of_a_newer_release_are_refused_unless_it_says_otherwise() {
+    let database = Database::new();
+    database.open();
+    database.sql("UPDATE @.meta SET schema_version = 2");
+    commit(&*database.open(), append(&id("acme"), 0, &Arc::default(), vec![created("free")])).unwrap();
+    database.sql("UPDATE @.meta SET schema_version = 3, min_reader = 2");
+    let refused = run(PostgresLedger::open(&database.url(""), PostgresOptions::default())).err().unwrap();
+    let message = refused.to_string();
+    assert!(matches!(refused, LedgerError::Unopenable(_)) && message.contains("version 3"), "{message}");
+}
+
+#[test]
+fn what_can_not_be_opened_says_why_and_no_password() {
+    let database = Database::new();
+    let open = |url: &str| run(PostgresLedger::open(url, PostgresOptions::default())).err().unwrap().to_string();
+    let wrong = format!("postgres://nobody:hunter2@{}/postgres?sslmode=disable", database.address());
+    let message = open(&wrong);
+    assert!(message.contains("password authentication failed") && !message.contains("hunter2"), "{message}");
+    let unreachable = open("postgres://me:hunter2@127.0.0.1:9/usage?connect_timeout=2");
+    assert!(!unreachable.contains("hunter2"), "{unreachable}");
+    let without_tls = open(&database.url("").replace("sslmode=disable", "sslmode=require"));
+    assert!(without_tls.contains("TLS"), "{without_tls}");
+    database.sql(&format!(
+        "CREATE ROLE {0} LOGIN PASSWORD 'x'; ALTER ROLE {0} SET synchronous_commit = off",
+        database.schema()
+    ));
+    let role = format!("postgres://{}:x@{}/postgres?sslmode=disable", database.schema(), database.address());
+    assert!(open(&role).contains("synchronous_commit"));
+    database.sql(&format!("DROP ROLE {}", database.schema()));
+}
