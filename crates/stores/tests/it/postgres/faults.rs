@@ -85,6 +85,33 @@ fn a_commit_that_was_lost_and_overtaken_is_stale() {
     assert_eq!(positions(&*direct, &acme), [1, 2]);
 }
 
+/// The server does not notice at once that a connection is gone: what was sent on it may be written later.
+#[test]
+fn a_commit_that_is_still_under_way_on_a_lost_connection_is_waited_for() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_secs(30));
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    let waiting = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%@.meta%'
+                   AND pid <> pg_backend_pid()";
+        database.sql(sql)[0].parse::<u32>().unwrap()
+    };
+    // Somebody is about to bind the same id, so that the commit waits inside the server, the tenant's row locked.
+    let client = database.client();
+    let bind = format!("BEGIN; INSERT INTO {}.ids VALUES ('acme', '{:032x}', 9, 0)", database.schema(), 5);
+    run(client.batch_execute(&bind)).unwrap();
+    let appended = ledger.append(append(&acme, 1, &Arc::default(), vec![used(5)])).unwrap();
+    until("it waits", || waiting() == 1);
+    proxy.set(Mode::Closed);
+    proxy.set(Mode::Pass);
+    until("the second try waits for the first", || waiting() == 2);
+    run(client.batch_execute("ROLLBACK")).unwrap();
+    assert_eq!(done(appended.commit), Ok(()));
+    assert_eq!(positions(&*ledger, &acme), [1, 2]);
+}
+
 #[test]
 fn what_waits_too_long_is_told_and_the_ledger_heals_by_itself() {
     let database = Database::new();

@@ -87,6 +87,17 @@ impl Database {
     }
 }
 
+impl Database {
+    /// A session of somebody else.
+    pub fn client(&self) -> tokio_postgres::Client {
+        run(async {
+            let (client, connection) = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        })
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         if !std::thread::panicking() {

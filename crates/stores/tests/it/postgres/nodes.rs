@@ -7,7 +7,9 @@ use domain::{
     id::{MeterKey, PlanKey, TenantId},
     time::{DAY_MS, Instant, Zone},
 };
-use engine::ports::{Append, Basis, Commit, Ledger, LedgerError, Lookup, Published, Retention, Seq, SharedLedger};
+use engine::ports::{
+    Append, Basis, Commit, Fold, Ledger, LedgerError, Lookup, Published, Retention, Seq, SharedLedger,
+};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -80,10 +82,13 @@ fn what_was_decided_on_less_than_all_is_not_written() {
     assert_eq!(commit(&*one, append(&acme, 0, &Arc::default(), vec![created("free"), used(1)])), Ok(2));
     // In one batch: two that follow too little, on one basis, and one of another tenant.
     let stale = two.append(append(&acme, 0, &basis, vec![created("free")])).unwrap();
+    // On the same basis, and it would even fit: it was decided on what is not so.
+    let fits_by_chance = two.append(append(&acme, 2, &basis, vec![used(0)]));
     let stale_too = two.append(append(&acme, 1, &basis, vec![used(0)]));
     let fine = two.append(append(&other, 0, &Arc::default(), vec![created("free")])).unwrap();
     assert_eq!(done(stale.commit), Err(LedgerError::Stale));
     assert_eq!(stale_too.and_then(|appended| done(appended.commit).map(|()| 0)), Err(LedgerError::Stale));
+    assert_eq!(fits_by_chance.and_then(|appended| done(appended.commit).map(|()| 0)), Err(LedgerError::Stale));
     assert_eq!(done(fine.commit), Ok(()));
     assert!(basis.is_stale());
     assert_eq!(two.append(append(&acme, 2, &basis, vec![used(0)])).unwrap_err(), LedgerError::Stale);
@@ -251,8 +256,7 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     let states = States::of(&*two);
     assert_eq!(states, world.states(world.last()));
     // Another node that has loaded nothing since: its folds go on from the empty ledger.
-    let theirs: Vec<_> =
-        folds.iter().map(|fold| engine::ports::Fold { basis: Arc::default(), ..fold.clone() }).collect();
+    let theirs: Vec<_> = folds.iter().map(|fold| Fold { basis: Arc::default(), ..fold.clone() }).collect();
     done(two.checkpoint(theirs.clone(), None)).unwrap();
     assert!(theirs.iter().all(|fold| fold.basis.is_stale()), "told that they are outdated");
     assert!(folds.iter().all(|fold| !fold.basis.is_stale()));
@@ -266,8 +270,38 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     assert!(ahead.basis.is_stale());
     assert_eq!(States::of(&*one), states);
     world.steps(&*one, 60);
-    done(world.checkpoint(&*one)).unwrap();
-    assert_eq!(States::of(&*two), world.states(world.last()));
+    let next = world.take_folds(true);
+    assert!(next.iter().any(|fold| fold.from > 0 && !fold.tenant.state.accounts.closed().is_empty()));
+    for ledger in [&one, &two] {
+        let theirs: Vec<_> = next.iter().map(|fold| Fold { basis: Arc::default(), ..fold.clone() }).collect();
+        done(ledger.checkpoint(theirs.clone(), None)).unwrap();
+        let written = theirs.iter().filter(|fold| !fold.basis.is_stale()).count();
+        assert_eq!(
+            written,
+            if Arc::ptr_eq(ledger, &one) { next.len() } else { 0 },
+            "the second goes on from an older one"
+        );
+        assert_eq!(States::of(&*two), world.states(world.last()));
+    }
+}
+
+/// The order of all is given when entries are written, not when they are committed.
+#[test]
+fn the_journal_does_not_run_ahead_of_a_slow_commit() {
+    let database = Database::new();
+    let ledger = database.open();
+    let (slow, fast) = (id("slow"), id("fast"));
+    commit(&*ledger, append(&slow, 0, &Arc::default(), vec![created("free")])).unwrap();
+    let before = wait(ledger.journal(0, 10)).unwrap()[0].0;
+    let client = database.client();
+    // The same entry in another place, not committed yet.
+    let again = format!("BEGIN; UPDATE {}.entries SET position = DEFAULT WHERE tenant = 'slow'", database.schema());
+    run(client.batch_execute(&again)).unwrap();
+    commit(&*ledger, append(&fast, 0, &Arc::default(), vec![created("free")])).unwrap();
+    assert_eq!(wait(ledger.journal(before, 10)).unwrap(), [], "what is under way may still come before it");
+    run(client.batch_execute("COMMIT")).unwrap();
+    let tenants: Vec<_> = wait(ledger.journal(before, 10)).unwrap().into_iter().map(|(_, tenant, _)| tenant).collect();
+    assert_eq!(tenants, [slow, fast]);
 }
 
 #[test]
