@@ -30,6 +30,9 @@ pub enum Command {
     Init(InitArgs),
     /// Check a catalog file; problems are shown with file, line and column
     CheckConfig(CheckConfigArgs),
+    /// Put a catalog in force on every node; list, show and compare those that were
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -189,6 +192,46 @@ pub struct NodeArgs {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// What can be done with catalogs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CatalogCommand {
+    /// Check a catalog file and put it in force, whole, on every node
+    Apply {
+        /// The catalog
+        #[arg(value_name = "FILE", default_value = "tidegate.toml")]
+        file: PathBuf,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List the versions that were put in force, newest first
+    List {
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Show a version's text; without one, that of the version in force
+    Show {
+        /// The version
+        version: Option<u32>,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Show what a file would change
+    Diff {
+        /// The catalog
+        #[arg(value_name = "FILE", default_value = "tidegate.toml")]
+        file: PathBuf,
+        /// Compare with this version instead of the one in force
+        #[arg(long)]
+        version: Option<u32>,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// What can be done with keys.

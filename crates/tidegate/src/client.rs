@@ -89,7 +89,20 @@ impl Client {
     /// # Errors
     /// A sentence that says what to do.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        match &*self.exchange(method, path, body).await? {
+        let body = body.map(serde_json::to_vec).transpose()?;
+        self.in_json(&self.exchange(method, path, body.map(|body| ("application/json", body))).await?)
+    }
+
+    /// Sends text of some kind, and reads the answer.
+    ///
+    /// # Errors
+    /// A sentence that says what to do.
+    pub async fn post_text(&self, path: &str, content_type: &str, text: String) -> anyhow::Result<Value> {
+        self.in_json(&self.exchange(Method::POST, path, Some((content_type, text.into_bytes()))).await?)
+    }
+
+    fn in_json(&self, body: &[u8]) -> anyhow::Result<Value> {
+        match body {
             [] => Ok(Value::Null),
             body => serde_json::from_slice(body).with_context(|| {
                 format!("{} does not answer in JSON; is TIDEGATE_API_URL the API of a Tidegate node?", self.base)
@@ -97,15 +110,15 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
+    async fn exchange(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Bytes> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
         }
         let bytes = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(serde_json::to_vec(body)?)
+            Some((content_type, body)) => {
+                request = request.header(header::CONTENT_TYPE, content_type);
+                Bytes::from(body)
             }
             None => Bytes::new(),
         };

@@ -1,6 +1,7 @@
 //! One file per command. What they print goes to standard output; what goes wrong is an error with a sentence.
 
 pub mod backup;
+pub mod catalog;
 pub mod check_config;
 pub mod denials;
 pub mod events;
