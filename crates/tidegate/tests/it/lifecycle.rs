@@ -141,13 +141,13 @@ async fn a_second_process_on_the_same_file_is_refused_and_harms_nothing() {
 }
 
 #[test]
-fn postgres_is_named_as_coming_later() {
+fn the_clock_can_t_be_moved_where_it_is_not_this_nodes_alone() {
     let place = Place::new(CATALOG);
     let mut command = place.serve();
-    command.env("TIDEGATE_LEDGER_URL", "postgres://localhost/tidegate");
+    command.arg("--test-clock").env("TIDEGATE_LEDGER_URL", "postgres://me:hunter2@localhost/tidegate");
     let (status, _, problem) = crate::harness::run_command(&mut command);
     assert_eq!(status.code(), Some(2), "{problem}");
-    assert!(problem.contains("later version"), "{problem}");
+    assert!(problem.contains("--test-clock") && !problem.contains("hunter2"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
