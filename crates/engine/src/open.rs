@@ -107,21 +107,23 @@ impl Engine {
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
             let began = self.now();
-            let error = match self.with_tenant(whom, &mut work).await {
-                Ok((value, commit)) => match commit.wait().await {
-                    Ok(()) => {
-                        self.confirm(whom.tenant, began);
-                        return Ok((value, Commit::Done));
-                    }
-                    Err(error) => error,
-                },
-                Err(EngineError::Ledger(error)) => error,
-                Err(error) => return Err(error),
+            let (value, commit) = match self.with_tenant(whom, &mut work).await {
+                // Memory was too old to say no, or somebody else's commit has just shown that it is wrong.
+                Err(EngineError::Ledger(LedgerError::Stale)) => continue,
+                done => done?,
             };
-            match error {
-                LedgerError::Stale => whom = whom.look(Look::Held),
-                LedgerError::CatalogBehind { in_force } => self.follow(in_force).await,
-                error => return Err(error.into()),
+            // Where nothing was written, nothing has been judged.
+            if matches!(commit, Commit::Done) {
+                return Ok((value, commit));
+            }
+            match commit.wait().await {
+                Ok(()) => {
+                    self.confirm(whom.tenant, began);
+                    return Ok((value, Commit::Done));
+                }
+                Err(LedgerError::Stale) => whom = whom.look(Look::Held),
+                Err(LedgerError::CatalogBehind { in_force }) => self.follow(in_force).await,
+                Err(error) => return Err(error.into()),
             }
         }
         Err(LedgerError::Overloaded { waiting: 0 }.into())
