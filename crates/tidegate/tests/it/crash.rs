@@ -45,17 +45,20 @@ const USERS: u64 = 3;
 const CLIENTS: u64 = 6;
 
 /// SplitMix64: the same numbers for the same seed, everywhere.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
@@ -207,7 +210,7 @@ async fn a_killed_node_keeps_what_it_acknowledged() {
     let (rounds, seed) = (setting("TIDEGATE_CRASH_ROUNDS", 6), setting("TIDEGATE_CRASH_SEED", 1));
     println!("seed {seed}, {rounds} rounds");
     let place = Place::new(CATALOG);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut records: Vec<Arc<Mutex<Record>>> = Vec::new();
     for round in 0..rounds {
         let node = Arc::new(place.start(None));
@@ -216,7 +219,7 @@ async fn a_killed_node_keeps_what_it_acknowledged() {
         for number in 0..CLIENTS {
             let record = Arc::new(Mutex::new(Record::default()));
             records.push(record.clone());
-            let random = Random(random.next());
+            let random = Random::new(random.next());
             clients.spawn(client(node.clone(), random, format!("r{round}c{number}"), record));
         }
         tokio::time::sleep(Duration::from_millis(20 + random.below(400))).await;

@@ -34,11 +34,12 @@ charge = [{ meter = "requests" }]
 type = "api_key"
 "#;
 
+/// Parallel clients.
 const CLIENTS: u64 = 64;
 const REQUESTS: u64 = 10_000;
 
-/// Runs `REQUESTS` numbered calls from `CLIENTS` tasks; how many were allowed.
-async fn storm<F, R>(call: F) -> u64
+/// Runs `requests` numbered calls from `CLIENTS` tasks; how many were allowed.
+pub async fn storm<F, R>(requests: u64, call: F) -> u64
 where
     F: Fn(u64) -> R + Send + Sync + 'static,
     R: Future<Output = bool> + Send,
@@ -50,7 +51,7 @@ where
         clients.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                if number >= REQUESTS {
+                if number >= requests {
                     return;
                 }
                 if call(number).await {
@@ -80,7 +81,7 @@ async fn exactly_a_thousand_requests_reach_the_upstream() {
     let key = Arc::new(node.tenant_key("acme").await);
 
     let caller = node.clone();
-    let allowed = storm(move |number| {
+    let allowed = storm(REQUESTS, move |number| {
         let (node, key) = (caller.clone(), key.clone());
         async move {
             let answer = node.through(&key, Method::GET, &format!("/work/{number}"), "").await;
@@ -108,7 +109,7 @@ async fn checks_are_exact_with_several_limits_on_one_meter() {
 
     // Twenty users with room for 40 each could use 800; the day of the tenant has room for 450.
     let caller = node.clone();
-    let allowed = storm(move |number| {
+    let allowed = storm(REQUESTS, move |number| {
         let node = caller.clone();
         async move {
             let user = format!("user{}", number % 20);
@@ -139,7 +140,7 @@ async fn several_charges_are_made_all_or_none() {
     node.put_tenant("acme", json!({"plan": "small"})).await;
 
     let caller = node.clone();
-    let allowed = storm(move |_| {
+    let allowed = storm(REQUESTS, move |_| {
         let node = caller.clone();
         async move {
             let charges = json!([{"meter": "requests", "amount": 2}, {"meter": "images", "amount": 3}]);

@@ -1,7 +1,7 @@
 //! A node under test: starts the binary, waits for its ready line, talks to it.
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -107,6 +107,7 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -282,7 +283,7 @@ pub async fn send(
     let exchange = async {
         let (head, body) = client.request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, body })
+        Ok(Answer { status: head.status, headers: head.headers, body })
     };
     tokio::time::timeout(PATIENCE, exchange).await?
 }

@@ -7,6 +7,7 @@ mod exact;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod many_nodes;
 mod newcomer;
 mod once;
 mod plan_change;
