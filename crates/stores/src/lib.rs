@@ -5,6 +5,8 @@
 //! `postgres`.
 
 mod codec;
+#[cfg(feature = "postgres")]
+pub mod copy;
 mod denials;
 pub mod memory;
 #[cfg(feature = "postgres")]

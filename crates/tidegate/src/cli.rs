@@ -53,6 +53,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Copy the ledger into a file, also while a node writes to it
     Backup(BackupArgs),
+    /// Move a ledger that no node runs on to another store: SQLite to PostgreSQL, or back
+    Copy(crate::commands::copy::CopyArgs),
 }
 
 /// Where the ledger is.

@@ -59,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => commands::denials::explain(&args)?,
         Command::Events(args) => commands::events::run(&args)?,
         Command::Backup(args) => commands::backup::run(&args)?,
+        Command::Copy(args) => commands::copy::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -140,7 +140,7 @@ impl<'a> Columns<'a> {
 }
 
 impl<'a> DenialColumns<'a> {
-    fn take(&mut self, ord: i64, runs: &'a Runs) {
+    pub(super) fn take(&mut self, ord: i64, runs: &'a Runs) {
         let mut sorted: Vec<_> = runs.iter().collect();
         sorted.sort_unstable_by_key(|(id, _)| **id);
         for (id, fold) in sorted {

@@ -32,6 +32,13 @@ pub(super) async fn one(conn: &mut Conn, id: DenialId) -> Done<Option<StoredDeni
     rows.first().map(read).transpose()
 }
 
+/// A batch of all of them, in order of id.
+pub(super) async fn after(conn: &mut Conn, id: u128, limit: usize) -> Done<Vec<StoredDenial>> {
+    let sql = format!("SELECT {COLUMNS} FROM tidegate.denials WHERE id > $1 ORDER BY id LIMIT $2");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    conn.rows(&sql, &[(&Bits(id), Type::UUID), (&limit, Type::INT8)]).await?.iter().map(read).collect()
+}
+
 /// One page of the listing, newest first.
 pub(super) async fn list(conn: &mut Conn, query: &DenialQuery) -> Done<Vec<StoredDenial>> {
     let whose = if query.tenant.is_some() { "tenant = $8" } else { "$8::text IS NULL" };

@@ -58,6 +58,8 @@ mod folds;
 mod holds;
 mod journal;
 mod ledger;
+pub(crate) mod moving;
+mod moving_write;
 mod openings;
 mod outcome;
 mod pool;

@@ -45,6 +45,20 @@ pub(super) async fn prepare(pool: &Pool, schema: &str, random: &[u8; 32]) -> Res
     })
 }
 
+/// The tables must be there, and be ones that this program knows. Nothing is changed.
+pub(super) async fn check(pool: &Pool, schema: &str) -> Result<(), LedgerError> {
+    match find(pool, schema).await? {
+        Some(found) if found.min_reader > VERSION => Err(newer(schema, &found, VERSION)),
+        Some(found) if found.version < VERSION => Err(unopenable(format_args!(
+            "the tables in the schema {schema} have version {}; start a node on them once, which brings them to version \
+             {VERSION}",
+            found.version
+        ))),
+        Some(_) => Ok(()),
+        None => Err(unopenable(format_args!("the schema {schema} holds no ledger. Are URL and schema right?"))),
+    }
+}
+
 async fn prepare_to(pool: &Pool, schema: &str, random: &[u8; 32], version: i32) -> Done<[u8; 32]> {
     check_server(pool).await?;
     // Most starts find everything as it should be, and need no right to change it.

@@ -45,6 +45,10 @@ mod ledger;
 mod linger;
 mod log;
 mod merge;
+#[cfg(feature = "postgres")]
+pub(crate) mod moving;
+#[cfg(feature = "postgres")]
+mod moving_write;
 mod openings;
 mod queue;
 mod reads;

@@ -43,7 +43,7 @@ impl Seal {
         Ok(Self { rows, sum: sum.map_or(0, u128::from_be_bytes) })
     }
 
-    fn write(self, conn: &Connection, cut: Seq, at_ms: i64) -> rusqlite::Result<()> {
+    pub(super) fn write(self, conn: &Connection, cut: Seq, at_ms: i64) -> rusqlite::Result<()> {
         schema::set_number(conn, CUT_THROUGH, cut as i64)?;
         schema::set_number(conn, SEAL_ROWS, self.rows)?;
         schema::set_number(conn, SEALED_AT_MS, at_ms)?;
@@ -52,6 +52,35 @@ impl Seal {
         )?
         .execute(params![SEAL_SUM, self.sum.to_be_bytes()])
         .map(|_| ())
+    }
+
+    /// The seal of what is in the tables. A total that can't be read is told, and left out.
+    pub(super) fn of(conn: &Connection, unreadable: &mut dyn FnMut(String)) -> Result<Self, LedgerError> {
+        let mut found = Self::default();
+        {
+            let mut statement = conn.prepare("SELECT tenant, user, seq, body FROM openings").or_damaged()?;
+            let mut rows = statement.query([]).or_damaged()?;
+            while let Some(row) = rows.next().or_damaged()? {
+                let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
+                let (seq, body) = seq_and_body(row, 2)?;
+                found.add_state(&tenant, &user, seq, body);
+            }
+        }
+        let sql = "SELECT tenant, user, start_ms, kind, meter, end_ms, used, denied, checksum FROM opening_closed";
+        let mut statement = conn.prepare(sql).or_damaged()?;
+        let mut rows = statement.query([]).or_damaged()?;
+        while let Some(row) = rows.next().or_damaged()? {
+            let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
+            match closed::read(&tenant, &user, row, 2) {
+                Ok(total) => {
+                    let place =
+                        Place { tenant: &tenant, user: &user, meter: total.meter.as_str(), closed: total.closed };
+                    found.add_closed(&place, total.used, total.denied);
+                }
+                Err(error) => unreadable(format!("opening of {tenant:?}: {error}")),
+            }
+        }
+        Ok(found)
     }
 
     fn replace(&mut self, old: Option<u128>, new: u128) {
@@ -63,12 +92,12 @@ impl Seal {
     }
 
     /// Counts a state in.
-    pub(super) fn add_state(&mut self, tenant: &str, user: &str, seq: i64, body: &[u8]) {
+    fn add_state(&mut self, tenant: &str, user: &str, seq: i64, body: &[u8]) {
         self.replace(None, hash_state(tenant, user, seq, body));
     }
 
     /// Counts a total in.
-    pub(super) fn add_closed(&mut self, place: &Place<'_>, used: i64, denied: i64) {
+    fn add_closed(&mut self, place: &Place<'_>, used: i64, denied: i64) {
         self.replace(None, hash_closed(place, used, denied));
     }
 }

@@ -4,7 +4,7 @@
 //! is named, and the rest is still looked at. Tenants are taken in parts, so that memory is bounded.
 
 use super::{
-    closed::{self, Place, Table},
+    closed::{self, Table},
     errors::{OrDamaged, damaged_row},
     files,
     ids::{self, IdIndex},
@@ -163,30 +163,7 @@ fn visit_all(
 /// The openings must be what was sealed.
 fn check_seal(conn: &Connection, report: &mut VerifyReport) -> Result<(), LedgerError> {
     let sealed = Seal::read(conn)?;
-    let mut found = Seal::default();
-    {
-        let mut statement = conn.prepare("SELECT tenant, user, seq, body FROM openings").or_damaged()?;
-        let mut rows = statement.query([]).or_damaged()?;
-        while let Some(row) = rows.next().or_damaged()? {
-            let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
-            let (seq, body) = reads::seq_and_body(row, 2)?;
-            found.add_state(&tenant, &user, seq, body);
-        }
-    }
-    let mut statement = conn
-        .prepare("SELECT tenant, user, start_ms, kind, meter, end_ms, used, denied, checksum FROM opening_closed")
-        .or_damaged()?;
-    let mut rows = statement.query([]).or_damaged()?;
-    while let Some(row) = rows.next().or_damaged()? {
-        let (tenant, user): (String, String) = (row.get(0).or_damaged()?, row.get(1).or_damaged()?);
-        match closed::read(&tenant, &user, row, 2) {
-            Ok(total) => {
-                let place = Place { tenant: &tenant, user: &user, meter: total.meter.as_str(), closed: total.closed };
-                found.add_closed(&place, total.used, total.denied);
-            }
-            Err(error) => report.differs(format_args!("opening of {tenant:?}: {error}")),
-        }
-    }
+    let found = Seal::of(conn, &mut |finding| report.differs(finding))?;
     if found != sealed {
         let cut = report.cut_through;
         report.differs(format_args!(

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod catalog;
 pub mod check_config;
+pub mod copy;
 pub mod denials;
 pub mod events;
 pub mod init;

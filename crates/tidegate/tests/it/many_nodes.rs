@@ -5,6 +5,7 @@
 //! afterwards their books, the nodes' and the tables must agree.
 
 mod cluster;
+mod copying;
 mod exact;
 mod following;
 mod kills;

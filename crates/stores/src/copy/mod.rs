@@ -1,0 +1,208 @@
+//! A ledger moved from one store to another: SQLite to PostgreSQL, or back.
+//!
+//! Both stores are read and written as the same neutral rows: a tenant's positions are counted from 1 (from 2 where its
+//! journal was cut: what was cut is at 1), and states stand at those positions. So the journal's order of all, each
+//! tenant's own order, every state and every total can be compared row by row afterwards, which [`copy`] does.
+//!
+//! The copy is made beside the place where it is to stand (a file with another name, a schema with another name) and
+//! takes that place when it is whole and was compared: no node can ever start on half a copy. Batches of the journal are
+//! counted in the copy itself; one that was interrupted goes on behind the last batch.
+
+mod compare;
+mod side;
+
+use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
+use engine::ports::{ApiKey, LedgerError, StoredCatalog};
+use side::Side;
+use std::path::PathBuf;
+
+pub use crate::sqlite::Progress;
+
+/// Rows of one batch.
+pub(crate) const BATCH_ROWS: usize = 10_000;
+
+/// Where a ledger is.
+#[derive(Clone)]
+pub enum Place {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A URL, which may hold a password.
+    Postgres(String),
+}
+
+/// What was copied and found equal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// Entries.
+    pub entries: u64,
+    /// Entries that an earlier run had copied.
+    pub resumed_at: u64,
+    /// Ids that lead to their entries.
+    pub ids: u64,
+    /// Tenants.
+    pub tenants: u64,
+    /// Users.
+    pub users: u64,
+    /// Totals of closed windows.
+    pub closed: u64,
+    /// Denials.
+    pub denials: u64,
+    /// API keys.
+    pub keys: u64,
+    /// Catalogs.
+    pub catalogs: u64,
+}
+
+/// What all rows belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Small {
+    pub(crate) secret: [u8; 32],
+    pub(crate) catalogs: Vec<StoredCatalog>,
+    pub(crate) keys: Vec<ApiKey>,
+}
+
+/// An entry; its place in the order of all is its place in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EntryRow {
+    pub(crate) tenant: Box<str>,
+    pub(crate) seq: i64,
+    pub(crate) at_ms: i64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A state. The user is empty for the tenant's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StateRow {
+    pub(crate) tenant: Box<str>,
+    pub(crate) user: Box<str>,
+    pub(crate) seq: i64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A total of a closed window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TotalRow {
+    pub(crate) tenant: Box<str>,
+    pub(crate) user: Box<str>,
+    pub(crate) start_ms: i64,
+    pub(crate) kind: i16,
+    pub(crate) meter: Box<str>,
+    pub(crate) end_ms: i64,
+    pub(crate) used: i64,
+    pub(crate) denied: i64,
+}
+
+/// Tables of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum States {
+    Tenants,
+    Users,
+    Openings,
+}
+
+impl States {
+    pub(crate) const ALL: [States; 3] = [States::Tenants, States::Users, States::Openings];
+}
+
+/// Tables of totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Totals {
+    Live,
+    Opening,
+}
+
+impl Totals {
+    pub(crate) const ALL: [Totals; 2] = [Totals::Live, Totals::Opening];
+}
+
+/// Copies a ledger that no node runs on, compares the copy with it row by row, and puts it in its place.
+///
+/// # Errors
+/// [`LedgerError::Unopenable`] where one of them can't be opened, is in use, or there is a ledger at `to` already;
+/// [`LedgerError::Damaged`] where something can't be read, or the copy is not what was copied;
+/// [`LedgerError::Unwritable`] where the copy can't be written. What was copied so far is kept for the next run.
+pub async fn copy(from: &Place, to: &Place, progress: &mut dyn FnMut(Progress)) -> Result<CopyReport, LedgerError> {
+    let mut source = match from {
+        Place::Sqlite(path) => Side::Sqlite(SqliteSide::source(path)?.into()),
+        Place::Postgres(url) => Side::Postgres(PostgresSide::source(url).await?.into()),
+    };
+    let small = source.small().await?;
+    let entries = source.count().await?;
+    let cut = source.is_cut().await?;
+    let mut target = match to {
+        Place::Sqlite(path) => Side::Sqlite(SqliteSide::target(path, &small.secret, cut)?.into()),
+        Place::Postgres(url) => Side::Postgres(PostgresSide::target(url, &small.secret).await?.into()),
+    };
+    let resumed_at = target.count().await?;
+    if resumed_at > entries {
+        return Err(LedgerError::Unopenable(
+            "an earlier copy beside the target is longer than the ledger to be copied: remove it and begin anew".into(),
+        ));
+    }
+    // Copying and comparing read the journal once each.
+    let total = entries.saturating_mul(2).max(1);
+    copy_journal(&mut source, &mut target, resumed_at, entries, &mut |done| progress(Progress { done, total })).await?;
+    copy_folds(&mut source, &mut target, &small).await?;
+    let mut compared = |done| progress(Progress { done: entries + done, total });
+    let mut report = compare::compare(&mut source, &mut target, &mut compared).await?;
+    report.resumed_at = resumed_at;
+    target.finish().await?;
+    progress(Progress { done: total, total });
+    Ok(report)
+}
+
+async fn copy_journal(
+    source: &mut Side,
+    target: &mut Side,
+    from: u64,
+    entries: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), LedgerError> {
+    let mut done = from;
+    while done < entries {
+        let rows = source.entries(done, BATCH_ROWS).await?;
+        if rows.is_empty() {
+            return Err(LedgerError::Damaged(format!("{} entries are missing", entries - done).into()));
+        }
+        target.put_entries(done, &rows).await?;
+        done += rows.len() as u64;
+        progress(done);
+    }
+    Ok(())
+}
+
+/// Everything but the journal. It is written anew by each run.
+async fn copy_folds(source: &mut Side, target: &mut Side, small: &Small) -> Result<(), LedgerError> {
+    target.begin_folds().await?;
+    for table in States::ALL {
+        let mut after = None;
+        loop {
+            let rows = source.states(table, after.as_ref()).await?;
+            target.put_states(table, &rows).await?;
+            after = rows.last().cloned();
+            if rows.len() < BATCH_ROWS {
+                break;
+            }
+        }
+    }
+    for table in Totals::ALL {
+        let mut after = None;
+        loop {
+            let rows = source.totals(table, after.as_ref()).await?;
+            target.put_totals(table, &rows).await?;
+            after = rows.last().cloned();
+            if rows.len() < BATCH_ROWS {
+                break;
+            }
+        }
+    }
+    let mut after = 0;
+    loop {
+        let rows = source.denials(after).await?;
+        target.put_denials(&rows).await?;
+        let Some(last) = rows.last().filter(|_| rows.len() == BATCH_ROWS) else { break };
+        after = last.id.0;
+    }
+    target.put_small(small).await?;
+    target.end_folds().await
+}

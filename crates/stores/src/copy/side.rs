@@ -1,0 +1,59 @@
+//! One of the two ledgers, whichever store it is in.
+
+use super::{EntryRow, Small, StateRow, States, TotalRow, Totals};
+use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
+use engine::ports::{LedgerError, StoredDenial};
+
+type Done<T> = Result<T, LedgerError>;
+
+/// A ledger that is read, or made.
+pub(crate) enum Side {
+    Sqlite(Box<SqliteSide>),
+    Postgres(Box<PostgresSide>),
+}
+
+/// Calls the same function of whichever store it is.
+macro_rules! of_either {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl Side {
+            $($(#[$doc])*
+            pub(crate) async fn $name(&mut self, $($argument: $kind),*) -> Done<$result> {
+                match self {
+                    Side::Sqlite(side) => side.$name($($argument),*),
+                    Side::Postgres(side) => side.$name($($argument),*).await,
+                }
+            })*
+        }
+    };
+}
+
+of_either! {
+    /// How many entries there are.
+    count() -> u64;
+    /// Whether the journal was cut.
+    is_cut() -> bool;
+    /// Entries in the order of all, after the first `after`.
+    entries(after: u64, limit: usize) -> Vec<EntryRow>;
+    /// A batch of states, in order of tenant and user.
+    states(table: States, after: Option<&StateRow>) -> Vec<StateRow>;
+    /// A batch of totals, in order of their names.
+    totals(table: Totals, after: Option<&TotalRow>) -> Vec<TotalRow>;
+    /// A batch of denials, in order of id.
+    denials(after: u128) -> Vec<StoredDenial>;
+    /// Secret, catalogs and keys.
+    small() -> Small;
+    /// Appends entries after the first `after`.
+    put_entries(after: u64, rows: &[EntryRow]) -> ();
+    /// Forgets everything but the journal and its ids.
+    begin_folds() -> ();
+    put_states(table: States, rows: &[StateRow]) -> ();
+    put_totals(table: Totals, rows: &[TotalRow]) -> ();
+    put_denials(rows: &[StoredDenial]) -> ();
+    put_small(small: &Small) -> ();
+    /// Writes what follows from all that was put.
+    end_folds() -> ();
+    /// The neutral positions that ids lead to.
+    find(ids: &[(&str, u128)]) -> Vec<Option<i64>>;
+    /// Puts the copy in its place.
+    finish() -> ();
+}

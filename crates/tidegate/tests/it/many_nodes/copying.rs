@@ -1,0 +1,158 @@
+//! `tidegate copy`: a ledger goes from a file to PostgreSQL and back, and is the same one everywhere.
+
+use super::cluster::World;
+use crate::harness::{Node, Place, run};
+use http::Method;
+use serde_json::{Value, json};
+use stores::copy::{Place as CopyPlace, copy};
+
+const CATALOG: &str = r#"
+default_plan = "free"
+[meters.calls]
+kind = "counter"
+event_type = "call"
+[meters.credits]
+kind = "counter"
+[plans.free]
+rank = 0
+limits = [
+  { meter = "calls", max = 100000, per = "day" },
+  { meter = "credits", max = 50, per = "month" },
+]
+[plans.large]
+rank = 1
+limits = [{ meter = "credits", max = 5000, per = "month" }]
+"#;
+
+const TENANTS: usize = 30;
+
+/// Events of many tenants and users, plans, keys, refusals.
+async fn live(node: &Node) {
+    for number in 0..TENANTS {
+        let plan = if number % 3 == 0 { "large" } else { "free" };
+        node.put_tenant(&format!("t{number}"), json!({"plan": plan})).await;
+    }
+    for batch in 0..25 {
+        let events: Value = (0..1000).map(|number| event(batch * 1000 + number)).collect();
+        let answer = node.api(Method::POST, "/api/v1/events", Some(events)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["rejected"]), (200, &json!([])), "{answer:?}");
+    }
+    for number in 0..120 {
+        spend(node, number).await;
+    }
+}
+
+fn event(number: usize) -> Value {
+    let data = json!({"value": 1, "user_id": format!("u{}", number % 7)});
+    let tenant = format!("t{}", number % TENANTS);
+    json!({"specversion": "1.0", "source": "app", "id": format!("e{number}"), "type": "call", "subject": tenant, "data": data})
+}
+
+async fn spend(node: &Node, number: usize) -> bool {
+    let tenant = format!("t{}", number % 4);
+    let body =
+        json!({"tenant_id": tenant, "meter": "credits", "amount": 3, "consume": true, "id": format!("s{number}")});
+    node.api(Method::POST, "/api/v1/check", Some(body)).await.json()["allowed"] == true
+}
+
+/// Everything that can be asked about tenants, as text.
+async fn shown(node: &Node, key: &str) -> Vec<String> {
+    let mut shown = Vec::new();
+    for number in 0..TENANTS {
+        for user in ["", "?user_id=u3"] {
+            let path = format!("/api/v1/tenants/t{number}/usage{user}");
+            let mut usage = node.api_as(key, Method::GET, &path, None).await.unwrap().json();
+            usage.as_object_mut().unwrap().remove("as_of");
+            shown.push(usage.to_string());
+        }
+    }
+    let denials = node.api(Method::GET, "/api/v1/denials?limit=500", None).await.json();
+    assert!(!denials["items"].as_array().unwrap().is_empty());
+    shown.push(denials.to_string());
+    shown.push(node.api(Method::GET, "/api/v1/keys", None).await.json().to_string());
+    shown
+}
+
+fn same(found: &[String], expected: &[String]) {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).for_each(|(found, expected)| assert_eq!(found, expected));
+}
+
+/// Repeats are known to be repeats.
+async fn repeat(node: &Node) {
+    let events: Value = (5000..5500).map(event).collect();
+    let answer = node.api(Method::POST, "/api/v1/events", Some(events)).await.json();
+    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(0), &json!(500)), "{answer}");
+}
+
+fn copied(from: &str, to: &str) -> Value {
+    let (status, out, log) = run(&["copy", "--json", "--from", from, "--to", to]);
+    assert!(status.success(), "{out}{log}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// Begins a copy and gives it up after its first batch.
+async fn interrupted(from: &CopyPlace, to: &CopyPlace) {
+    let first_batch = tokio::sync::Notify::new();
+    let mut progress = |_| first_batch.notify_one();
+    tokio::select! {
+        biased;
+        () = first_batch.notified() => {}
+        ended = copy(from, to, &mut progress) => panic!("it was not interrupted: {ended:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_goes_to_postgresql_and_back_and_is_the_same() {
+    let world = World::new(CATALOG).await;
+    let file = world.place.ledger_url();
+    let node = world.place.start(None);
+    live(&node).await;
+    let read = json!({"scope": "read", "name": "reader"});
+    let key = node.api(Method::POST, "/api/v1/keys", Some(read)).await.json()["key"].as_str().unwrap().to_owned();
+    // Counts of refusals that waited in memory are written down now.
+    node.stop();
+    let node = world.place.start(None);
+    let before = shown(&node, &key).await;
+    let (status, _, log) = run(&["copy", "--from", &file, "--to", &world.url]);
+    assert!(!status.success() && log.contains("in use"), "a node runs on it: {log}");
+    node.stop();
+
+    let (in_file, in_database) = (CopyPlace::Sqlite(world.place.ledger()), CopyPlace::Postgres(world.url.clone()));
+    interrupted(&in_file, &in_database).await;
+    let report = copied(&file, &world.url);
+    assert!(report["resumed_at"].as_u64() > Some(0), "{report}");
+    assert_eq!((&report["tenants"], &report["users"]), (&json!(TENANTS), &json!(TENANTS * 7)), "{report}");
+    let node = Node::start(world.serve());
+    same(&shown(&node, &key).await, &before);
+    repeat(&node).await;
+    same(&shown(&node, &key).await, &before);
+
+    let back = Place::new(CATALOG);
+    let (status, _, log) = run(&["copy", "--from", &world.url, "--to", &back.ledger_url()]);
+    assert!(!status.success() && log.contains("stop them first"), "a node runs on it: {log}");
+    // What is done there goes back too.
+    node.put_tenant("t1", json!({"plan": "large"})).await;
+    assert!(spend(&node, 9001).await);
+    let there = shown(&node, &key).await;
+    node.kill();
+    interrupted(&in_database, &CopyPlace::Sqlite(back.ledger())).await;
+    assert!(!back.ledger().exists(), "half a copy is in its place");
+    let report = copied(&world.url, &back.ledger_url());
+    assert!(report["resumed_at"].as_u64() > Some(0), "{report}");
+    let (status, out, log) = run(&["verify", back.ledger().to_str().unwrap()]);
+    assert!(status.success(), "{out}{log}");
+    let node = back.start(None);
+    same(&shown(&node, &key).await, &there);
+    repeat(&node).await;
+    same(&shown(&node, &key).await, &there);
+    node.stop();
+
+    for (from, to) in [(&file, &world.url), (&world.url, &file)] {
+        let (status, _, log) = run(&["copy", "--from", from, "--to", to]);
+        assert!(!status.success(), "the target is taken");
+        assert!(!log.contains(world.url.split(['@', ':']).nth(2).unwrap()), "the password is shown: {log}");
+    }
+    let (status, _, log) = run(&["copy", "--from", &file, "--to", "sqlite:other.db"]);
+    assert_eq!(status.code(), Some(2), "{log}");
+}
