@@ -225,7 +225,9 @@ fn pool(url: &str, suffix: &str) -> Result<(Pool, String), LedgerError> {
     let mut settings = url::parse(url)?;
     settings.config.application_name("tidegate copy");
     settings.statement_timeout = STATEMENT_TIMEOUT;
-    settings.config.options(format!("-c statement_timeout={}", STATEMENT_TIMEOUT.as_millis()));
+    if !settings.pgbouncer {
+        settings.config.options(format!("-c statement_timeout={}", STATEMENT_TIMEOUT.as_millis()));
+    }
     settings.schema.push_str(suffix);
     Ok((Pool::new(&settings)?, settings.schema))
 }
