@@ -88,6 +88,39 @@ impl PendingDenials {
 }
 
 impl Tenant {
+    /// Takes out what a denial that was just decided added to its run, to be [merged](PendingDenials::merge) once it is
+    /// told. `None` if it was the first of its run, which is not counted but written.
+    pub fn take_out_denial(
+        &mut self,
+        decision: &Decision,
+        key: &DenialKey,
+        charges: &[Charge],
+    ) -> Option<PendingDenials> {
+        let windows = self.windows_at(decision.at);
+        let denial = decision.denial.as_deref().or(decision.shadow.as_deref())?;
+        let counted =
+            |known: &&mut PendingRun| known.run.key == *key && known.windows == windows && known.run.count > 0;
+        let known = self.pending.runs.iter_mut().find(counted)?;
+        let mut demand: Vec<Charge> = Vec::with_capacity(charges.len());
+        for charge in charges {
+            match demand.iter_mut().find(|known| known.meter == charge.meter) {
+                Some(known) => known.amount = known.amount.saturating_add(charge.amount),
+                None => demand.push(charge.clone()),
+            }
+        }
+        demand.retain(|charge| charge.amount > 0);
+        for charge in &demand {
+            if let Some(known) = known.demand.iter_mut().find(|known| known.meter == charge.meter) {
+                known.amount = known.amount.saturating_sub(charge.amount);
+            }
+        }
+        known.run.count -= 1;
+        known.run.amount = known.run.amount.saturating_sub(denial.amount);
+        let (at, amount) = (decision.at, denial.amount);
+        let run = DenialRun { count: 1, amount, first_at: at, last_at: at, ..known.run.clone() };
+        Some(PendingDenials { runs: vec![PendingRun { run, demand, windows }] })
+    }
+
     /// Counts a denial. Gives the run it was counted in, and the entry to append when it is the first of that run (and
     /// so needs a place on disk before it is explained to anybody); no entry when it was only counted.
     pub(crate) fn note_denial(

@@ -10,6 +10,7 @@ use crate::{
 };
 use domain::{
     decision::{Decision, Denial},
+    demand::PendingDenials,
     entry::{Binding, Cause},
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Spend},
@@ -18,6 +19,8 @@ use domain::{
 /// What was decided, and where the charge stands.
 struct Made {
     outcome: Outcome,
+    /// A denial that is still to be counted: where a commit may be in vain, that is done once it is told.
+    counted: Option<PendingDenials>,
     epoch: u64,
     seq: Seq,
 }
@@ -39,7 +42,12 @@ impl Engine {
         let look = if check.consume { Look::Memory } else { Look::Recent };
         let whom = Whom::new(&check.tenant, users).look(look);
         match self.once(whom, binding, |open| decide(open, check, &op, ack)).await? {
-            Once::Done(made, commit) => self.admission(check, made, commit),
+            Once::Done(mut made, commit) => {
+                if let Some(counted) = made.counted.take() {
+                    self.count(&check.tenant, counted);
+                }
+                self.admission(check, made, commit)
+            }
             Once::Repeat => self.repeat_check(check).await,
         }
     }
@@ -54,16 +62,16 @@ impl Engine {
                 decision.denial = None;
                 decision.charged = true;
             }
-            Ok(Made { outcome, epoch: self.epoch(), seq: open.book.seq })
+            Ok(Made { outcome, counted: None, epoch: self.epoch(), seq: open.book.seq })
         };
         let whom = Whom::known(&check.tenant, check.user.as_slice()).look(Look::Recent);
-        let made = self.with_tenant(whom, look).await?;
+        let made = self.look_at(whom, look).await?;
         let admission = self.admission(check, made, Commit::Done)?;
         Ok(Admission { repeated: true, ..admission })
     }
 
     fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {
-        let Made { outcome, epoch, seq } = made;
+        let Made { outcome, epoch, seq, .. } = made;
         let Some(decision) = outcome.decision else { return Err(OpError::Empty.into()) };
         self.observe(check, &decision);
         Ok(Admission {
@@ -184,25 +192,27 @@ fn decide(open: &mut Open<'_>, check: &Check, op: &Op, ack: Ack) -> Result<(Made
     if check.consume {
         open.engine.ledger.ready()?;
     }
-    // A refusal is not committed, or not for its numbers: it is only given on what is known to be so.
-    let believed = open.engine.is_recent(open.book, open.now);
-    let counted = (!believed).then(|| open.book.tenant.pending.clone());
     let mut outcome = open.apply(check.user.as_ref(), op)?;
-    if let Some(counted) = counted.filter(|_| outcome.denial.is_some()) {
-        open.book.tenant.pending = counted;
+    let counted = match (open.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
+        (Some(_), Some(decision), Some(key)) => open.book.tenant.take_out_denial(decision, key, &check.charges),
+        _ => None,
+    };
+    let is_written = outcome.entry.as_ref().is_some_and(|entry| entry.binding.is_some() || !entry.effects.is_empty());
+    if !is_written && !open.is_recent {
+        // No commit judges it: it is only told of what is known to be so.
         open.book.basis.outdate();
         return Err(LedgerError::Stale.into());
     }
-    if outcome.denial.is_some() {
+    if outcome.denial.is_some() && counted.is_none() {
         open.engine.live.list_demanding(open.cell, open.book);
     }
     let (seq, commit) = match outcome.entry.take() {
-        Some(entry) if entry.binding.is_some() || !entry.effects.is_empty() => {
+        Some(entry) if is_written => {
             let fold = check.cause == Cause::Gateway;
             let appended = open.append(vec![entry], fold, ack == Ack::Disk)?;
             (appended.last, appended.commit)
         }
-        _ => (open.book.seq, Commit::Done),
+        _ => (open.book.seq, open.settled()),
     };
-    Ok((Made { outcome, epoch: open.engine.epoch(), seq }, commit))
+    Ok((Made { outcome, counted, epoch: open.engine.epoch(), seq }, commit))
 }

@@ -36,6 +36,11 @@ impl Engine {
             }
             add(&mut book, *seq, entry);
         }
+        book.basis.made_durable(book.seq);
+        if self.ledger.shared().is_some() && book.users.values().any(|live| live.seq > book.seq) {
+            // Another node has written, and folded, since the tenant was loaded.
+            book.basis.outdate();
+        }
         Ok(Some(book))
     }
 }

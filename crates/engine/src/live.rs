@@ -57,7 +57,7 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn new(tenant: Tenant, seq: Seq) -> Self {
         Self {
-            basis: Arc::default(),
+            basis: Arc::new(Basis::at(seq)),
             confirmed_at: Instant::EPOCH,
             tenant,
             seq,

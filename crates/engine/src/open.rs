@@ -28,6 +28,10 @@ pub(crate) struct Open<'a> {
     pub(crate) book: &'a mut Book,
     pub(crate) catalog: &'a Catalog,
     pub(crate) now: Instant,
+    /// Whether what is in memory is as new as an answer has to be that no commit judges.
+    pub(crate) is_recent: bool,
+    /// Whether something was appended.
+    pub(crate) appended: bool,
 }
 
 /// What a verb may do to a tenant that is unknown to the ledger.
@@ -48,6 +52,8 @@ pub(crate) enum Look {
     Recent,
     /// As of the call, or later: for those who read what they, or others, have just written on another node.
     Now,
+    /// As [`Look::Now`], once it was loaded for that: by this call, or by another that came after it.
+    Loaded,
     /// As [`Look::Memory`]; and if it must be loaded, no other node writes before this one has.
     Held,
 }
@@ -107,26 +113,52 @@ impl Engine {
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
             let began = self.now();
-            let (value, commit) = match self.with_tenant(whom, &mut work).await {
-                // Memory was too old to say no, or somebody else's commit has just shown that it is wrong.
-                Err(EngineError::Ledger(LedgerError::Stale)) => continue,
-                done => done?,
+            let mut appended = false;
+            let once = |open: &mut Open<'_>| {
+                let done = work(open);
+                appended = open.appended;
+                done
             };
-            // Where nothing was written, nothing has been judged.
-            if matches!(commit, Commit::Done) {
-                return Ok((value, commit));
-            }
-            match commit.wait().await {
-                Ok(()) => {
-                    self.confirm(whom.tenant, began);
-                    return Ok((value, Commit::Done));
+            let error = match self.with_tenant(whom, once).await {
+                Ok((value, commit)) => {
+                    let says_something = appended && matches!(commit, Commit::Waiting(_));
+                    match commit.wait().await {
+                        Ok(()) => {
+                            if says_something {
+                                self.confirm(whom.tenant, began);
+                            }
+                            return Ok((value, Commit::Done));
+                        }
+                        Err(error) => error,
+                    }
                 }
-                Err(LedgerError::Stale) => whom = whom.look(Look::Held),
-                Err(LedgerError::CatalogBehind { in_force }) => self.follow(in_force).await,
-                Err(error) => return Err(error.into()),
+                Err(EngineError::Ledger(error)) => error,
+                Err(error @ EngineError::Op(OpError::UnknownPlan(_))) => match self.newer_catalog().await? {
+                    // The plan may be one of a catalog that this node has not heard of.
+                    Some(in_force) => LedgerError::CatalogBehind { in_force },
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            };
+            match error {
+                // Another node was quicker: not again.
+                LedgerError::Stale if appended => whom = whom.look(Look::Held),
+                LedgerError::Stale => {}
+                LedgerError::CatalogBehind { in_force } => self.follow(in_force).await,
+                error => return Err(error.into()),
             }
         }
         Err(LedgerError::Overloaded { waiting: 0 }.into())
+    }
+
+    /// Looks at a tenant. What is seen is committed, and was so no longer ago than it may be.
+    pub(crate) async fn look_at<T>(
+        &self,
+        whom: Whom<'_>,
+        mut look: impl FnMut(&mut Open<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let look = |open: &mut Open<'_>| Ok((look(open)?, open.settled()));
+        Ok(self.commit_with(whom, look).await?.0)
     }
 
     /// Runs `work` under the tenant's lock, with the tenant and the named users in memory. `work` runs at most once,
@@ -137,7 +169,7 @@ impl Engine {
         work: impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let Whom { tenant, users, mut look, .. } = whom;
-        let called = self.now();
+        let asked_at = self.now();
         let mut work = Some(work);
         loop {
             let epoch = self.epoch();
@@ -149,13 +181,14 @@ impl Engine {
                     self.live.cell(tenant)
                 }
             };
-            match self.attempt(&cell, users, (look, called), epoch, &mut work)? {
+            match self.attempt(&cell, users, (look, asked_at), epoch, &mut work)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 Attempt::LoadTenant => {
                     Box::pin(self.load_tenant(&cell, whom, epoch)).await?;
-                    // What was just loaded is as new as can be, however long that took.
-                    look = Look::Memory;
+                    if look == Look::Now {
+                        look = Look::Loaded;
+                    }
                 }
                 Attempt::LoadUsers(missing, drops) => {
                     for user in missing {
@@ -181,14 +214,14 @@ impl Engine {
             _ => None,
         };
         let book = stored.map(|Stored { state, seq }| Box::new(Book::new(state, seq)));
-        self.place_tenant(cell, book, epoch, whom.if_unknown)
+        self.place_tenant(cell, book, epoch, whom.if_unknown).map(|_| ())
     }
 
     fn attempt<T>(
         &self,
         cell: &Arc<Cell>,
         users: &[UserId],
-        (look, called): (Look, Instant),
+        (look, asked_at): (Look, Instant),
         epoch: u64,
         work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
     ) -> Result<Attempt<T>, EngineError> {
@@ -198,7 +231,7 @@ impl Engine {
         }
         let mut place = cell.place.lock();
         let now = self.clock.now();
-        if self.is_outdated(&place, look, called, now) {
+        if self.is_outdated(&place, look, now, asked_at) {
             self.drop_book(cell, &mut place);
         }
         let book = match &mut *place {
@@ -212,7 +245,8 @@ impl Engine {
         }
         let catalog = self.catalog.load();
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
-        let done = work(&mut Open { engine: self, cell, book, catalog: &catalog, now });
+        let is_recent = self.is_recent(book, now, asked_at);
+        let done = work(&mut Open { engine: self, cell, book, catalog: &catalog, now, is_recent, appended: false });
         drop(place);
         drop(failure);
         if let Err(EngineError::Ledger(error)) = &done {
@@ -222,26 +256,27 @@ impl Engine {
     }
 
     /// Puts a book in its place if it is free; creates the tenant where there is none and that may be done.
+    /// Gives the commit to wait for, where other nodes may do the same.
     pub(crate) fn place_tenant(
         &self,
         cell: &Arc<Cell>,
         book: Option<Box<Book>>,
         epoch: u64,
         if_unknown: IfUnknown,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Commit, EngineError> {
         let failure = self.failure.read();
         if let Some(error) = failure.as_ref() {
             return Err(error.clone().into());
         }
         let mut place = cell.place.lock();
         if !matches!(*place, Place::Empty) || self.epoch() != epoch {
-            return Ok(());
+            return Ok(Commit::Done);
         }
         if let Some(book) = book {
             self.live.tenants.fetch_add(1, Ordering::Relaxed);
             self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
             *place = Place::Open(book);
-            return Ok(());
+            return Ok(Commit::Done);
         }
         let created = match if_unknown {
             IfUnknown::Refuse => None,
@@ -256,7 +291,8 @@ impl Engine {
             return Err(EngineError::UnknownTenant(cell.id.clone()));
         };
         self.ledger.ready()?;
-        self.open_created(cell, &mut place, tenant, entry, false).map(|_| ())
+        let wait = self.ledger.shared().is_some();
+        Ok(self.open_created(cell, &mut place, tenant, entry, wait)?.commit)
     }
 
     /// Puts a tenant that was just created in its place, its first entry queued.
@@ -310,8 +346,17 @@ impl Open<'_> {
         tenant.apply(user, op, self.now, self.catalog)
     }
 
+    /// A commit that is done when all that can be seen here is. Without other nodes, what is in memory is final.
+    pub(crate) fn settled(&self) -> Commit {
+        match self.engine.ledger.shared() {
+            Some(_) => self.book.basis.settled(self.book.seq),
+            None => Commit::Done,
+        }
+    }
+
     /// Queues entries that were just decided.
     pub(crate) fn append(&mut self, entries: Vec<Entry>, fold: bool, wait: bool) -> Result<Appended, EngineError> {
+        self.appended = true;
         self.engine.live.list_dirty(self.cell, self.book);
         let users = last_entries(&entries);
         let count = entries.len();

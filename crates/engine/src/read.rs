@@ -19,7 +19,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownTenant`], or a failing ledger.
     pub async fn tenant(&self, id: &TenantId) -> Result<TenantCard, EngineError> {
-        self.with_tenant(Whom::known(id, &[]).look(Look::Now), |open| Ok(card(&open.book.tenant))).await
+        self.look_at(Whom::known(id, &[]).look(Look::Now), |open| Ok(card(&open.book.tenant))).await
     }
 
     /// Tenants in order of id, after `after`.
@@ -56,7 +56,7 @@ impl Engine {
     /// [`EngineError::UnknownTenant`], or a failing ledger.
     pub async fn usage(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<(TenantCard, Usage), EngineError> {
         let users: Vec<UserId> = user.cloned().into_iter().collect();
-        self.with_tenant(Whom::known(tenant, &users).look(Look::Now), |open| {
+        self.look_at(Whom::known(tenant, &users).look(Look::Now), |open| {
             let user = user.and_then(|user| open.book.users.get(user)).map(|live| &live.user);
             Ok((card(&open.book.tenant), open.book.tenant.usage(user, open.now, open.catalog)))
         })

@@ -6,7 +6,11 @@ use crate::{
     ports::{Commit, LedgerError, Lookup, Seq},
     requests::EngineError,
 };
-use domain::{entry::Binding, id::TenantId, time::Instant};
+use domain::{
+    entry::{Binding, Entry},
+    id::TenantId,
+    time::Instant,
+};
 
 /// What an id is bound to.
 pub(crate) enum Bound {
@@ -119,11 +123,24 @@ impl Engine {
         if self.epoch() != epoch {
             return Ok(Bound::LookAgain);
         }
+        let is_its = |entry: &Entry| entry.binding.is_some_and(|known| known.id == binding.id);
+        if self.ledger.shared().is_some() && !entry.as_ref().is_some_and(is_its) {
+            // What bound the id was not committed after all, or was cut.
+            let on_disk = self.ledger.find_on_disk(tenant, binding.id).await?;
+            let is_known = on_disk == Some(seq) || self.is_bound(tenant, binding, seq);
+            return Ok(if entry.is_none() && is_known { Bound::Same } else { Bound::LookAgain });
+        }
         let Some(entry) = entry else {
             // Entries outlive their ids in the journal; one that was cut all the same can only be taken at its word.
             return Ok(Bound::Same);
         };
         let same = entry.binding.is_some_and(|known| known.fingerprint == binding.fingerprint);
         Ok(if same { Bound::Same } else { Bound::Conflict { at: entry.at } })
+    }
+
+    /// Whether memory knows an id from the entry at this position, and that one is committed.
+    fn is_bound(&self, tenant: &TenantId, binding: Binding, seq: Seq) -> bool {
+        self.ledger.find(tenant, binding.id) == Lookup::Bound(seq)
+            && matches!(self.ledger.committed(tenant, seq), Commit::Done)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     ports::{JobLease, LedgerError, Loaded, SharedLedger, Signals, StoredCatalog},
     requests::EngineError,
 };
-use domain::{catalog::Catalog, id::TenantId, time::Instant};
+use domain::{catalog::Catalog, demand::PendingDenials, id::TenantId, time::Instant};
 use std::sync::{Arc, atomic::Ordering};
 
 /// How far a node's clock may be off the ledger's.
@@ -17,20 +17,24 @@ const CLOCK_OFF_MAX_MS: i64 = 1000;
 
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
-    pub(crate) fn is_outdated(&self, place: &Place, look: Look, called: Instant, now: Instant) -> bool {
+    pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant, asked_at: Instant) -> bool {
         let Place::Open(book) = place else { return false };
         let too_old = match look {
             Look::Memory | Look::Held => false,
-            Look::Recent => !self.is_recent(book, now),
-            Look::Now => book.confirmed_at <= called,
+            Look::Recent => !self.is_recent(book, now, asked_at),
+            Look::Now => book.confirmed_at <= asked_at,
+            Look::Loaded => book.confirmed_at < asked_at,
         };
         self.ledger.shared().is_some() && (book.basis.is_stale() || too_old)
     }
 
-    /// Whether a book may be believed without a commit. Always, where no other node writes.
-    pub(crate) fn is_recent(&self, book: &Book, now: Instant) -> bool {
+    /// Whether a book may be believed without a commit by who asked at `asked_at`. Always, where no other node writes.
+    pub(crate) fn is_recent(&self, book: &Book, now: Instant, asked_at: Instant) -> bool {
         let age_ms = now.ms() - book.confirmed_at.ms();
-        self.ledger.shared().is_none() || (0..=self.options.recent_ms).contains(&age_ms)
+        self.ledger.shared().is_none()
+            || (0..=self.options.recent_ms).contains(&age_ms)
+            // However long it took to load it.
+            || book.confirmed_at >= asked_at
     }
 
     /// Takes a book out of its place. Denials that wait in it to be written down are kept for the next.
@@ -39,7 +43,35 @@ impl Engine {
         self.live.tenants.fetch_sub(1, Ordering::Relaxed);
         self.live.users.fetch_sub(book.users.len() as u64, Ordering::Relaxed);
         if let Some(reload) = &cell.reload {
-            reload.left.lock().merge(book.tenant.pending);
+            let mut pending = book.tenant.pending;
+            if !book.basis.is_durable(book.seq) {
+                // The first of a run may not be written down: the next one is the first then.
+                pending.runs.retain(|pending| pending.run.count > 0);
+            }
+            reload.left.lock().merge(pending);
+        }
+    }
+
+    /// Counts denials that were told of.
+    pub(crate) fn count(&self, tenant: &TenantId, denials: PendingDenials) {
+        loop {
+            let cell = self.live.cell(tenant);
+            let mut place = cell.place.lock();
+            match (&mut *place, &cell.reload) {
+                (Place::Gone, _) => continue,
+                (Place::Open(book), _) => {
+                    book.tenant.pending.merge(denials);
+                    self.live.list_demanding(&cell, book);
+                }
+                (Place::Empty, reload) => {
+                    if let Some(reload) = reload {
+                        reload.left.lock().merge(denials);
+                    }
+                    drop(place);
+                    self.live.list_demanding_again(&cell);
+                }
+            }
+            return;
         }
     }
 
@@ -65,7 +97,8 @@ impl Engine {
                 self.live.list_demanding(cell, book);
             }
         }
-        self.place_tenant(cell, book, self.epoch(), whom.if_unknown)
+        // Nobody uses a tenant that was just made here before it is: another node, or a newer catalog, may be in the way.
+        Ok(self.place_tenant(cell, book, self.epoch(), whom.if_unknown)?.wait().await?)
     }
 
     /// What was committed on a book shows that it was all there was, at `at`.
@@ -81,6 +114,13 @@ impl Engine {
         if let Some(follower) = self.follower.get() {
             follower.follow(in_force).await;
         }
+    }
+
+    /// The version of the catalog in force, if it is newer than the one that decides here.
+    pub(crate) async fn newer_catalog(&self) -> Result<Option<u32>, EngineError> {
+        let Some(shared) = self.ledger.shared() else { return Ok(None) };
+        let in_force = shared.signals().await?.catalog_version;
+        Ok((in_force > self.catalog.load().version).then_some(in_force))
     }
 
     /// Decides by a catalog that another node put in force. An older one than the present one is not adopted.

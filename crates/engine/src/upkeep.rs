@@ -11,7 +11,7 @@ use crate::{
 use domain::{
     demand::PendingDenials,
     id::UserId,
-    tenant::{Tenant, User},
+    tenant::{Accounts, Tenant, User},
 };
 use std::sync::{
     Arc,
@@ -99,6 +99,9 @@ impl Engine {
                 let shared = open.engine.ledger.shared().is_some();
                 let Book { tenant, users, .. } = &mut *open.book;
                 tenant.pending.merge(std::mem::take(&mut taken));
+                if let Some(reload) = &open.cell.reload {
+                    tenant.pending.merge(std::mem::take(&mut *reload.left.lock()));
+                }
                 if shared {
                     taken = tenant.pending.of_user(user.as_ref());
                 }
@@ -156,7 +159,10 @@ impl Engine {
     fn is_fold_due(&self, cell: &Cell) -> bool {
         match &*cell.place.lock() {
             Place::Open(book) if self.ledger.shared().is_some() => {
-                book.seq - book.saved >= FOLD_AFTER || !book.tenant.accounts.closed().is_empty()
+                let has_closed = |accounts: &Accounts| !accounts.closed().is_empty();
+                book.seq - book.saved >= FOLD_AFTER
+                    || has_closed(&book.tenant.accounts)
+                    || book.users.values().any(|live| has_closed(&live.user.accounts))
             }
             _ => true,
         }
@@ -196,7 +202,8 @@ impl Engine {
         let Place::Open(book) = &mut *place else { return };
         if self.ledger.shared().is_some() {
             // Nothing is lost with it that is not committed or about to be.
-            if book.tenant.pending.is_empty() {
+            let is_left = cell.reload.as_ref().is_some_and(|reload| !reload.left.lock().is_empty());
+            if book.tenant.pending.is_empty() && !is_left {
                 self.drop_book(cell, &mut place);
                 *place = Place::Gone;
                 drop(place);
@@ -226,13 +233,18 @@ impl Engine {
 
 /// The users (or `None`) of a tenant whose counted denials wait to be written down.
 fn users_waiting(cell: &Cell) -> Vec<Option<UserId>> {
-    match &mut *cell.place.lock() {
+    let mut users = match &mut *cell.place.lock() {
         Place::Open(book) => {
             book.demanding = false;
             book.tenant.pending.users()
         }
-        Place::Empty | Place::Gone => cell.reload.as_ref().map_or_else(Vec::new, |reload| reload.left.lock().users()),
+        Place::Empty | Place::Gone => Vec::new(),
+    };
+    if let Some(reload) = &cell.reload {
+        let left = reload.left.lock().users();
+        users.extend(left.into_iter().filter(|user| !users.contains(user)).collect::<Vec<_>>());
     }
+    users
 }
 
 /// Whether `every_ms` have passed since `last`, or the clock was moved back; remembers `now_ms` if so.

@@ -1,33 +1,76 @@
 //! What a ledger is asked for when several nodes write to it.
 
-use super::{BoxFuture, LedgerError, Seq, Stored};
+use super::{BoxFuture, Commit, LedgerError, Seq, Stored};
 use domain::{
     entry::Entry,
     id::{PlanKey, TenantId},
     tenant::Tenant,
     time::Instant,
 };
+use parking_lot::Mutex;
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use tokio::sync::oneshot;
+
+type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 
 /// What a decision was made on: a tenant as this node has it in memory. The engine and a [`SharedLedger`] hold it
-/// together, so that either can say that it is no longer so. An embedded ledger has no use for it.
+/// together, so that either can say that it is no longer so, and the ledger how far what was decided on it is durable. An
+/// embedded ledger has no use for it.
 #[derive(Debug, Default)]
 pub struct Basis {
     stale: AtomicBool,
+    durable: AtomicU64,
+    waiting: Mutex<Vec<(Seq, Waiter)>>,
 }
 
 impl Basis {
+    /// Of a tenant as it was read, through this position.
+    pub fn at(seq: Seq) -> Self {
+        Self { durable: AtomicU64::new(seq), ..Self::default() }
+    }
+
     /// From here on nothing that was decided on it is written.
     pub fn outdate(&self) {
         self.stale.store(true, Ordering::Release);
+        for (_, waiter) in std::mem::take(&mut *self.waiting.lock()) {
+            let _ = waiter.send(Err(LedgerError::Stale));
+        }
     }
 
     /// Whether another node is known to have changed the tenant since.
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
+    }
+
+    /// Everything that was decided on it through this position is durable. The ledger says so when it is.
+    pub fn made_durable(&self, seq: Seq) {
+        self.durable.fetch_max(seq, Ordering::AcqRel);
+        let mut waiting = self.waiting.lock();
+        for (_, waiter) in waiting.extract_if(.., |(through, _)| *through <= seq) {
+            let _ = waiter.send(Ok(()));
+        }
+    }
+
+    /// Whether everything that was decided on it through this position is known to be durable.
+    pub fn is_durable(&self, seq: Seq) -> bool {
+        self.durable.load(Ordering::Acquire) >= seq
+    }
+
+    /// A commit that is done when everything that was decided on it through this position is durable.
+    pub fn settled(&self, seq: Seq) -> Commit {
+        let mut waiting = self.waiting.lock();
+        if self.is_durable(seq) {
+            return Commit::Done;
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.is_stale() {
+            true => drop(sender.send(Err(LedgerError::Stale))),
+            false => waiting.push((seq, sender)),
+        }
+        Commit::Waiting(receiver)
     }
 }
 
@@ -74,7 +117,8 @@ pub struct JobLease {
 /// What a ledger offers that several nodes write to at once. Positions are the tenant's own there: 1 for its first
 /// entry, without a gap. What is appended is written only if it follows the tenant's last entry
 /// ([`LedgerError::Stale`] if not) and was decided on the catalog in force ([`LedgerError::CatalogBehind`] if not);
-/// a decision is final when its commit is, not before.
+/// a decision is final when its commit is, not before. The ledger tells the [`Basis`] of what was appended: with
+/// [`Basis::made_durable`] when it is written, with [`Basis::outdate`] when it is not, or nobody knows.
 pub trait SharedLedger: Send + Sync {
     /// A tenant with all that is committed. With `hold`, no other node can write to the tenant until what is appended
     /// next for it is committed, or a short while has passed.

@@ -194,6 +194,7 @@ impl Queue {
             for bound in &queued.ids {
                 state.remembered.insert(queued.tenant.clone(), bound.id, bound.seq);
             }
+            queued.basis.made_durable(queued.last());
             woken.extend(queued.waiter.take());
         }
         woken.extend(state.take_late(&part.tenant, |seq| seq <= last));
