@@ -6,6 +6,7 @@
 pub mod auditor;
 pub mod catalog;
 pub mod clock;
+pub mod cluster;
 pub mod faulty;
 pub mod random;
 pub mod simulation;

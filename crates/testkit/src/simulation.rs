@@ -2,7 +2,7 @@
 //! lost and repeated, and an [auditor](crate::auditor) judges every answer.
 
 mod steps;
-mod verify;
+pub(crate) mod verify;
 
 use crate::{
     auditor::{Book, Taken},

@@ -1,25 +1,58 @@
 //! `cargo run -p testkit --bin sim -- --seeds N [--from M] [--steps K] [--files]`: simulated worlds until one goes wrong;
-//! with `--files`, on a file each.
+//! with `--files`, on a file each. With `--nodes N` (0 leaves it to the seed), worlds of so many nodes on one database.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 use stores::sqlite::{SqliteLedger, SqliteOptions};
-use testkit::simulation::{audit, audit_on};
+use testkit::{
+    cluster::{self, Bug, Plan, Tally},
+    simulation::{audit, audit_on},
+};
+
+const USAGE: &str = "usage: sim [--nodes N [--bug NAME]] [--seeds N] [--seed S | --from SEED] [--steps K] [--files]";
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let place = self.0.iter().position(|argument| argument == name)?;
+        self.0.get(place + 1).map(String::as_str)
+    }
+
+    fn number(&self, name: &str, otherwise: u64) -> Option<u64> {
+        self.text(name).map_or(Some(otherwise), |text| text.parse().ok())
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str, otherwise: u64| {
-        let place = arguments.iter().position(|argument| argument == name);
-        place.and_then(|place| arguments.get(place + 1)).map_or(Some(otherwise), |text| text.parse().ok())
-    };
-    let (Some(seeds), Some(from), Some(steps)) =
-        (number("--seeds", 1_000), number("--from", 0), number("--steps", 300))
-    else {
-        eprintln!("usage: sim [--seeds N] [--from SEED] [--steps K] [--files]");
+    let arguments = Arguments(std::env::args().skip(1).collect());
+    let one = arguments.has("--seed");
+    let from = arguments.number("--from", 0).and_then(|from| arguments.number("--seed", from));
+    let (Some(seeds), Some(from), Some(steps), Some(nodes)) = (
+        arguments.number("--seeds", if one { 1 } else { 1_000 }),
+        from,
+        arguments.number("--steps", 300),
+        arguments.number("--nodes", 0),
+    ) else {
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    if arguments.has("--nodes") {
+        let bug = arguments.text("--bug").map(|name| Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name));
+        return match bug {
+            Some(None) => {
+                eprintln!("the bugs are {:?}", Bug::ALL);
+                ExitCode::from(2)
+            }
+            bug => of_nodes(from..from + seeds, nodes as usize, steps as usize, bug.flatten(), &arguments),
+        };
+    }
     for seed in from..from + seeds {
-        let on_file = arguments.iter().any(|argument| argument == "--files");
+        let on_file = arguments.has("--files");
         let world = if on_file { on_a_file(seed, steps as usize).await } else { audit(seed, steps as usize).await };
         if let Err(wrong) = world {
             eprintln!("{wrong}");
@@ -27,6 +60,34 @@ async fn main() -> ExitCode {
         }
     }
     println!("{seeds} worlds of {steps} steps: the books agree");
+    ExitCode::SUCCESS
+}
+
+fn of_nodes(
+    seeds: std::ops::Range<u64>,
+    nodes: usize,
+    steps: usize,
+    bug: Option<Bug>,
+    arguments: &Arguments,
+) -> ExitCode {
+    let (count, began) = (seeds.end - seeds.start, Instant::now());
+    let mut sum = Tally::default();
+    for seed in seeds {
+        let plan = Plan::draw(seed, nodes, steps, bug);
+        match plan.run() {
+            Ok(tally) => sum.add(&tally),
+            Err(wrong) => {
+                eprintln!("seed {seed}: {wrong}\nlooking for a smaller world like it...");
+                match arguments.has("--whole") {
+                    true => plan.run_and_tell().1.iter().for_each(|line| eprintln!("{line}")),
+                    false => eprintln!("{}", cluster::shrunken(&plan)),
+                }
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    println!("{count} worlds of {steps} steps, {rate:.1} a second: the books agree ({sum:?})");
     ExitCode::SUCCESS
 }
 

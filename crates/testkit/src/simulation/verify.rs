@@ -1,6 +1,6 @@
 //! Comparing books.
 
-use super::{Customer, Simulation};
+use super::Simulation;
 use crate::{
     auditor::{Book, Who, kept_kinds},
     world::{World, tenant, user},
@@ -9,10 +9,11 @@ use domain::{
     catalog::{MeterKind, Scope},
     time::WindowKind,
 };
+use engine::Engine;
 
 /// Whether unmet demand must agree as well.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Demand {
+pub(crate) enum Demand {
     Agrees,
     MayBeLess,
 }
@@ -22,10 +23,10 @@ fn everybody() -> [Who; 4] {
 }
 
 /// What the engine says about a tenant, against what a book says.
-async fn compare(world: &World, name: &str, book: &Book, demand: Demand) -> Result<(), String> {
+pub(crate) async fn compare(engine: &Engine, name: &str, book: &Book, demand: Demand) -> Result<(), String> {
     for who in everybody() {
         let (card, usage) =
-            world.engine.usage(&tenant(name), who.as_ref()).await.map_err(|error| format!("usage: {error}"))?;
+            engine.usage(&tenant(name), who.as_ref()).await.map_err(|error| format!("usage: {error}"))?;
         let profile = &card.profile;
         let own = (&book.plan, book.status, book.enforce, book.anchor_ms, book.overrides.len());
         let its = (&profile.plan, profile.status, profile.enforce, profile.anchor.ms(), profile.overrides.len());
@@ -66,7 +67,7 @@ impl Simulation {
         let now_ms = self.now_ms();
         for customer in &mut self.accounts {
             customer.book_mut().turn(now_ms);
-            compare(&self.world, &customer.name, customer.book(), Demand::Agrees).await?;
+            compare(&self.world.engine, &customer.name, customer.book(), Demand::Agrees).await?;
         }
         Ok(())
     }
@@ -87,7 +88,7 @@ impl Simulation {
             for (operation, book) in &self.accounts[index].books {
                 let mut book = book.clone();
                 book.turn(now_ms);
-                match compare(&self.world, &self.accounts[index].name, &book, Demand::MayBeLess).await {
+                match compare(&self.world.engine, &self.accounts[index].name, &book, Demand::MayBeLess).await {
                     Ok(()) => fitting.push((*operation, book)),
                     Err(wrong) => misfit = wrong,
                 }
@@ -123,7 +124,7 @@ impl Simulation {
         self.touch_everything().await?;
         self.world.engine.drain().await.map_err(|error| format!("drain: {error}"))?;
         for customer in &self.accounts {
-            check_history(&self.world, customer).await?;
+            check_history(&self.world.engine, &customer.name, customer.book()).await?;
         }
         Ok(())
     }
@@ -131,13 +132,12 @@ impl Simulation {
 
 /// What is in closed windows and in open ones is together all that was ever used: no fold loses a closed window or adds
 /// it twice.
-async fn check_history(world: &World, customer: &Customer) -> Result<(), String> {
-    let book = customer.book();
+pub(crate) async fn check_history(engine: &Engine, name: &str, book: &Book) -> Result<(), String> {
     if book.is_overdrawn {
         return Ok(());
     }
     for who in everybody() {
-        let rows = world.engine.closed(&tenant(&customer.name), who.as_ref()).await;
+        let rows = engine.closed(&tenant(name), who.as_ref()).await;
         let rows = rows.map_err(|error| format!("closed: {error}"))?;
         for ((account, meter, kind), ever) in book.ever.iter().filter(|((account, ..), _)| *account == who) {
             let Some(kind) = kept_kinds().find(|kept| kept.index() == *kind) else { continue };
@@ -145,7 +145,6 @@ async fn check_history(world: &World, customer: &Customer) -> Result<(), String>
             let closed: i64 = of_kind.map(|row| row.used).sum();
             let open = book.used(account, meter, Some(kind));
             if closed + open != *ever {
-                let name = &customer.name;
                 return Err(format!(
                     "{name}, {who:?}, {meter} by {}: {closed} in closed windows and {open} in the open one, of {ever}",
                     kind.word()

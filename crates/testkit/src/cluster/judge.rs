@@ -1,0 +1,45 @@
+//! After the fact: what the ledger holds is gone through in its order by an [auditor](crate::auditor), who knows what was
+//! asked and says what must have come of it; and every answer is held against what the ledger held at that time.
+
+mod answers;
+mod demand;
+mod last;
+mod numbers;
+mod replay;
+
+use super::{Tally, run::Cluster};
+use domain::{catalog::Catalog, id::TenantId};
+use replay::Replay;
+use std::collections::BTreeMap;
+
+/// What a judge knows.
+pub(super) struct Case<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) replays: BTreeMap<TenantId, Replay>,
+    pub(super) catalogs: Vec<Catalog>,
+}
+
+impl Case<'_> {
+    pub(super) fn catalog(&self, version: u32) -> Result<&Catalog, String> {
+        let known = self.catalogs.get((version as usize).wrapping_sub(1));
+        known.ok_or_else(|| format!("there is no catalog {version}"))
+    }
+}
+
+/// Judges a world in which everything is answered.
+pub(super) fn judge(cluster: &mut Cluster) -> Result<Tally, String> {
+    let versions = cluster.database.state().in_force();
+    let catalogs: Vec<Catalog> = (1..=versions).filter_map(|version| cluster.catalog(version)).collect();
+    let mut case = Case { cluster, replays: BTreeMap::new(), catalogs };
+    let tenants: Vec<TenantId> = case.cluster.database.state().tenants.keys().cloned().collect();
+    for tenant in tenants {
+        let replay = Replay::of(&case, &tenant).map_err(|wrong| format!("{tenant}: {wrong}"))?;
+        case.replays.insert(tenant, replay);
+    }
+    let judged = answers::judge(&case)?;
+    demand::judge(&case)?;
+    last::judge(&case)?;
+    let state = case.cluster.database.state();
+    let attempts = case.cluster.attempts.len() as u64;
+    Ok(Tally { attempts, entries: state.order.len() as u64, judged, folds: state.folds_written })
+}

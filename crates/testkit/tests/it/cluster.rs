@@ -1,0 +1,37 @@
+//! Many nodes on one simulated database, where everything that can go wrong does.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+use testkit::cluster::{Bug, Plan, audit};
+
+#[test]
+fn many_nodes_agree_with_their_auditor() {
+    for seed in 0..100 {
+        audit(seed, 0, 60).unwrap();
+    }
+    for seed in 100..110 {
+        audit(seed, 0, 300).unwrap();
+    }
+}
+
+/// Worlds that nobody has seen before: the seed is in what it says when one goes wrong.
+#[test]
+fn new_worlds_of_many_nodes_agree_with_their_auditor() {
+    let from = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() << 8;
+    for seed in from..from + 20 {
+        audit(seed, 0, 100).unwrap();
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    let plan = Plan::draw(7, 3, 80, None);
+    assert_eq!(plan.run(), plan.run());
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    for bug in Bug::ALL {
+        let found = (0..200).find(|seed| Plan::draw(*seed, 0, 80, Some(bug)).run().is_err());
+        assert!(found.is_some(), "{bug:?} is not found in 200 worlds");
+    }
+}
