@@ -8,7 +8,7 @@ use crate::world::admit;
 use domain::{catalog::Catalog, view::Usage};
 use engine::{
     Engine,
-    ports::{Commit, Ledger},
+    ports::{Commit, Ledger, LedgerError},
     requests::{Admission, EngineError, EventOutcome, TenantCard},
 };
 use std::{future::Future, sync::Arc};
@@ -109,6 +109,9 @@ async fn signals(engine: &Arc<Engine>, follower: &dyn engine::ports::Follower) -
         && signals.catalog_version > engine.catalog().version
     {
         follower.follow(signals.catalog_version).await;
+        if engine.catalog().version < signals.catalog_version {
+            return Err(LedgerError::Unwritable("the catalog can't be had now".into()).into());
+        }
     }
     Ok(Answer::Done)
 }
