@@ -141,7 +141,7 @@ impl Engine {
             entry.note = Some(note.clone());
             Ok(((), open.append(vec![entry], false, true)?.commit))
         };
-        match self.once(Whom::known(tenant, &users), binding, work).await? {
+        match self.once(Whom::known(tenant, &users), binding, work, |_| Ok(false)).await? {
             Once::Done((), commit) => {
                 commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
                 Ok(false)

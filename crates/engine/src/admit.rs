@@ -41,7 +41,13 @@ impl Engine {
         // What is only asked has no commit that could show that memory is behind.
         let look = if check.consume { Look::Memory } else { Look::Recent };
         let whom = Whom::new(&check.tenant, users).look(look);
-        match self.once(whom, binding, |open| decide(open, check, &op, ack)).await? {
+        let dry = Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause);
+        let refuses = |open: &mut Open<'_>| {
+            let decision = open.apply(check.user.as_ref(), &dry).map(|outcome| outcome.decision);
+            // What has no meaning, or none any more, may have had one when it was accepted.
+            Ok(decision.map_or(true, |decision| decision.is_some_and(|decision| !decision.allowed)))
+        };
+        match self.once(whom, binding, |open| decide(open, check, &op, ack), refuses).await? {
             Once::Done(mut made, commit) => {
                 if let Some(counted) = made.counted.take() {
                     self.count(&check.tenant, counted);

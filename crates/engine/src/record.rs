@@ -136,10 +136,12 @@ impl Engine {
             let mut chunk = std::mem::take(&mut waiting);
             let epoch = self.epoch();
             let (pass, commit) = self.commit_with(whom, |open| record_pass(open, &mut chunk)).await?;
-            let passed = match pass {
-                Pass::Ask => self.ask_disk(tenant, &mut chunk).await?,
+            let mut passed = match pass {
+                Pass::Ask => Vec::new(),
                 Pass::Done(passed) => passed,
             };
+            passed.extend(self.ask_disk(tenant, &mut chunk).await?);
+            passed.sort_by_key(|(place, _)| *place);
             commits.push(commit);
             let mut passed = passed.into_iter().peekable();
             for (place, event) in chunk.into_iter().enumerate() {
@@ -186,6 +188,7 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
     let found: Vec<Seen> = chunk.iter().map(|event| open.seen(event.binding, event.fresh)).collect();
     let mut asks = false;
     for (event, seen) in chunk.iter_mut().zip(&found) {
+        event.ask = None;
         if let Seen::AskDisk(generation) = seen {
             event.ask = Some(*generation);
             asks = true;
@@ -199,6 +202,8 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
     // Ids accepted in this very pass, which the ledger does not know yet: position in `entries`.
     let mut accepted: FxHashMap<u128, usize> = FxHashMap::default();
     let mut twice: Vec<(usize, usize)> = Vec::new();
+    let shared = open.engine.ledger.shared().is_some();
+    let mut unsure: Vec<usize> = Vec::new();
     for (place, (event, seen)) in chunk.iter().zip(found).enumerate() {
         if let Seen::Before(seq) = seen {
             passed.push((place, Passed::Before(seq)));
@@ -215,10 +220,16 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
                 entries.extend(outcome.entry);
                 EventOutcome::Accepted
             }
+            // It may have been accepted on another node while it still could be: the disk is asked before it is refused.
+            Err(_) if shared && event.fresh.is_none() => {
+                unsure.push(place);
+                continue;
+            }
             Err(error) => EventOutcome::Rejected(error.into()),
         };
         passed.push((place, Passed::Told(outcome)));
     }
+    unsure.into_iter().for_each(|place| chunk[place].ask = Some(0));
     if entries.is_empty() {
         return Ok((Pass::Done(passed), Commit::Done));
     }

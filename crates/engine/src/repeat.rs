@@ -61,7 +61,7 @@ impl Open<'_> {
 }
 
 impl Engine {
-    /// Does something once under its id, if it has one.
+    /// Does something once under its id, if it has one. `refuses` tells whether `work` would refuse, without a trace.
     ///
     /// # Errors
     /// [`EngineError::IdempotencyConflict`] when the id was used for something else.
@@ -70,6 +70,7 @@ impl Engine {
         whom: Whom<'_>,
         binding: Option<Binding>,
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
+        mut refuses: impl FnMut(&mut Open<'_>) -> Result<bool, EngineError>,
     ) -> Result<Once<T>, EngineError> {
         let Some(binding) = binding else {
             let (value, commit) = self.commit_with(whom, work).await?;
@@ -78,8 +79,14 @@ impl Engine {
         let mut fresh = None;
         loop {
             let epoch = self.epoch();
+            // Memory does not know what other nodes bound. A commit does; a refusal has none that looks at ids.
+            let must_ask = self.ledger.shared().is_some() && fresh.is_none();
             let look = |open: &mut Open<'_>| match open.seen(binding, fresh) {
-                Seen::Fresh => work(open).map(|(value, commit)| (Step::Done(value), commit)),
+                Seen::Fresh if must_ask && refuses(open)? => Ok((Step::AskDisk(0), Commit::Done)),
+                Seen::Fresh => match work(open) {
+                    Err(EngineError::Op(_)) if must_ask => Ok((Step::AskDisk(0), Commit::Done)),
+                    done => done.map(|(value, commit)| (Step::Done(value), commit)),
+                },
                 Seen::Before(seq) => Ok((Step::Seen(seq), Commit::Done)),
                 Seen::AskDisk(generation) => Ok((Step::AskDisk(generation), Commit::Done)),
             };
