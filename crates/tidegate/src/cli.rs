@@ -86,7 +86,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "open|key", env = "TIDEGATE_API_METRICS")]
     pub metrics: Option<String>,
     /// Which web pages may call the API (and read the gateway's own answers) from a browser: exact origins, separated
-    /// by commas, e.g. https://app.example.com [default: none]
+    /// by commas, e.g. `https://app.example.com` [default: none]
     #[arg(long, value_name = "ORIGINS", env = "TIDEGATE_API_CORS_ORIGINS")]
     pub cors_origins: Option<String>,
     /// Where the ledger is.
