@@ -41,9 +41,8 @@ impl Engine {
         // What is only asked has no commit that could show that memory is behind.
         let look = if check.consume { Look::Memory } else { Look::Recent };
         let whom = Whom::new(&check.tenant, users).look(look);
-        let dry = Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause);
         let refuses = |open: &mut Open<'_>| {
-            let decision = open.apply(check.user.as_ref(), &dry).map(|outcome| outcome.decision);
+            let decision = open.apply(check.user.as_ref(), &dry(check)).map(|outcome| outcome.decision);
             // What has no meaning, or none any more, may have had one when it was accepted.
             Ok(decision.map_or(true, |decision| decision.is_some_and(|decision| !decision.allowed)))
         };
@@ -60,7 +59,7 @@ impl Engine {
 
     /// A check whose id was accepted before: the same decision with current numbers.
     async fn repeat_check(&self, check: &Check) -> Result<Admission, EngineError> {
-        let op = Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause);
+        let op = dry(check);
         let look = |open: &mut Open<'_>| {
             let mut outcome = open.apply(check.user.as_ref(), &op)?;
             if let Some(decision) = &mut outcome.decision {
@@ -181,6 +180,11 @@ impl Engine {
     }
 }
 
+/// The same question, asked without charging.
+fn dry(check: &Check) -> Op {
+    Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause)
+}
+
 fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
     Spend {
         charges: check.charges.clone(),
@@ -215,7 +219,9 @@ fn decide(open: &mut Open<'_>, check: &Check, op: &Op, ack: Ack) -> Result<(Made
     let (seq, commit) = match outcome.entry.take() {
         Some(entry) if is_written => {
             let fold = check.cause == Cause::Gateway;
-            let appended = open.append(vec![entry], fold, ack == Ack::Disk)?;
+            // Where a commit may be in vain, nobody is told before it.
+            let wait = ack == Ack::Disk || open.engine.ledger.shared().is_some();
+            let appended = open.append(vec![entry], fold, wait)?;
             (appended.last, appended.commit)
         }
         _ => (open.book.seq, open.settled()),

@@ -208,6 +208,11 @@ impl Live {
         Taken::from(&self.dirty)
     }
 
+    /// None of the dirty books yet: what is put here goes on the list.
+    pub(crate) fn none_dirty(&self) -> Taken<'_> {
+        Taken { list: &self.dirty, cells: Vec::new() }
+    }
+
     /// Takes the list of books with denials to write down.
     pub(crate) fn take_demanding(&self) -> Taken<'_> {
         Taken::from(&self.demanding)
@@ -233,6 +238,12 @@ pub(crate) struct Taken<'a> {
 impl<'a> Taken<'a> {
     fn from(list: &'a Mutex<Vec<Arc<Cell>>>) -> Self {
         Self { list, cells: std::mem::take(&mut *list.lock()) }
+    }
+
+    /// Leaves each cell once: one whose book was loaded again stands on the list for each of its books.
+    pub(crate) fn sort_out_repeated(&mut self) {
+        self.cells.sort_unstable_by_key(Arc::as_ptr);
+        self.cells.dedup_by(|a, b| Arc::ptr_eq(a, b));
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     engine::Engine,
     live::{Book, Cell, LiveUser, Place},
-    ports::{Append, Appended, Commit, LedgerError, Stored},
+    ports::{Append, Appended, Basis, Commit, LedgerError, Stored},
     requests::EngineError,
 };
 use domain::{
@@ -87,7 +87,7 @@ enum Attempt<T> {
     Done(T),
     LoadTenant,
     /// These users, as long as none was dropped since.
-    LoadUsers(Vec<UserId>, u64),
+    LoadUsers(Vec<UserId>, u64, Arc<Basis>),
     LookAgain,
 }
 
@@ -112,7 +112,7 @@ impl Engine {
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
-            let began = self.now();
+            let (began, judged_by) = (self.now(), self.catalog.load().version);
             let mut appended = false;
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
@@ -133,7 +133,7 @@ impl Engine {
                     }
                 }
                 Err(EngineError::Ledger(error)) => error,
-                Err(error @ EngineError::Op(OpError::UnknownPlan(_))) => match self.newer_catalog().await? {
+                Err(error @ EngineError::Op(OpError::UnknownPlan(_))) => match self.newer_catalog(judged_by).await? {
                     // The plan may be one of a catalog that this node has not heard of.
                     Some(in_force) => LedgerError::CatalogBehind { in_force },
                     None => return Err(error),
@@ -190,10 +190,10 @@ impl Engine {
                         look = Look::Loaded;
                     }
                 }
-                Attempt::LoadUsers(missing, drops) => {
+                Attempt::LoadUsers(missing, drops, basis) => {
                     for user in missing {
                         let stored = self.ledger.load_user(tenant, &user).await?;
-                        self.place_user(&cell, user, stored, epoch, drops);
+                        self.place_user(&cell, user, stored, epoch, (drops, &basis));
                     }
                 }
             }
@@ -241,7 +241,7 @@ impl Engine {
         };
         let missing: Vec<UserId> = users.iter().filter(|user| !book.users.contains_key(*user)).cloned().collect();
         if !missing.is_empty() {
-            return Ok(Attempt::LoadUsers(missing, book.user_drops));
+            return Ok(Attempt::LoadUsers(missing, book.user_drops, book.basis.clone()));
         }
         let catalog = self.catalog.load();
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
@@ -319,10 +319,18 @@ impl Engine {
         Ok(appended)
     }
 
-    fn place_user(&self, cell: &Arc<Cell>, id: UserId, stored: Option<Stored<User>>, epoch: u64, drops: u64) {
+    /// Puts a user beside the tenant that it was read for: another reading of the tenant may be newer than the user is.
+    fn place_user(
+        &self,
+        cell: &Arc<Cell>,
+        id: UserId,
+        stored: Option<Stored<User>>,
+        epoch: u64,
+        (drops, basis): (u64, &Arc<Basis>),
+    ) {
         let mut place = cell.place.lock();
         let Place::Open(book) = &mut *place else { return };
-        let stale = self.epoch() != epoch || book.user_drops != drops;
+        let stale = self.epoch() != epoch || book.user_drops != drops || !Arc::ptr_eq(&book.basis, basis);
         if stale || book.users.contains_key(&id) {
             return;
         }

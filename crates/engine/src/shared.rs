@@ -116,11 +116,11 @@ impl Engine {
         }
     }
 
-    /// The version of the catalog in force, if it is newer than the one that decides here.
-    pub(crate) async fn newer_catalog(&self) -> Result<Option<u32>, EngineError> {
+    /// The version of the catalog in force, if it is newer than the one that was judged by.
+    pub(crate) async fn newer_catalog(&self, judged_by: u32) -> Result<Option<u32>, EngineError> {
         let Some(shared) = self.ledger.shared() else { return Ok(None) };
         let in_force = shared.signals().await?.catalog_version;
-        Ok((in_force > self.catalog.load().version).then_some(in_force))
+        Ok((in_force > judged_by).then_some(in_force))
     }
 
     /// Decides by a catalog that another node put in force. An older one than the present one is not adopted.

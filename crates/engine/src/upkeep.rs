@@ -137,19 +137,22 @@ impl Engine {
         let through = self.tail.first().map_or(committed, |first| committed.min(first - 1));
         let created = self.unsaved.lock().clone();
         let mut dirty = self.live.take_dirty();
-        let mut later = Vec::new();
+        if self.ledger.shared().is_some() {
+            dirty.sort_out_repeated();
+        }
+        // They go back on the list however this ends.
+        let mut later = self.live.none_dirty();
         loop {
             // A fold that was handed over is written even if nobody waits for it any more.
             let rest = dirty.cells.len().saturating_sub(FOLD_BATCH);
             let (due, not_yet): (Vec<_>, Vec<_>) = dirty.cells.drain(rest..).partition(|cell| self.is_fold_due(cell));
-            later.extend(not_yet);
+            later.cells.extend(not_yet);
             let folds: Vec<Fold> = due.iter().filter_map(|cell| snapshot(cell, round)).collect();
             self.checkpointed(self.ledger.checkpoint(folds, (rest == 0).then_some(through))).await?;
             if rest == 0 {
                 break;
             }
         }
-        dirty.cells = later;
         self.unsaved.lock().retain(|id| !created.contains(id));
         self.rounds.done.store(round, Ordering::Release);
         Ok(())
@@ -262,7 +265,8 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
     let mut place = cell.place.lock();
     let Place::Open(book) = &mut *place else { return None };
     book.listed = false;
-    if book.seq == 0 {
+    // A book that was dropped and loaded again may be on the list for what is written already.
+    if book.seq == 0 || cell.reload.is_some() && book.seq == book.saved {
         return None;
     }
     let from = std::mem::replace(&mut book.saved, book.seq);

@@ -80,9 +80,10 @@ impl LedgerUrl {
                 Ok(Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
             }
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(Secret::new(text))),
-            _ => Err(WrongSetting(format!(
-                "the ledger {text:?} is not one that is known; write sqlite:PATH, e.g. {LEDGER_URL}, postgres://..., or \
-                 memory:"
+            // A URL that is misspelt may hold a password all the same.
+            other => Err(WrongSetting(format!(
+                "a ledger of the kind {:?} is not known; write sqlite:PATH, e.g. {LEDGER_URL}, postgres://..., or memory:",
+                other.map_or("", |(kind, _)| kind)
             ))),
         }
     }

@@ -258,15 +258,37 @@ struct Upkeep {
 impl Upkeep {
     /// Upkeep four times a second, and retention once an hour on one node.
     async fn run(self) {
+        // Neither waits for the other: a long round must not keep a key that was revoked, nor a catalog that can't be
+        // read the memory from being tidied.
+        tokio::join!(self.keep(), self.follow());
+    }
+
+    async fn follow(&self) {
+        let mut often = tokio::time::interval(UPKEEP_EVERY);
+        often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut well = true;
+        loop {
+            often.tick().await;
+            let outcome = self.heed().await;
+            match (&outcome, well) {
+                (Err(error), true) => tracing::error!("this node can't follow the others: {error:#}"),
+                (Ok(()), false) => tracing::info!("this node follows the others again"),
+                _ => {}
+            }
+            well = outcome.is_ok();
+        }
+    }
+
+    async fn keep(&self) {
         let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
         upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retained = tokio::time::Instant::now();
         let mut well = true;
         loop {
             upkeep.tick().await;
-            let outcome = self.round().await;
+            let outcome = self.engine.upkeep().await;
             match (&outcome, well) {
-                (Err(error), true) => tracing::error!("requests may be refused until this is over: {error:#}"),
+                (Err(error), true) => tracing::error!("requests may be refused until this is over: {error}"),
                 (Ok(()), false) => tracing::info!("the ledger is back"),
                 _ => {}
             }
@@ -282,11 +304,11 @@ impl Upkeep {
         }
     }
 
-    async fn round(&self) -> anyhow::Result<()> {
-        if let Some(signals) = self.engine.signals().await? {
-            self.following.heed(signals).await?;
+    async fn heed(&self) -> anyhow::Result<()> {
+        match self.engine.signals().await? {
+            Some(signals) => self.following.heed(signals).await,
+            None => Ok(()),
         }
-        Ok(self.engine.upkeep().await?)
     }
 
     async fn retain(&self) -> Result<(), EngineError> {

@@ -4,6 +4,7 @@ use super::{queued::Queued, values::Bits};
 use crate::{codec, denials::Runs};
 use domain::id::TenantId;
 use engine::ports::Seq;
+use std::sync::Arc;
 
 /// What one tenant has in a batch: appends without a gap between them.
 pub(super) struct Part {
@@ -47,9 +48,11 @@ impl Part {
         self.appends.first().map_or(0, |first| first.catalog)
     }
 
-    /// Whether an append belongs to the same part.
+    /// Whether an append belongs to the same part. A position alone does not say so: what was decided on another basis
+    /// may stand behind the same one.
     pub(super) fn is_followed_by(&self, queued: &Queued) -> bool {
-        queued.follows == self.last() && queued.catalog == self.catalog()
+        let same_basis = self.appends.last().is_some_and(|last| Arc::ptr_eq(&last.basis, &queued.basis));
+        same_basis && queued.follows == self.last() && queued.catalog == self.catalog()
     }
 }
 

@@ -257,7 +257,8 @@ impl Ledger for PostgresLedger {
     fn checkpoint(&self, folds: Vec<Fold>, complete_through: Option<Seq>) -> Commit {
         let queue = &self.inner.queue;
         let with_commit = |fold: Fold| {
-            let commit = queue.committed(&fold.tenant.state.id, fold.tenant.seq);
+            // Not when the position is durable: another basis may have come first to it.
+            let commit = fold.basis.settled(fold.tenant.seq);
             (fold, commit)
         };
         let folds = folds.into_iter().map(with_commit).collect();

@@ -4,7 +4,7 @@ use super::{batch::Part, queued::Queued};
 use domain::id::TenantId;
 use engine::ports::{Append, Appended, Basis, Commit, LedgerError, LedgerStats, Lookup, Seq};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::{Notify, oneshot};
 
@@ -315,6 +315,8 @@ impl State {
         let mut parts: Vec<Part> = Vec::new();
         let mut by_tenant: FxHashMap<TenantId, usize> = FxHashMap::default();
         let mut rest = VecDeque::new();
+        // Tenants of which something has to wait: then all that comes after it has to.
+        let mut behind: FxHashSet<TenantId> = FxHashSet::default();
         let (mut entries, mut bytes) = (0, 0);
         while let Some(queued) = self.waiting.pop_front() {
             if let Some(slot) = self.slots.get_mut(&queued.tenant) {
@@ -326,10 +328,15 @@ impl State {
                 rest.push_back(queued);
                 break;
             }
+            if behind.contains(&queued.tenant) {
+                rest.push_back(queued);
+                continue;
+            }
             let size = (queued.rows.len(), queued.bytes());
             match by_tenant.get(&queued.tenant).and_then(|index| parts.get_mut(*index)) {
                 // It must come after what does not fit here.
                 Some(part) if !part.is_followed_by(&queued) => {
+                    behind.insert(queued.tenant.clone());
                     rest.push_back(queued);
                     continue;
                 }

@@ -99,6 +99,27 @@ fn what_was_decided_on_less_than_all_is_not_written() {
 }
 
 #[test]
+fn a_position_that_two_readings_claim_is_one_readings_alone() {
+    let database = Database::new();
+    let (one, _two) = two(&database);
+    let acme = id("acme");
+    commit(&*one, append(&acme, 0, &Arc::default(), vec![created("free"), used(0)])).unwrap();
+    for _ in 0..20 {
+        let at = *positions(&*one, &acme).last().unwrap();
+        let (before, after) = (Arc::<Basis>::default(), Arc::<Basis>::default());
+        // The tenant was loaded again while something that was decided before waits.
+        let first = one.append(append(&acme, at, &before, vec![used(0)])).unwrap();
+        let same_place = one.append(append(&acme, at, &after, vec![used(0)])).unwrap();
+        let behind_it = one.append(append(&acme, at + 1, &after, vec![used(0)]));
+        assert_eq!(done(first.commit), Ok(()));
+        assert_eq!(done(same_place.commit), Err(LedgerError::Stale));
+        // It would follow what was written, but was decided on something else.
+        assert_eq!(behind_it.and_then(|appended| done(appended.commit).map(|()| 0)), Err(LedgerError::Stale));
+        assert_eq!(positions(&*one, &acme).last(), Some(&(at + 1)));
+    }
+}
+
+#[test]
 fn an_id_is_bound_once_whichever_node_asks() {
     let database = Database::new();
     let (one, two) = two(&database);
@@ -256,7 +277,8 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     let states = States::of(&*two);
     assert_eq!(states, world.states(world.last()));
     // Another node that has loaded nothing since: its folds go on from the empty ledger.
-    let theirs: Vec<_> = folds.iter().map(|fold| Fold { basis: Arc::default(), ..fold.clone() }).collect();
+    let theirs: Vec<_> =
+        folds.iter().map(|fold| Fold { basis: Arc::new(Basis::at(fold.tenant.seq)), ..fold.clone() }).collect();
     done(two.checkpoint(theirs.clone(), None)).unwrap();
     assert!(theirs.iter().all(|fold| fold.basis.is_stale()), "told that they are outdated");
     assert!(folds.iter().all(|fold| !fold.basis.is_stale()));
@@ -265,7 +287,7 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     let mut ahead = folds[0].clone();
     ahead.from = ahead.tenant.seq;
     ahead.tenant.seq += 1;
-    ahead.basis = Arc::default();
+    ahead.basis = Arc::new(Basis::at(ahead.tenant.seq));
     done(two.checkpoint(vec![ahead.clone()], None)).unwrap();
     assert!(ahead.basis.is_stale());
     assert_eq!(States::of(&*one), states);
@@ -273,7 +295,8 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     let next = world.take_folds(true);
     assert!(next.iter().any(|fold| fold.from > 0 && !fold.tenant.state.accounts.closed().is_empty()));
     for ledger in [&one, &two] {
-        let theirs: Vec<_> = next.iter().map(|fold| Fold { basis: Arc::default(), ..fold.clone() }).collect();
+        let theirs: Vec<_> =
+            next.iter().map(|fold| Fold { basis: Arc::new(Basis::at(fold.tenant.seq)), ..fold.clone() }).collect();
         done(ledger.checkpoint(theirs.clone(), None)).unwrap();
         let written = theirs.iter().filter(|fold| !fold.basis.is_stale()).count();
         assert_eq!(
