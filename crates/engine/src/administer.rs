@@ -3,7 +3,7 @@
 use crate::{
     engine::Engine,
     live::Place,
-    open::{Open, Whom},
+    open::{Open, TRIES_MAX, Whom},
     ports::{Commit, LedgerError},
     repeat::Once,
     requests::{EngineError, OpId, TenantCard},
@@ -27,31 +27,40 @@ impl Engine {
         change: &ProfileChange,
         actor: &str,
     ) -> Result<(TenantCard, bool), EngineError> {
-        let epoch = self.epoch();
-        let (card, commit, created) = loop {
+        for _ in 0..TRIES_MAX {
+            let epoch = self.epoch();
+            let (card, commit, created) = self.put_once(id, change, actor).await?;
+            match commit.wait().await {
+                Ok(()) => return Ok((card, created)),
+                // Created on another node meanwhile, or by another catalog.
+                Err(LedgerError::Stale) => {}
+                Err(LedgerError::CatalogBehind { in_force }) => self.follow(in_force).await,
+                Err(error) => {
+                    self.fail(epoch, &error);
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(LedgerError::Overloaded { waiting: 0 }.into())
+    }
+
+    async fn put_once(
+        &self,
+        id: &TenantId,
+        change: &ProfileChange,
+        actor: &str,
+    ) -> Result<(TenantCard, Commit, bool), EngineError> {
+        loop {
             // No catalog is put in force between the look at this one's plans and the change.
             let _plans_stay = self.plans.read().await;
             match self.configure_tenant(id, change, actor).await {
-                Ok((card, commit)) => break (card, commit, false),
+                Ok((card, commit)) => return Ok((card, commit, false)),
                 Err(EngineError::UnknownTenant(_)) => {}
                 Err(error) => return Err(error),
             }
             // `None` when somebody else is creating it.
             if let Some((card, commit)) = self.create_tenant(id, change, actor).await? {
-                break (card, commit, true);
-            }
-        };
-        match commit.wait().await {
-            Ok(()) => Ok((card, created)),
-            // Created on another node meanwhile, or by another catalog.
-            Err(LedgerError::Stale) => Box::pin(self.put_tenant(id, change, actor)).await,
-            Err(LedgerError::CatalogBehind { in_force }) => {
-                self.follow(in_force).await;
-                Box::pin(self.put_tenant(id, change, actor)).await
-            }
-            Err(error) => {
-                self.fail(epoch, &error);
-                Err(error.into())
+                return Ok((card, commit, true));
             }
         }
     }

@@ -19,7 +19,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 /// How often a decision is made anew before the caller is told to come again. From the second time on no other node can
 /// get in between, unless this one is too slow to use its turn.
-const TRIES_MAX: u32 = 32;
+pub(crate) const TRIES_MAX: u32 = 32;
 
 /// A tenant under its lock, with the users a verb asked for.
 pub(crate) struct Open<'a> {

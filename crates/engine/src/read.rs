@@ -19,7 +19,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownTenant`], or a failing ledger.
     pub async fn tenant(&self, id: &TenantId) -> Result<TenantCard, EngineError> {
-        self.look_at(Whom::known(id, &[]).look(Look::Now), |open| Ok(card(&open.book.tenant))).await
+        self.card_of(id, Look::Now).await
+    }
+
+    async fn card_of(&self, id: &TenantId, look: Look) -> Result<TenantCard, EngineError> {
+        self.look_at(Whom::known(id, &[]).look(look), |open| Ok(card(&open.book.tenant))).await
     }
 
     /// Tenants in order of id, after `after`.
@@ -40,7 +44,8 @@ impl Engine {
         ids.truncate(limit);
         let mut cards = Vec::with_capacity(ids.len());
         for id in &ids {
-            match self.tenant(id).await {
+            // A page must not load all of its tenants anew where other nodes write as well.
+            match self.card_of(id, Look::Recent).await {
                 Ok(card) => cards.push(card),
                 // Its creation was not durable, and a recovery has undone it in between.
                 Err(EngineError::UnknownTenant(_)) => {}

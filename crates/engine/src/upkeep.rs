@@ -80,13 +80,17 @@ impl Engine {
 
     async fn flush_denials(&self) -> Result<(), EngineError> {
         let mut taken = self.live.take_demanding();
+        let mut failed = Ok(());
         while let Some(cell) = taken.cells.last().cloned() {
             for user in users_waiting(&cell) {
-                self.flush_denials_of(&cell, user).await?;
+                // A tenant that can't be written must not keep the others from it.
+                if let Err(error) = self.flush_denials_of(&cell, user).await {
+                    failed = failed.and(Err(error));
+                }
             }
             taken.cells.pop();
         }
-        Ok(())
+        failed
     }
 
     async fn flush_denials_of(&self, cell: &Arc<Cell>, user: Option<UserId>) -> Result<(), EngineError> {

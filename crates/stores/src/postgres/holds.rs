@@ -124,16 +124,13 @@ async fn keep(kept: Kept, mut conn: Conn, _permit: OwnedSemaphorePermit) {
             tokio::task::yield_now().await;
         }
     }
-    let mut parts = Part::all_of(kept.close());
-    // What does not follow what comes first goes the usual way, after it.
-    let rest = if parts.is_empty() { Vec::new() } else { parts.split_off(1) };
-    if parts.is_empty() {
+    match kept.inner.queue.take_kept(&kept.tenant) {
+        Some(part) => commit(&kept.inner, &mut conn, vec![part]).await,
         // A transaction that can't be rolled back is one whose connection is gone.
-        let _ = conn.roll_back().await;
-    } else {
-        commit(&kept.inner, &mut conn, parts).await;
+        None => drop(conn.roll_back().await),
     }
-    kept.inner.queue.put_back(rest.into_iter().flat_map(|part| part.appends).collect());
+    // Only now does the rest go the usual way, when `kept` is dropped: two connections that write to one tenant at once
+    // could build on what the other has not committed.
 }
 
 async fn commit(inner: &Arc<Inner>, conn: &mut Conn, mut parts: Vec<Part>) {

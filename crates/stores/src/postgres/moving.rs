@@ -57,7 +57,7 @@ impl PostgresSide {
     /// A copy that is begun, or gone on with, beside the place at a URL.
     pub(crate) async fn target(url: &str, secret: &[u8; 32]) -> Result<Self, LedgerError> {
         let (pool, schema) = pool(url, "_copying")?;
-        let place = schema.trim_end_matches("_copying").to_owned();
+        let place = schema.strip_suffix("_copying").unwrap_or(&schema).to_owned();
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         if first::<bool>(&pool.rows(sql, &[(&place, Type::TEXT)]).await?)? == Some(true) {
             return Err(unopenable(format_args!(

@@ -158,6 +158,16 @@ impl Queue {
         self.state.lock().take_batch()
     }
 
+    /// What can be committed at once of what was queued for a tenant whose row is kept locked. The rest stays.
+    pub(super) fn take_kept(&self, tenant: &TenantId) -> Option<Part> {
+        let mut state = self.state.lock();
+        let slot = state.slots.get_mut(tenant)?;
+        let mut parts = Part::all_of(std::mem::take(&mut slot.appends)).into_iter();
+        let first = parts.next();
+        slot.appends = parts.flat_map(|part| part.appends).collect();
+        first
+    }
+
     /// Puts back what was queued for a tenant whose row was to be kept locked, and forgets the slot.
     pub(super) fn close_slot(&self, tenant: &TenantId) -> Vec<Queued> {
         let slot = self.state.lock().slots.remove(tenant);

@@ -30,6 +30,8 @@ pub(super) struct Settings {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// PostgreSQL cuts names after 63 bytes; a copy on its way adds `_copying`.
+const SCHEMA_MAX_BYTES: usize = 54;
 const POOL_MAX: usize = 8;
 const POOL_LEAST: usize = 2;
 
@@ -62,7 +64,7 @@ pub(super) fn parse(url: &str) -> Result<Settings, LedgerError> {
 #[derive(Default)]
 struct Ours {
     sslmode: Option<String>,
-    root: Option<PathBuf>,
+    root: Option<Trust>,
     schema: Option<String>,
     pool_max: Option<usize>,
     statement_timeout: Option<Duration>,
@@ -74,12 +76,13 @@ impl Ours {
     fn take(&mut self, key: &str, value: &str) -> Result<bool, LedgerError> {
         match key {
             "sslmode" => self.sslmode = Some(value.to_owned()),
-            "sslrootcert" => self.root = (value != "system").then(|| value.into()),
+            "sslrootcert" if value == "system" => self.root = Some(Trust::System),
+            "sslrootcert" => self.root = Some(Trust::File(value.into())),
             "schema" => {
                 let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
                 let begins = value.bytes().next().is_some_and(|first| !first.is_ascii_digit());
-                if !begins || value.len() > 63 || !value.bytes().all(fits) {
-                    return Err(bad(key, "give lower-case letters, digits and _, at most 63"));
+                if !begins || value.len() > SCHEMA_MAX_BYTES || !value.bytes().all(fits) {
+                    return Err(bad(key, "give lower-case letters, digits and _, at most 54"));
                 }
                 self.schema = Some(value.to_owned());
             }
@@ -101,13 +104,18 @@ impl Ours {
     }
 
     fn finish(self, config: &mut Config) -> Result<Settings, LedgerError> {
-        let named = self.root.map_or(Trust::System, Trust::File);
-        let (mode, trust) = match (self.sslmode.as_deref().unwrap_or("prefer"), named) {
-            ("disable", _) => (SslMode::Disable, Trust::Anybody),
-            ("prefer", _) => (SslMode::Prefer, Trust::Anybody),
+        // Who names authorities wants them asked: without `sslmode` that is verify-full.
+        let unsaid = if self.root.is_some() { "verify-full" } else { "prefer" };
+        let (mode, trust) = match (self.sslmode.as_deref().unwrap_or(unsaid), self.root) {
+            ("disable", None) => (SslMode::Disable, Trust::Anybody),
+            ("prefer", None) => (SslMode::Prefer, Trust::Anybody),
+            ("disable" | "prefer", Some(_)) => {
+                return Err(bad("sslmode", "nothing is checked so; leave it out, or give verify-full"));
+            }
             // As in libpq: a certificate is checked when there is one to check it with.
-            ("require", Trust::System) => (SslMode::Require, Trust::Anybody),
-            ("require" | "verify-full", trust) => (SslMode::Require, trust),
+            ("require", None) => (SslMode::Require, Trust::Anybody),
+            ("verify-full", None) => (SslMode::Require, Trust::System),
+            ("require" | "verify-full", Some(trust)) => (SslMode::Require, trust),
             _ => return Err(bad("sslmode", "give disable, prefer, require or verify-full")),
         };
         config.ssl_mode(mode);

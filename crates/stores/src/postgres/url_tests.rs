@@ -37,6 +37,12 @@ fn a_certificate_is_checked_where_it_is_asked_for() {
     assert_eq!(trust("sslmode=require&sslrootcert=ca.pem"), Trust::File("ca.pem".into()));
     assert_eq!(trust("sslmode=verify-full"), Trust::System);
     assert_eq!(trust("sslmode=verify-full&sslrootcert=system"), Trust::System);
+    assert_eq!(trust("sslmode=require&sslrootcert=system"), Trust::System);
+    assert_eq!(trust("sslrootcert=ca.pem"), Trust::File("ca.pem".into()));
+    for unchecked in ["disable", "prefer"] {
+        let message = refused(&format!("postgres://a@h/d?sslrootcert=ca.pem&sslmode={unchecked}"));
+        assert!(message.contains("verify-full"), "{message}");
+    }
 }
 
 #[test]

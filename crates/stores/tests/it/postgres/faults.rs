@@ -4,28 +4,16 @@ use super::{
     Database,
     nodes::{append, commit, created, id, positions, used},
     proxy::{Mode, Proxy},
-    run,
+    run, until,
 };
 use crate::world::{States, World, done};
 use engine::ports::{Basis, Ledger, LedgerError};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use stores::postgres::{PostgresLedger, PostgresOptions};
 
 fn open_by(database: &Database, proxy: &Proxy, give_up: Duration) -> Arc<PostgresLedger> {
     let options = PostgresOptions { give_up, ..Default::default() };
     run(PostgresLedger::open(&database.url_by(proxy.port), options)).unwrap()
-}
-
-/// Waits until something is so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::yield_now();
-    }
 }
 
 /// A connection is cut in the middle of a commit, before or after the server has heard of it.
@@ -93,20 +81,15 @@ fn a_commit_that_is_still_under_way_on_a_lost_connection_is_waited_for() {
     let ledger = open_by(&database, &proxy, Duration::from_secs(30));
     let acme = id("acme");
     commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
-    let waiting = || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%@.meta%'
-                   AND pid <> pg_backend_pid()";
-        database.sql(sql)[0].parse::<u32>().unwrap()
-    };
     // Somebody is about to bind the same id, so that the commit waits inside the server, the tenant's row locked.
     let client = database.client();
     let bind = format!("BEGIN; INSERT INTO {}.ids VALUES ('acme', '{:032x}', 9, 0)", database.schema(), 5);
     run(client.batch_execute(&bind)).unwrap();
     let appended = ledger.append(append(&acme, 1, &Arc::default(), vec![used(5)])).unwrap();
-    until("it waits", || waiting() == 1);
+    until("it waits", || database.commits_waiting() == 1);
     proxy.set(Mode::Closed);
     proxy.set(Mode::Pass);
-    until("the second try waits for the first", || waiting() == 2);
+    until("the second try waits for the first", || database.commits_waiting() == 2);
     run(client.batch_execute("ROLLBACK")).unwrap();
     assert_eq!(done(appended.commit), Ok(()));
     assert_eq!(positions(&*ledger, &acme), [1, 2]);

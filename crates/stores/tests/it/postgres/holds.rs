@@ -3,7 +3,7 @@
 use super::{
     Database,
     nodes::{append, commit, created, id, positions, used},
-    run, two,
+    run, two, until,
 };
 use crate::world::done;
 use engine::ports::{Ledger, LedgerError, SharedLedger};
@@ -83,4 +83,27 @@ fn what_does_not_follow_is_stale_in_a_kept_row_too() {
     run(ledger.load(&acme, true)).unwrap();
     assert_eq!(commit(&*ledger, append(&acme, 2, &Arc::default(), vec![used(9)])), Err(LedgerError::Stale));
     assert_eq!(commit(&*ledger, append(&acme, 2, &Arc::default(), vec![used(10)])), Ok(3));
+}
+
+#[test]
+fn what_comes_while_a_kept_row_is_written_goes_after_it() {
+    let database = Database::new();
+    let ledger = database.open();
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    run(ledger.load(&acme, true)).unwrap();
+    // Somebody is about to bind the same id: the commit in the kept transaction waits inside the server.
+    let client = database.client();
+    let bind = format!("BEGIN; INSERT INTO {}.ids VALUES ('acme', '{:032x}', 9, 0)", database.schema(), 5);
+    run(client.batch_execute(&bind)).unwrap();
+    let basis = Arc::default();
+    let first = ledger.append(append(&acme, 1, &basis, vec![used(5)])).unwrap();
+    until("the commit waits", || database.commits_waiting() == 1);
+    let second = ledger.append(append(&acme, 2, &basis, vec![used(6)])).unwrap();
+    // That it was not sent by another connection can't be waited for.
+    std::thread::sleep(Duration::from_millis(100));
+    run(client.batch_execute("ROLLBACK")).unwrap();
+    assert_eq!((done(first.commit), done(second.commit)), (Ok(()), Ok(())));
+    assert_eq!(positions(&*ledger, &acme), [1, 2, 3]);
+    assert!(!basis.is_stale());
 }

@@ -9,6 +9,7 @@ use engine::ports::Ledger;
 use std::{
     future::Future,
     sync::{Arc, LazyLock},
+    time::{Duration, Instant},
 };
 use stores::postgres::{PostgresLedger, PostgresOptions};
 
@@ -88,6 +89,13 @@ impl Database {
 }
 
 impl Database {
+    /// Commits that wait for a lock inside the server.
+    pub fn commits_waiting(&self) -> u32 {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%@.meta%'
+                   AND pid <> pg_backend_pid()";
+        self.sql(sql)[0].parse().unwrap()
+    }
+
     /// A session of somebody else.
     pub fn client(&self) -> tokio_postgres::Client {
         run(async {
@@ -103,6 +111,15 @@ impl Drop for Database {
         if !std::thread::panicking() {
             self.sql(&format!("SET lock_timeout = '20s'; DROP SCHEMA IF EXISTS {} CASCADE", self.schema));
         }
+    }
+}
+
+/// Waits for something that will be so.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
     }
 }
 
