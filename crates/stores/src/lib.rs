@@ -13,3 +13,6 @@ pub mod memory;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
+mod verify;
+
+pub use verify::{Progress, VerifyReport};

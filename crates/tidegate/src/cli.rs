@@ -49,7 +49,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show the newest lines of the journal
     Events(EventsArgs),
-    /// Rebuild every account from the journal on a copy of the ledger, and compare
+    /// Make every account anew from the journal, and compare; nothing is changed
     Verify(VerifyArgs),
     /// Copy the ledger into a file, also while a node writes to it
     Backup(BackupArgs),
@@ -416,7 +416,8 @@ pub struct EventsArgs {
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// The ledger file; without it, the one of TIDEGATE_LEDGER_URL
+    /// The ledger file, which no node may hold; without it, the ledger of TIDEGATE_LEDGER_URL (on PostgreSQL nodes may be at
+    /// work)
     pub path: Option<PathBuf>,
     /// Where the ledger is.
     #[command(flatten)]

@@ -12,7 +12,7 @@ use tokio_postgres::{Row, types::Type};
 
 const COLUMNS: &str = "id, tenant, count, amount, first_at_ms, last_at_ms, body";
 
-fn read(row: &Row) -> Done<StoredDenial> {
+pub(super) fn read(row: &Row) -> Done<StoredDenial> {
     let id = DenialId(get::<Bits>(row, 0)?.0);
     let tenant: &str = get(row, 1)?;
     let mut run = codec::checked(&[tenant, &id.to_string()], &[], get(row, 6)?)
@@ -37,6 +37,19 @@ pub(super) async fn after(conn: &mut Conn, id: u128, limit: usize) -> Done<Vec<S
     let sql = format!("SELECT {COLUMNS} FROM tidegate.denials WHERE id > $1 ORDER BY id LIMIT $2");
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     conn.rows(&sql, &[(&Bits(id), Type::UUID), (&limit, Type::INT8)]).await?.iter().map(read).collect()
+}
+
+/// A batch of those of some tenants, in order of tenant and id, not yet read: see [`read`].
+pub(super) async fn of_tenants(conn: &mut Conn, tenants: &[&str], after: (&str, u128), limit: usize) -> Done<Vec<Row>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM tidegate.denials WHERE tenant = ANY($1) AND (tenant, id) > ($2, $3)
+         ORDER BY tenant, id LIMIT $4"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (tenant, id) = (after.0, Bits(after.1));
+    let params: super::values::Params<'_> =
+        &[(&tenants, Type::TEXT_ARRAY), (&tenant, Type::TEXT), (&id, Type::UUID), (&limit, Type::INT8)];
+    conn.rows(&sql, params).await
 }
 
 /// One page of the listing, newest first.

@@ -66,6 +66,7 @@ mod pool;
 mod queue;
 mod queued;
 mod reads;
+mod refold;
 mod retain;
 mod schema;
 mod small;
@@ -73,5 +74,8 @@ mod statement;
 mod tls;
 mod url;
 mod values;
+mod verify;
+mod verify_rows;
 
 pub use ledger::{PostgresLedger, PostgresOptions};
+pub use verify::verify;

@@ -206,6 +206,11 @@ impl PostgresSide {
             }
         }
         self.plans_of_tails().await?;
+        // What is not there was dropped by retention; nothing older is looked for.
+        let sql = "UPDATE tidegate.kept SET
+                       denials_from_ms = (SELECT coalesce(min(last_at_ms), 0) FROM tidegate.denials),
+                       history_from_ms = (SELECT coalesce(min(end_ms), 0) FROM tidegate.closed)";
+        self.conn.run(sql).await?;
         Ok(self.conn.run("ANALYZE").await?)
     }
 

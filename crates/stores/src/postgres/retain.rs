@@ -31,17 +31,31 @@ const PAUSE_MS: i64 = 3_600_000;
 
 /// Drops what is past its time.
 pub(super) async fn retain(inner: &Inner, retention: Retention, now: Instant) -> Done<()> {
-    drop_ids(inner, now.plus_ms(-retention.dedupe_ms.max(0))).await?;
-    drop_denials(inner, now.plus_ms(-retention.denials_ms.max(0))).await?;
+    let ids_from = now.plus_ms(-retention.dedupe_ms.max(0));
+    let denials_from = now.plus_ms(-retention.denials_ms.max(0));
+    let history_from = now.plus_ms(-retention.history_ms.max(0));
+    note_kept(inner, ids_from, denials_from, history_from).await?;
+    drop_ids(inner, ids_from).await?;
+    drop_denials(inner, denials_from).await?;
     if now.ms() < inner.cut_not_before_ms.load(Ordering::Relaxed) {
         return Ok(());
     }
     let before = now.plus_ms(-retention.journal_ms.max(retention.dedupe_ms).max(0));
-    let history_from = now.plus_ms(-retention.history_ms.max(0));
     walk(inner, before, history_from, now).await?;
     let pause_ms = (retention.journal_ms / 16).clamp(0, DAY_MS).min(PAUSE_MS);
     inner.cut_not_before_ms.store(now.plus_ms(pause_ms).ms(), Ordering::Relaxed);
     Ok(())
+}
+
+/// Says what may be missing from now on.
+async fn note_kept(inner: &Inner, ids_from: Instant, denials_from: Instant, history_from: Instant) -> Done<()> {
+    let sql = "UPDATE tidegate.kept SET ids_from_hour = greatest(ids_from_hour, $1),
+                   denials_from_ms = greatest(denials_from_ms, $2), history_from_ms = greatest(history_from_ms, $3)
+               WHERE ids_from_hour < $1 OR denials_from_ms < $2 OR history_from_ms < $3";
+    let hour = hour_of(ids_from.ms());
+    let params: super::values::Params<'_> =
+        &[(&hour, Type::INT4), (&denials_from.ms(), Type::INT8), (&history_from.ms(), Type::INT8)];
+    inner.pool.rows(sql, params).await.map(drop)
 }
 
 /// Repeats a statement that drops at most a slice.

@@ -86,6 +86,15 @@ CREATE INDEX denials_by_time ON tidegate.denials (shadow, first_at_ms, id);
 CREATE INDEX denials_by_tenant ON tidegate.denials (tenant, shadow, first_at_ms, id);
 CREATE INDEX denials_by_age ON tidegate.denials (last_at_ms);
 
+-- One row: what retention may have dropped already. Written before anything is dropped.
+CREATE TABLE tidegate.kept (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    ids_from_hour integer NOT NULL DEFAULT 0,
+    denials_from_ms bigint NOT NULL DEFAULT 0,
+    history_from_ms bigint NOT NULL DEFAULT 0
+);
+INSERT INTO tidegate.kept DEFAULT VALUES;
+
 -- The states behind which the journal was cut: folds of what was cut, never copies of folds.
 CREATE TABLE tidegate.openings (
     tenant text COLLATE "C" NOT NULL,

@@ -23,9 +23,8 @@ use super::{
     recover::CUT_THROUGH,
     retain::DENIALS_FROM_MS,
     schema, small,
-    verify::Progress,
 };
-use crate::codec;
+use crate::{codec, verify::Progress};
 use engine::ports::{LedgerError, Seq};
 use rusqlite::{Connection, OpenFlags, params};
 use std::{fs, path::Path, time::Duration};

@@ -61,6 +61,7 @@ mod verify;
 mod verify_part;
 mod writer;
 
+pub use crate::verify::{Progress, VerifyReport};
 pub use backup::{BackupReport, backup};
 pub use ledger::{SqliteLedger, SqliteOptions};
-pub use verify::{Progress, VerifyReport, verify};
+pub use verify::verify;

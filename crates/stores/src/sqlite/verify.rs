@@ -15,7 +15,11 @@ use super::{
     schema,
     verify_part::Part,
 };
-use crate::codec;
+use crate::{
+    codec,
+    verify::{IDS_MAX, Progress, VerifyReport},
+};
+use domain::id::TenantId;
 use engine::ports::{LedgerError, Lookup, Seq};
 use rusqlite::Connection;
 use std::path::Path;
@@ -23,60 +27,8 @@ use std::path::Path;
 /// Tenants held in memory at once.
 const PART_TENANTS: u64 = 100_000;
 
-/// Idempotency keys looked up, at most: one in so many that this is enough.
-const IDS_MAX: u64 = 1_000_000;
-
-/// Differences that are named; further ones are counted.
-const NAMED_MAX: usize = 100;
-
 /// Rows read in one go.
 const PAGE_ROWS: usize = 20_000;
-
-/// What was compared, and what did not fit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Entries in the journal.
-    pub entries: u64,
-    /// The position behind which the journal was cut.
-    pub cut_through: Seq,
-    /// Tenants compared.
-    pub tenants: u64,
-    /// Users compared.
-    pub users: u64,
-    /// Totals of closed windows compared.
-    pub closed: u64,
-    /// Runs of denials compared.
-    pub denials: u64,
-    /// Idempotency keys looked up.
-    pub ids: u64,
-    /// What does not fit, in sentences; the first hundred.
-    pub differences: Vec<String>,
-    /// How much does not fit.
-    pub differences_total: u64,
-}
-
-impl VerifyReport {
-    /// Whether everything fits.
-    pub fn is_clean(&self) -> bool {
-        self.differences_total == 0
-    }
-
-    pub(super) fn differs(&mut self, what: impl std::fmt::Display) {
-        self.differences_total += 1;
-        if self.differences.len() < NAMED_MAX {
-            self.differences.push(what.to_string());
-        }
-    }
-}
-
-/// How far a long operation has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Steps done.
-    pub done: u64,
-    /// Steps in all, as far as is known.
-    pub total: u64,
-}
 
 /// Compares every fold of a ledger that no node holds (a backup, for one) with its journal.
 ///
@@ -214,12 +166,19 @@ fn check_ids(
         };
         match found {
             Some(seq) if seq == row.seq => {}
+            // What was bound again after its time leads to the later entry.
+            Some(seq) if seq > row.seq && binds(conn, row.tenant, seq, binding.id)? => {}
             Some(seq) => report.differs(format_args!("the id of entry {} leads to entry {seq}", row.seq)),
             None if row.at.ms() < kept_from_ms => {}
             None => report.differs(format_args!("the id of entry {} is not in the index", row.seq)),
         }
         Ok(())
     })
+}
+
+fn binds(conn: &Connection, tenant: &str, seq: Seq, id: u128) -> Result<bool, LedgerError> {
+    let entry = reads::entry(conn, &TenantId::trusted(tenant), seq)?;
+    Ok(entry.and_then(|entry| entry.binding).is_some_and(|binding| binding.id == id))
 }
 
 /// The totals of an account in the table of folds.

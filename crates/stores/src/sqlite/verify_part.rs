@@ -9,9 +9,12 @@ use super::{
     reads::{JournalRow, seq_and_body},
     retain::DENIALS_FROM_MS,
     schema,
-    verify::{VerifyReport, live_totals},
+    verify::live_totals,
 };
-use crate::denials::{RunFold, Runs, add_to, note_entry};
+use crate::{
+    denials::{RunFold, Runs, add_to, note_entry},
+    verify::VerifyReport,
+};
 use domain::{
     id::{MeterKey, TenantId, UserId},
     tenant::{ClosedTotal, Tenant, User},

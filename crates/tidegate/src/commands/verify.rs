@@ -5,22 +5,30 @@ use crate::{
     config::{LedgerUrl, WrongSetting},
     output::{self, ProgressBar},
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
-use stores::sqlite;
+use stores::{Progress, postgres, sqlite};
 
 /// Rebuilds every fold from the journal and compares. Ends with 1 where something differs.
 ///
 /// # Errors
-/// Where the file is no ledger, or a node holds it.
+/// Where there is no ledger, or a node holds the file.
 pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => ledger_file(&LedgerUrl::of(&args.ledger)?)?,
+    let url = match &args.path {
+        Some(path) => LedgerUrl::Sqlite(path.clone()),
+        None => LedgerUrl::of(&args.ledger)?,
     };
     let mut bar = ProgressBar::new("verifying");
-    let report = sqlite::verify(&path, &mut |progress| bar.at(progress.done, progress.total));
+    let mut progress = |progress: Progress| bar.at(progress.done, progress.total);
+    let report = match &url {
+        LedgerUrl::Postgres(url) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("no runtime could be started")?;
+            runtime.block_on(postgres::verify(url.expose(), &mut progress))
+        }
+        other => sqlite::verify(&ledger_file(other)?, &mut progress),
+    };
     bar.end();
     let report = report?;
     if args.json {
@@ -46,14 +54,8 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             format!("{} differences; restore a backup, and please report this", report.differences_total)
         };
         output::line(&format!(
-            "{}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} ids compared: {verdict}",
-            path.display(),
-            report.entries,
-            report.tenants,
-            report.users,
-            report.closed,
-            report.denials,
-            report.ids
+            "{url}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} ids compared: {verdict}",
+            report.entries, report.tenants, report.users, report.closed, report.denials, report.ids
         ))?;
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -4,6 +4,7 @@ mod faults;
 mod holds;
 mod nodes;
 mod proxy;
+mod verifying;
 
 use engine::ports::Ledger;
 use std::{

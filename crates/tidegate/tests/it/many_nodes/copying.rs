@@ -91,6 +91,15 @@ fn copied(from: &str, to: &str) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
+/// A ledger on PostgreSQL says what its journal says, while a node is at work on it.
+fn verified(url: &str, copied: &Value) {
+    let (status, out, log) = run(&["verify", "--json", "--ledger", url]);
+    assert!(status.success(), "{out}{log}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["clean"], &report["ids"]), (&json!(true), &copied["ids"]), "{report}");
+    assert_eq!((&report["entries"], &report["denials"]), (&copied["entries"], &copied["denials"]), "{report}");
+}
+
 /// Begins a copy and gives it up after its first batch.
 async fn interrupted(from: &CopyPlace, to: &CopyPlace) {
     let first_batch = tokio::sync::Notify::new();
@@ -127,6 +136,7 @@ async fn a_ledger_goes_to_postgresql_and_back_and_is_the_same() {
     same(&shown(&node, &key).await, &before);
     repeat(&node).await;
     same(&shown(&node, &key).await, &before);
+    verified(&world.url, &report);
 
     let back = Place::new(CATALOG);
     let (status, _, log) = run(&["copy", "--from", &world.url, "--to", &back.ledger_url()]);
