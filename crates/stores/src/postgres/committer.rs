@@ -6,6 +6,7 @@ use super::{
     ledger::PostgresOptions,
     outcome,
     pool::{Conn, Pool},
+    probe,
     queue::Queue,
     statement::Locked,
 };
@@ -40,6 +41,8 @@ pub(super) struct Committer {
     pub(super) options: PostgresOptions,
     pub(super) nudge: Arc<Nudge>,
     pub(super) conn: Option<Conn>,
+    /// How long the next try waits. Only a commit that goes through makes it short again.
+    pub(super) wait: Duration,
     /// How many appends may be expected to wait after the last commit, and how long that is worth waiting for.
     pub(super) last: (usize, Duration),
 }
@@ -114,20 +117,46 @@ impl Committer {
         }
     }
 
-    /// Makes sure that there is a connection, and says so.
+    /// Makes sure that there is a connection, and says so. Where commits failed, one on which they would go through.
     async fn check(&mut self) {
-        let answer = match self.connected().await {
-            Ok(conn) => conn.rows("SELECT 1", &[]).await.map(|_| ()),
-            Err(failure) => Err(failure),
-        };
-        match answer {
-            Ok(()) => self.queue.state.lock().down = None,
+        let failed = self.queue.state.lock().down.is_some();
+        match self.usable(failed).await {
+            Ok(()) => {
+                self.pool.set_away(None);
+                self.queue.state.lock().down = None;
+            }
             Err(failure) => {
-                self.conn = None;
-                self.queue.state.lock().down = Some(LedgerError::from(failure));
-                self.pause(BACKOFF_FIRST * 5).await;
+                self.is_down(failure);
+                let wait = self.longer().max(BACKOFF_FIRST * 5);
+                self.pause(wait).await;
             }
         }
+    }
+
+    /// Nothing can be written, and perhaps not even read.
+    fn is_down(&mut self, failure: Failure) {
+        self.conn = None;
+        self.pool.set_away(match &failure {
+            Failure::Lost(why) => Some(why.clone()),
+            _ => None,
+        });
+        self.queue.state.lock().down = Some(failure.into());
+    }
+
+    async fn usable(&mut self, for_commits: bool) -> Done<()> {
+        let random = (self.options.random)();
+        let conn = self.connected().await?;
+        match for_commits {
+            true => probe::commit_in_vain(conn, random).await,
+            false => conn.rows("SELECT 1", &[]).await.map(|_| ()),
+        }
+    }
+
+    /// How long to wait before the next try: not at all, then longer and longer.
+    fn longer(&mut self) -> Duration {
+        let now = self.wait;
+        self.wait = (now * 2).clamp(BACKOFF_FIRST, BACKOFF_MAX);
+        now
     }
 
     async fn connected(&mut self) -> Done<&mut Conn> {
@@ -135,7 +164,7 @@ impl Committer {
             self.conn = None;
         }
         if self.conn.is_none() {
-            let mut conn = self.pool.get().await?;
+            let mut conn = self.pool.get_at_last().await?;
             conn.limit(self.options.give_up);
             if !self.pool.is_behind_pooler() {
                 conn.run(SESSION).await?;
@@ -159,6 +188,8 @@ impl Committer {
         };
         let failure = match sent {
             Ok(verdicts) => {
+                self.wait = Duration::ZERO;
+                self.pool.set_away(None);
                 let mut state = self.queue.state.lock();
                 let took_us = began.elapsed().as_micros() as u64;
                 state.down = None;
@@ -201,25 +232,32 @@ impl Committer {
     /// Connects again; false if it has taken too long, or the ledger is being closed.
     async fn recover(&mut self, began: Instant, why: Failure) -> bool {
         tracing::warn!(why = %LedgerError::from(why.clone()), "a batch has no answer, and is sent again");
-        // A server that refuses gets a moment; a lost connection is made anew at once.
-        let mut wait = if matches!(why, Failure::Lost(_)) { Duration::ZERO } else { BACKOFF_FIRST };
+        // A lost connection is made anew at once. A server that refuses gets a moment, and the doors are told meanwhile.
+        let refused = !matches!(why, Failure::Lost(_));
+        if refused {
+            self.wait = self.wait.max(BACKOFF_FIRST);
+            self.queue.state.lock().down = Some(why.clone().into());
+        }
+        let mut wait = self.longer();
         self.conn = None;
         self.pool.forget_idle();
         loop {
             if began.elapsed() >= self.options.give_up {
-                self.queue.state.lock().down = Some(why.into());
+                self.is_down(why);
                 return false;
             }
             self.pause(wait).await;
             let left = self.options.give_up.saturating_sub(began.elapsed());
-            let failure = match timeout(left, self.connected()).await {
-                Ok(Ok(_)) => return true,
+            let failure = match timeout(left, self.usable(refused)).await {
+                Ok(Ok(())) => {
+                    self.pool.set_away(None);
+                    return true;
+                }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::Lost("PostgreSQL: no connection in time".into()),
             };
-            self.conn = None;
-            self.queue.state.lock().down = Some(failure.into());
-            wait = (wait * 2).clamp(BACKOFF_FIRST, BACKOFF_MAX);
+            self.is_down(failure);
+            wait = self.longer();
         }
     }
 

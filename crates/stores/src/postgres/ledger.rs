@@ -93,7 +93,8 @@ pub struct PostgresLedger {
 impl PostgresLedger {
     /// Opens a ledger, or makes one where the database has none. Its tasks run on the present runtime.
     ///
-    /// The URL is PostgreSQL's (`postgres://user:password@host:5432/database`) with these parameters, all optional:
+    /// The URL is PostgreSQL's (`postgres://user:password@host:5432/database`; several hosts are separated by commas, and
+    /// the first that takes writes is used) with these parameters, all optional:
     /// `sslmode` (`disable`, `prefer`, `require`, `verify-full`), `sslrootcert` (a file of authorities, or `system`),
     /// `schema` (`tidegate`), `pool_max` (8 connections), `statement_timeout` (10,000 ms), `pgbouncer` (`true` behind a
     /// pooler in transaction mode), `application_name`, `connect_timeout` (seconds) and others of the driver.
@@ -118,6 +119,7 @@ impl PostgresLedger {
             options: options.clone(),
             nudge: nudge.clone(),
             conn: None,
+            wait: Duration::ZERO,
             last: (0, Duration::ZERO),
         };
         let runtime = Handle::current();
@@ -248,8 +250,9 @@ impl Ledger for PostgresLedger {
     fn journal<'a>(&'a self, after: Seq, limit: usize) -> BoxFuture<'a, Result<Vec<Line>, LedgerError>> {
         let inner = self.inner.clone();
         self.spawn(async move {
-            let mut conn = inner.pool.get().await?;
+            // In this order: whoever waits for a turn must not keep a connection from others.
             let mut settled = inner.settled.lock().await;
+            let mut conn = inner.pool.get().await?;
             journal::after(&mut conn, after, limit, &mut settled).await
         })
     }

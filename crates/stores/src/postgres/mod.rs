@@ -36,7 +36,9 @@
 //! same token, waiting for locks this time (the backend of the lost connection may still be at work); a part that is
 //! then found stale is looked for by its token. So it is written once, whatever was lost. Past
 //! [`PostgresOptions::give_up`], what waits is told that the ledger can't be written. Meanwhile
-//! [`ready`](engine::ports::Ledger::ready) says so at once, and the committer tries to connect until it succeeds.
+//! [`ready`](engine::ports::Ledger::ready) says so at once, and the committer tries until a commit would go through: it
+//! does one and takes it back, as a server that answers may be read-only, have its disk full, or wait for a replica that
+//! is away. While it finds no connection nobody else waits for one.
 //!
 //! # Reading the journal in order
 //!
@@ -56,6 +58,7 @@ mod denials;
 mod errors;
 mod folds;
 mod holds;
+mod hosts;
 mod journal;
 mod ledger;
 pub(crate) mod moving;
@@ -63,6 +66,7 @@ mod moving_write;
 mod openings;
 mod outcome;
 mod pool;
+mod probe;
 mod queue;
 mod queued;
 mod reads;

@@ -2,12 +2,14 @@
 
 use super::{
     errors::{Done, Failure, with_causes},
+    hosts::Connector,
     tls,
     url::Settings,
     values::Params,
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime};
 use engine::ports::LedgerError;
+use parking_lot::Mutex;
 use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_postgres::{Row, types::Type};
@@ -28,13 +30,16 @@ struct Shared {
     schema: String,
     statement_timeout: Duration,
     pgbouncer: bool,
+    /// Why no connection can be had, as whoever tries all the time has found.
+    away: Mutex<Option<Arc<str>>>,
 }
 
 impl Pool {
     pub(super) fn new(settings: &Settings) -> Result<Self, LedgerError> {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let connector = tls::connector(&settings.trust)?;
-        let manager = Manager::from_config(settings.config.clone(), connector, manager_config);
+        let connector = Connector::new(&settings.config, connector, WAIT);
+        let manager = Manager::from_connect(settings.config.clone(), connector, manager_config);
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(settings.pool_max)
             .wait_timeout(Some(WAIT))
@@ -47,12 +52,26 @@ impl Pool {
             schema: settings.schema.clone(),
             statement_timeout: settings.statement_timeout,
             pgbouncer: settings.pgbouncer,
+            away: Mutex::default(),
         };
         Ok(Self { pool, shared: Arc::new(shared) })
     }
 
-    /// A connection for a short while.
+    /// A connection for a short while. Nobody waits in vain for one where it is known that there is none.
     pub(super) async fn get(&self) -> Done<Conn> {
+        if let Some(why) = self.shared.away.lock().clone() {
+            return Err(Failure::Lost(why));
+        }
+        self.get_at_last().await
+    }
+
+    /// Says that no connection can be had, or that one can.
+    pub(super) fn set_away(&self, why: Option<Arc<str>>) {
+        *self.shared.away.lock() = why;
+    }
+
+    /// A connection, for whoever has to find out whether there is one.
+    pub(super) async fn get_at_last(&self) -> Done<Conn> {
         let object = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => match Failure::from(error) {
                 // Whoever can't connect knows that nothing was done.
@@ -136,7 +155,14 @@ impl Conn {
     }
 
     fn note<T>(&mut self, answer: Done<T>) -> Done<T> {
-        self.dirty |= matches!(answer, Err(Failure::Lost(_)));
+        if matches!(answer, Err(Failure::Lost(_))) {
+            self.dirty = true;
+            // What happened to this connection may have happened to those that are idle: nobody else shall have to wait to
+            // find out.
+            if let Some(pool) = self.object.as_ref().and_then(Object::pool) {
+                pool.retain(|_, _| false);
+            }
+        }
         answer
     }
 

@@ -3,7 +3,10 @@
 use super::errors::unopenable;
 use engine::ports::LedgerError;
 use std::{path::PathBuf, str::FromStr, time::Duration};
-use tokio_postgres::{Config, config::SslMode};
+use tokio_postgres::{
+    Config,
+    config::{SslMode, TargetSessionAttrs},
+};
 
 /// How the server's certificate is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +98,9 @@ impl Ours {
                 let ms = ms.ok_or_else(|| bad(key, "give milliseconds, from 100 to 600000"))?;
                 self.statement_timeout = Some(Duration::from_millis(ms));
             }
+            // The driver is always told so: a node that can't write is of no use.
+            "target_session_attrs" if matches!(value, "read-write" | "primary") => {}
+            "target_session_attrs" => return Err(bad(key, "a node has to write: give read-write, or leave it out")),
             "pgbouncer" => {
                 self.pgbouncer = value.parse().map_err(|_| bad(key, "give true or false"))?;
             }
@@ -118,7 +124,7 @@ impl Ours {
             ("require" | "verify-full", Some(trust)) => (SslMode::Require, trust),
             _ => return Err(bad("sslmode", "give disable, prefer, require or verify-full")),
         };
-        config.ssl_mode(mode);
+        config.ssl_mode(mode).target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -126,8 +132,12 @@ impl Ours {
             config.application_name("tidegate");
         }
         config.keepalives_idle(Duration::from_secs(15));
-        if config.get_hosts().is_empty() {
+        let (hosts, ports) = (config.get_hosts().len(), config.get_ports().len());
+        if hosts == 0 {
             return Err(unopenable("the PostgreSQL URL names no host"));
+        }
+        if ports > 1 && ports != hosts {
+            return Err(unopenable("the PostgreSQL URL names some ports, but not one for each host"));
         }
         let statement_timeout = self.statement_timeout.unwrap_or(Duration::from_secs(10));
         if !self.pgbouncer {

@@ -54,6 +54,7 @@ fn what_is_wrong_is_named_and_the_password_is_not() {
         ("schema=Robert'); DROP", "schema"),
         ("statement_timeout=soon", "statement_timeout"),
         ("pgbouncer=maybe", "pgbouncer"),
+        ("target_session_attrs=read-only", "target_session_attrs"),
         ("nonsense=1", "URL"),
     ] {
         let message = refused(&format!("postgres://me:{secret}@h/d?{query}"));
@@ -64,4 +65,14 @@ fn what_is_wrong_is_named_and_the_password_is_not() {
     assert!(!message.contains(secret), "{message}");
     let settings = parse(&format!("postgres://me:{secret}@h/d")).unwrap();
     assert!(!format!("{settings:?}").contains(secret));
+}
+
+#[test]
+fn several_servers_may_be_named_and_one_that_takes_writes_is_wanted() {
+    for query in ["", "?target_session_attrs=read-write", "?target_session_attrs=primary"] {
+        let settings = parse(&format!("postgres://a:b@one:5433,two/d{query}")).unwrap();
+        assert_eq!(settings.config.get_hosts().len(), 2);
+        assert_eq!(settings.config.get_ports(), [5433, 5432]);
+        assert_eq!(settings.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    }
 }

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod copying;
+mod disasters;
 mod exact;
 mod following;
 mod kills;

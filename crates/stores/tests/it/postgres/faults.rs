@@ -7,8 +7,11 @@ use super::{
     run, until,
 };
 use crate::world::{States, World, done};
-use engine::ports::{Basis, Ledger, LedgerError};
-use std::{sync::Arc, time::Duration};
+use engine::ports::{Basis, Ledger, LedgerError, SharedLedger};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use stores::postgres::{PostgresLedger, PostgresOptions};
 
 fn open_by(database: &Database, proxy: &Proxy, give_up: Duration) -> Arc<PostgresLedger> {
@@ -129,6 +132,91 @@ fn a_connection_that_is_lost_while_idle_is_noticed() {
     commit(&*ledger, append(&id("other"), 0, &Arc::default(), vec![created("free")])).unwrap();
 }
 
+/// As a full disk does, for one: the server answers, and takes no commits.
+#[test]
+fn a_server_that_refuses_commits_is_away_until_it_takes_one() {
+    let database = Database::new();
+    let options = PostgresOptions { give_up: Duration::from_millis(500), ..Default::default() };
+    let ledger = run(PostgresLedger::open(&database.url(""), options)).unwrap();
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    database.sql(
+        "CREATE FUNCTION @.refuse() RETURNS trigger LANGUAGE plpgsql
+             AS $$BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END$$;
+         CREATE TRIGGER refuse BEFORE INSERT ON @.entries FOR EACH ROW EXECUTE FUNCTION @.refuse()",
+    );
+    let first = ledger.append(append(&acme, 1, &Arc::default(), vec![used(1)])).unwrap();
+    until("doors are told", || ledger.ready().is_err());
+    assert!(matches!(done(first.commit), Err(LedgerError::Unwritable(_))));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let told = ledger.ready().unwrap_err().to_string();
+        assert!(told.contains("no space left"), "{told}");
+        assert_eq!(positions(&*ledger, &acme), [1], "what can be read is read");
+    }
+    database.sql("DROP TRIGGER refuse ON @.entries");
+    until("it comes back", || ledger.ready().is_ok());
+    assert_eq!(commit(&*ledger, append(&acme, 1, &Arc::default(), vec![used(1)])), Ok(2));
+    assert_eq!(database.sql("SELECT count(*) FROM @.tenants"), ["1"], "trying leaves nothing behind");
+}
+
+/// It accepts connections, and says nothing on them.
+#[test]
+fn while_the_server_says_nothing_nobody_waits_to_be_told() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let ledger = open_by(&database, &proxy, Duration::from_millis(500));
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    proxy.set(Mode::Silent);
+    let first = ledger.append(append(&acme, 1, &Arc::default(), vec![used(1)])).unwrap();
+    assert!(matches!(done(first.commit), Err(LedgerError::Unwritable(_))));
+    let began = Instant::now();
+    assert!(matches!(run(ledger.load(&acme, false)), Err(LedgerError::Unwritable(_))));
+    assert!(began.elapsed() < Duration::from_millis(200), "told after {:?}", began.elapsed());
+    proxy.set(Mode::Pass);
+    until("it comes back", || ledger.ready().is_ok());
+    assert_eq!(commit(&*ledger, append(&acme, 1, &Arc::default(), vec![used(1)])), Ok(2));
+}
+
+#[test]
+fn one_connection_that_says_nothing_is_enough_to_learn_from() {
+    let database = Database::new();
+    let proxy = Proxy::to(database.address());
+    let url = format!("{}&statement_timeout=300", database.url_by(proxy.port));
+    let ledger = run(PostgresLedger::open(&url, PostgresOptions::default())).unwrap();
+    let acme = id("acme");
+    commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).unwrap();
+    let together: Vec<_> = (0..4).map(|_| ledger.load(&acme, false)).collect();
+    together.into_iter().for_each(|load| drop(run(load).unwrap()));
+    proxy.set(Mode::Silent);
+    proxy.set(Mode::Pass);
+    assert!(matches!(run(ledger.load(&acme, false)), Err(LedgerError::Unwritable(_))));
+    assert_eq!(run(ledger.load(&acme, false)).unwrap().after.len(), 1, "the others are not tried");
+}
+
+#[test]
+fn the_first_of_several_servers_that_answers_is_used() {
+    let database = Database::new();
+    let silent = Proxy::to(database.address());
+    silent.set(Mode::Silent);
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let also =
+        |address: String| database.url("").replace(&database.address(), &format!("{address},{}", database.address()));
+    let acme = id("acme");
+    for (address, within) in [(refusing.to_string(), 4), (format!("127.0.0.1:{}", silent.port), 8)] {
+        let began = Instant::now();
+        let ledger = run(PostgresLedger::open(&also(address), PostgresOptions::default())).unwrap();
+        commit(&*ledger, append(&acme, 0, &Arc::default(), vec![created("free")])).ok();
+        assert!(began.elapsed() < Duration::from_secs(within), "{:?}", began.elapsed());
+        // Whoever answered is asked first from then on.
+        let began = Instant::now();
+        let together: Vec<_> = (0..4).map(|_| ledger.load(&acme, false)).collect();
+        together.into_iter().for_each(|load| drop(run(load).unwrap()));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
 #[test]
 fn what_can_not_be_stored_harms_nobody_else() {
     let database = Database::new();
@@ -152,7 +240,7 @@ fn behind_a_pooler_nothing_is_kept_in_a_session() {
     done(world.checkpoint(&*opened)).unwrap();
     world.steps(&*opened, 20);
     assert_eq!(States::of(&*opened), world.states(world.last()));
-    run(engine::ports::SharedLedger::load(&*opened, &world.whose(1), true)).unwrap();
+    run(opened.load(&world.whose(1), true)).unwrap();
     let named = "SELECT count(*) FROM pg_prepared_statements";
     assert_eq!(database.sql(named), ["0"]);
 }

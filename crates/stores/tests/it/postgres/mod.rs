@@ -2,6 +2,7 @@
 
 mod faults;
 mod holds;
+mod journal;
 mod nodes;
 mod proxy;
 mod verifying;

@@ -308,25 +308,6 @@ fn a_fold_goes_on_from_the_one_that_is_stored() {
     }
 }
 
-/// The order of all is given when entries are written, not when they are committed.
-#[test]
-fn the_journal_does_not_run_ahead_of_a_slow_commit() {
-    let database = Database::new();
-    let ledger = database.open();
-    let (slow, fast) = (id("slow"), id("fast"));
-    commit(&*ledger, append(&slow, 0, &Arc::default(), vec![created("free")])).unwrap();
-    let before = wait(ledger.journal(0, 10)).unwrap()[0].0;
-    let client = database.client();
-    // The same entry in another place, not committed yet.
-    let again = format!("BEGIN; UPDATE {}.entries SET position = DEFAULT WHERE tenant = 'slow'", database.schema());
-    run(client.batch_execute(&again)).unwrap();
-    commit(&*ledger, append(&fast, 0, &Arc::default(), vec![created("free")])).unwrap();
-    assert_eq!(wait(ledger.journal(before, 10)).unwrap(), [], "what is under way may still come before it");
-    run(client.batch_execute("COMMIT")).unwrap();
-    let tenants: Vec<_> = wait(ledger.journal(before, 10)).unwrap().into_iter().map(|(_, tenant, _)| tenant).collect();
-    assert_eq!(tenants, [slow, fast]);
-}
-
 #[test]
 fn a_job_is_one_nodes_and_changes_hands_by_the_servers_clock() {
     let database = Database::new();

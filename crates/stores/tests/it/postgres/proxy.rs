@@ -20,6 +20,8 @@ pub enum Mode {
     CutReply,
     /// Nothing passes, nobody is let in.
     Closed,
+    /// Connections stay, and nothing is ever heard on them again, whatever comes after; nor on those that are made now.
+    Silent,
 }
 
 /// The proxy.
@@ -28,11 +30,14 @@ pub struct Proxy {
     mode: Arc<Mutex<Mode>>,
     /// Counts up when every connection is to be cut.
     cuts: watch::Sender<u64>,
+    /// Counts up when every connection falls silent.
+    silences: watch::Sender<u64>,
 }
 
 impl Proxy {
     pub fn to(address: String) -> Self {
         let (cuts, cut) = watch::channel(0);
+        let (silences, silence) = watch::channel(0);
         let mode = Arc::new(Mutex::new(Mode::Pass));
         let listener = run(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -43,18 +48,26 @@ impl Proxy {
                     if *of_connections.0.lock() == Mode::Closed {
                         continue;
                     }
-                    let (address, cut, control) = (address.clone(), cut.clone(), of_connections.clone());
-                    tokio::spawn(async move { pass(client, &address, cut, control).await });
+                    let (address, control) = (address.clone(), of_connections.clone());
+                    let (cut, mut silence) = (cut.clone(), silence.clone());
+                    silence.mark_unchanged();
+                    if *control.0.lock() == Mode::Silent {
+                        silence.mark_changed();
+                    }
+                    tokio::spawn(async move { pass(client, &address, (cut, silence), control).await });
                 }
             });
         });
-        Self { port, mode, cuts }
+        Self { port, mode, cuts, silences }
     }
 
     pub fn set(&self, mode: Mode) {
         *self.mode.lock() = mode;
         if mode == Mode::Closed {
             self.cuts.send_modify(|cuts| *cuts += 1);
+        }
+        if mode == Mode::Silent {
+            self.silences.send_modify(|silences| *silences += 1);
         }
     }
 
@@ -65,14 +78,21 @@ impl Proxy {
 
 type Control = (Arc<Mutex<Mode>>, watch::Sender<u64>);
 
-async fn pass(mut client: TcpStream, address: &str, mut cut: watch::Receiver<u64>, control: Control) {
+async fn pass(
+    mut client: TcpStream,
+    address: &str,
+    (mut cut, mut silence): (watch::Receiver<u64>, watch::Receiver<u64>),
+    control: Control,
+) {
     let Ok(mut server) = TcpStream::connect(address).await else { return };
     cut.mark_unchanged();
     let (mut said, mut answered) = ([0; 65536], [0; 65536]);
     let mut cuts_reply = false;
     loop {
         tokio::select! {
+            biased;
             _ = cut.changed() => return,
+            _ = silence.changed() => return std::future::pending().await,
             read = client.read(&mut said) => {
                 let Ok(length @ 1..) = read else { return };
                 let mode = *control.0.lock();

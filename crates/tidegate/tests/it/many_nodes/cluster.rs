@@ -86,7 +86,20 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let shown = script("start", None);
+        Self::told(&script("start", &[], &[]))
+    }
+
+    /// With its files on this disk, with these settings, made by `initdb` with these arguments.
+    pub fn on_disk(disk: &str, settings: &[&str], initdb: &str) -> Self {
+        Self::told(&script("start", settings, &[("TMPDIR", disk), ("TIDEGATE_TEST_POSTGRES_INITDB", initdb)]))
+    }
+
+    /// A streaming replica.
+    pub fn standby(&self) -> Self {
+        Self::told(&script("standby", &[], &[("TIDEGATE_TEST_POSTGRES", &self.url)]))
+    }
+
+    fn told(shown: &str) -> Self {
         let value = |name: &str| {
             let line = shown.lines().find_map(|line| line.strip_prefix(&format!("export {name}='")));
             line.unwrap_or_else(|| panic!("no {name} in {shown}")).trim_end_matches('\'').to_owned()
@@ -96,29 +109,50 @@ impl Server {
 
     /// Ends it as a crash does.
     pub fn crash(&self) {
-        script("crash", Some(&self.folder));
+        self.script("crash");
+    }
+
+    /// Ends it, every process at once.
+    pub fn kill(&self) {
+        self.script("kill");
+    }
+
+    /// It holds its connections and says nothing.
+    pub fn pause(&self) {
+        self.script("pause");
     }
 
     /// Starts it again on the same port, with what it had.
     pub fn resume(&self) {
-        script("resume", Some(&self.folder));
+        self.script("resume");
+    }
+
+    /// A replica becomes a primary.
+    pub fn promote(&self) {
+        self.script("promote");
+    }
+
+    fn script(&self, verb: &str) {
+        script(verb, &[], &[("TIDEGATE_TEST_POSTGRES_DIR", &self.folder)]);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        self.url.split_once('@').unwrap().1.split_once('/').unwrap().0
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        script("stop", Some(&self.folder));
+        self.script("stop");
     }
 }
 
-fn script(verb: &str, folder: Option<&str>) -> String {
+fn script(verb: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.ci/postgres");
     let mut command = Command::new(path);
-    command.arg(verb).stdin(Stdio::null()).stderr(Stdio::inherit());
-    if let Some(folder) = folder {
-        command.env("TIDEGATE_TEST_POSTGRES_DIR", folder);
-    }
-    let output = command.output().unwrap();
+    command.arg(verb).args(arguments).envs(variables.iter().copied());
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), ".ci/postgres {verb}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }

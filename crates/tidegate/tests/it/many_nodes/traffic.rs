@@ -188,7 +188,8 @@ async fn listed(node: &Node) -> i64 {
     loop {
         let path = format!("/api/v1/entries?limit=500{after}");
         let page = node.api(Method::GET, &path, None).await.json();
-        let effects = page["items"].as_array().unwrap().iter().flat_map(|entry| entry["effects"].as_array().unwrap());
+        let entries = page["items"].as_array().unwrap().iter().filter(|entry| entry["tenant_id"] == "acme");
+        let effects = entries.flat_map(|entry| entry["effects"].as_array().unwrap());
         sum += effects
             .filter(|effect| effect["effect"] == "use")
             .map(|effect| effect["amount"].as_i64().unwrap())
