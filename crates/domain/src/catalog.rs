@@ -119,8 +119,12 @@ pub enum Outage {
     /// Refuse with 503.
     #[default]
     Closed,
-    /// Let through, counted and alerted. Needs a spool; not offered on the embedded ledger.
-    Open,
+    /// Let through, as long as what passed and is not in the ledger yet stays within the allowance. Means something only
+    /// where the ledger is another machine's, and needs a spool.
+    Open {
+        /// How much may pass: for the tenant, or for each user where the limit is the users' own.
+        allowance: i64,
+    },
 }
 
 /// The window of a limit: one of the kinds, or none for a gauge's level.
@@ -240,12 +244,18 @@ pub struct Plan {
 pub struct Limits {
     list: Vec<Arc<Limit>>,
     by_meter: Vec<(MeterKey, Vec<Arc<Limit>>)>,
+    any_open: bool,
 }
 
 impl Limits {
     /// Every limit, in the order of the catalog.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Limit> {
         self.list.iter().map(|limit| &**limit)
+    }
+
+    /// Whether one of them lets pass while the ledger can't be written.
+    pub fn any_open(&self) -> bool {
+        self.any_open
     }
 
     /// The limits on one meter, in the order of the catalog.
@@ -261,6 +271,7 @@ impl FromIterator<Limit> for Limits {
     fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
         let mut made = Self::default();
         for limit in limits.into_iter().map(Arc::new) {
+            made.any_open |= limit.outage != Outage::Closed;
             match made.by_meter.iter_mut().find(|(key, _)| *key == limit.meter) {
                 Some((_, known)) => known.push(Arc::clone(&limit)),
                 None => made.by_meter.push((limit.meter.clone(), vec![Arc::clone(&limit)])),
@@ -363,6 +374,10 @@ impl Catalog {
     /// The plan with this key.
     pub fn plan(&self, key: &str) -> Option<&Arc<Plan>> {
         self.plans.get(key)
+    }
+    /// Whether a limit of any plan lets pass while the ledger can't be written.
+    pub fn any_open(&self) -> bool {
+        self.plans.values().any(|plan| plan.limits.any_open())
     }
     /// Public plans of a higher rank than `rank`, cheapest step first.
     pub fn upgrades_from(&self, rank: i64) -> Vec<&Arc<Plan>> {

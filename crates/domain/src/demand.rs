@@ -157,6 +157,20 @@ impl Tenant {
         (key, Some(entry))
     }
 
+    /// A denial that is counted at once and written down later: whoever made it can write nothing now.
+    pub(crate) fn denial_to_count(
+        &self,
+        user: Option<&User>,
+        decision: &Decision,
+        denial: &Denial,
+        charges: &[Charge],
+    ) -> (DenialKey, PendingDenials) {
+        let windows = self.windows_at(decision.at);
+        let run = self.new_run(user, decision, denial, false, &windows);
+        let demand: Vec<Charge> = charges.iter().filter(|charge| charge.amount > 0).cloned().collect();
+        (run.key.clone(), PendingDenials { runs: vec![PendingRun { run, demand, windows }] })
+    }
+
     fn new_run(
         &self,
         user: Option<&User>,

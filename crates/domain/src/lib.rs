@@ -13,6 +13,7 @@ pub mod entry;
 pub mod id;
 mod limits;
 pub mod op;
+pub mod outage;
 mod record;
 mod spend;
 pub mod tenant;

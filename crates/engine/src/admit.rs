@@ -4,6 +4,7 @@ use crate::{
     engine::Engine,
     ids::denial_id,
     open::{Look, Open, Whom},
+    outage::{Bound, Sent},
     ports::{Commit, Decided, LedgerError, Seq},
     repeat::Once,
     requests::{Ack, Admission, Charged, Check, EngineError},
@@ -32,6 +33,21 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; then nothing was charged.
     pub async fn admit(&self, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
+        match self.desk.get() {
+            Some(desk) if !desk.is_empty() || desk.has_open(&self.catalog.load()) => {
+                Box::pin(self.admit_or_pass(desk, check, ack)).await
+            }
+            _ => self.ask_ledger(check, ack, None).await,
+        }
+    }
+
+    /// Asks the ledger alone. What may pass in an outage is `bound` to an id even if it was given none.
+    pub(crate) async fn ask_ledger(
+        &self,
+        check: &Check,
+        ack: Ack,
+        bound: Option<&Bound>,
+    ) -> Result<Admission, EngineError> {
         let binding = match &check.id {
             Some(id) if check.consume => Some(self.ids.of_check(check, id)),
             _ => None,
@@ -46,7 +62,7 @@ impl Engine {
             // What has no meaning, or none any more, may have had one when it was accepted.
             Ok(decision.map_or(true, |decision| decision.is_some_and(|decision| !decision.allowed)))
         };
-        match self.once(whom, binding, |open| decide(open, check, &op, ack), refuses).await? {
+        match self.once(whom, binding, |open| decide(open, check, &op, ack, bound), refuses).await? {
             Once::Done(mut made, commit) => {
                 if let Some(counted) = made.counted.take() {
                     self.count(&check.tenant, counted);
@@ -58,7 +74,7 @@ impl Engine {
     }
 
     /// A check whose id was accepted before: the same decision with current numbers.
-    async fn repeat_check(&self, check: &Check) -> Result<Admission, EngineError> {
+    pub(crate) async fn repeat_check(&self, check: &Check) -> Result<Admission, EngineError> {
         let op = dry(check);
         let look = |open: &mut Open<'_>| {
             let mut outcome = open.apply(check.user.as_ref(), &op)?;
@@ -85,13 +101,14 @@ impl Engine {
             decision,
             denial_id: outcome.denial.map(|key| denial_id(&check.tenant, &key)),
             repeated: false,
-            charged: outcome.receipt.map(|receipt| Charged { receipt: *receipt, epoch, seq }),
+            outage: false,
+            charged: outcome.receipt.map(|receipt| Charged { receipt: *receipt, epoch, seq, passed: None }),
             dimensions: check.dimensions.clone(),
             commit,
         })
     }
 
-    fn observe(&self, check: &Check, decision: &Decision) {
+    pub(crate) fn observe(&self, check: &Check, decision: &Decision) {
         let Some(observer) = self.observer.get() else { return };
         let told = |denial: Option<&Denial>, shadow: bool| {
             observer.decided(&Decided {
@@ -126,6 +143,11 @@ impl Engine {
         if charged.is_nothing() {
             return Ok(Commit::Done);
         }
+        if let (Some(id), Some(desk)) = (charged.passed, self.desk.get())
+            && let Some(given_back) = desk.give_back(id)
+        {
+            return Ok(given_back?);
+        }
         self.apply_and_append(tenant, user, &Op::Refund(charged.receipt.clone()), Some(charged)).await
     }
 
@@ -140,14 +162,15 @@ impl Engine {
         charges: Vec<Charge>,
         dimensions: Dimensions,
     ) -> Result<Commit, EngineError> {
-        let movements: Vec<_> = charges
-            .into_iter()
-            .filter(|charge| charge.amount != 0)
-            .map(|charge| (charge.meter, Movement::Add(charge.amount)))
-            .collect();
-        if movements.is_empty() {
+        let charges: Vec<Charge> = charges.into_iter().filter(|charge| charge.amount != 0).collect();
+        if charges.is_empty() {
             return Ok(Commit::Done);
         }
+        if let Some(kept) = self.keep_measured(tenant, user, &charges, &dimensions) {
+            kept.durable().await?;
+            return Ok(Commit::Done);
+        }
+        let movements = charges.into_iter().map(|charge| (charge.meter, Movement::Add(charge.amount))).collect();
         let fact = Fact { movements, time: None, dimensions, binding: None };
         self.apply_and_append(tenant, user, &Op::Record(fact), None).await
     }
@@ -181,11 +204,11 @@ impl Engine {
 }
 
 /// The same question, asked without charging.
-fn dry(check: &Check) -> Op {
+pub(crate) fn dry(check: &Check) -> Op {
     Op::Spend(Spend { consume: false, ..spend_of(check, None) }, check.cause)
 }
 
-fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
+pub(crate) fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
     Spend {
         charges: check.charges.clone(),
         features: check.features.clone(),
@@ -198,11 +221,20 @@ fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
     }
 }
 
-fn decide(open: &mut Open<'_>, check: &Check, op: &Op, ack: Ack) -> Result<(Made, Commit), EngineError> {
+fn decide(
+    open: &mut Open<'_>,
+    check: &Check,
+    op: &Op,
+    ack: Ack,
+    bound: Option<&Bound>,
+) -> Result<(Made, Commit), EngineError> {
     if check.consume {
         open.engine.ledger.ready()?;
     }
-    let mut outcome = open.apply(check.user.as_ref(), op)?;
+    // What passes in its stead, should nobody know what became of it, is bound to the same id.
+    let bound = bound.filter(|_| check.consume && open.book.tenant.may_pass(&check.charges, open.catalog));
+    let as_bound = bound.map(|bound| Op::Spend(spend_of(check, Some(bound.binding)), check.cause));
+    let mut outcome = open.apply(check.user.as_ref(), as_bound.as_ref().unwrap_or(op))?;
     let counted = match (open.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
         (Some(_), Some(decision), Some(key)) => open.book.tenant.take_out_denial(decision, key, &check.charges),
         _ => None,
@@ -222,6 +254,13 @@ fn decide(open: &mut Open<'_>, check: &Check, op: &Op, ack: Ack) -> Result<(Made
             // Where a commit may be in vain, nobody is told before it.
             let wait = ack == Ack::Disk || open.engine.ledger.shared().is_some();
             let appended = open.append(vec![entry], fold, wait)?;
+            if let (Some(bound), Some(decision)) = (bound, outcome.decision.as_ref().filter(|made| made.charged)) {
+                *bound.sent.lock() = Sent {
+                    queued: Some((open.book.basis.clone(), appended.last)),
+                    decision: Some(decision.clone()),
+                    receipt: outcome.receipt.as_deref().cloned(),
+                };
+            }
             (appended.last, appended.commit)
         }
         _ => (open.book.seq, open.settled()),

@@ -4,7 +4,8 @@ use crate::{
     ids::IdKeys,
     keys::KeyRing,
     live::Live,
-    ports::{Clock, Follower, Ledger, LedgerError, LedgerStats, Observer},
+    outage::{Desk, OutageStats},
+    ports::{Clock, Follower, Ledger, LedgerError, LedgerStats, Observer, OutageOptions, Spool},
     tail::Tail,
 };
 use arc_swap::ArcSwap;
@@ -65,6 +66,8 @@ pub struct EngineStats {
     pub recoveries: u64,
     /// The version of the catalog in force.
     pub catalog_version: u32,
+    /// Those of outages, where there is a spool.
+    pub outage: Option<OutageStats>,
 }
 
 /// Load, decide, commit. Shared by all doors.
@@ -79,6 +82,8 @@ pub struct Engine {
     /// Who brings this node to the catalog in force.
     pub(crate) follower: OnceLock<Arc<dyn Follower>>,
     pub(crate) options: EngineOptions,
+    /// What may pass while the ledger can't be written, if this node has a spool.
+    pub(crate) desk: OnceLock<Desk>,
     /// Held for reading while a decision is made and queued. `Some` from a failure until the recovery from it: what is
     /// in memory may not be on disk, so nothing is decided on it.
     pub(crate) failure: RwLock<Option<LedgerError>>,
@@ -137,6 +142,23 @@ impl Engine {
         let _ = self.follower.set(follower);
     }
 
+    /// Where this node keeps what open limits let through while a shared ledger can't be written. What an earlier life
+    /// of it left there is recorded by [`Engine::reconcile`]. Only the first call has an effect.
+    ///
+    /// # Errors
+    /// A spool that can't be read.
+    pub fn set_spool(&self, spool: Arc<dyn Spool>, options: OutageOptions) -> Result<(), LedgerError> {
+        if self.ledger.shared().is_some() {
+            let _ = self.desk.set(Desk::new(spool, options)?);
+        }
+        Ok(())
+    }
+
+    /// Whether some requests are answered all the same while the ledger can't be written.
+    pub fn passes_outages(&self) -> bool {
+        self.desk.get().is_some_and(|desk| desk.has_open(&self.catalog.load())) && self.check_failure().is_ok()
+    }
+
     /// Whether decisions can be made and kept.
     ///
     /// # Errors
@@ -154,6 +176,7 @@ impl Engine {
             users_in_memory: self.live.users.load(Ordering::Relaxed),
             recoveries: self.rounds.recoveries.load(Ordering::Relaxed),
             catalog_version: self.catalog.load().version,
+            outage: self.desk.get().map(Desk::stats),
         }
     }
 

@@ -46,6 +46,11 @@ impl IdKeys {
 
     /// What a consumed check is bound to.
     pub(crate) fn of_check(&self, check: &crate::requests::Check, id: &OpId) -> Binding {
+        self.of_check_as(check, self.id(&check.tenant, id))
+    }
+
+    /// What a consumed check is bound to under an id that was made for it.
+    pub(crate) fn of_check_as(&self, check: &crate::requests::Check, id: u128) -> Binding {
         let mut payload = SipHasher13::new_with_key(&self.fingerprint);
         payload.write_u8(2);
         write_user(&mut payload, check.user.as_ref());
@@ -56,7 +61,7 @@ impl IdKeys {
         payload.write_u8(0xff);
         check.features.iter().for_each(|feature| write_text(&mut payload, feature.as_str()));
         write_dimensions(&mut payload, &check.dimensions);
-        Binding { id: self.id(&check.tenant, id), fingerprint: payload.finish() }
+        Binding { id, fingerprint: payload.finish() }
     }
 
     /// What an adjustment is bound to.

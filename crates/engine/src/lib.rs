@@ -9,6 +9,7 @@ mod keys;
 mod lines;
 mod live;
 mod open;
+mod outage;
 pub mod ports;
 mod read;
 mod record;
@@ -21,3 +22,4 @@ mod upkeep;
 
 pub use engine::{Engine, EngineOptions, EngineStats};
 pub use ids::denial_id;
+pub use outage::{OutageStats, Reconciled};

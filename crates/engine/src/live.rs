@@ -97,6 +97,13 @@ pub(crate) struct Cell {
     pub(crate) reload: Option<Box<Reload>>,
 }
 
+impl Cell {
+    fn is_left(&mut self, keep_known: bool) -> bool {
+        let knows = self.reload.as_mut().is_some_and(|reload| reload.known.get_mut().is_some());
+        self.place.get_mut().is_empty() && !(keep_known && knows)
+    }
+}
+
 /// What a tenant needs that is loaded again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Reload {
@@ -104,6 +111,8 @@ pub(crate) struct Reload {
     pub(crate) loading: tokio::sync::Mutex<()>,
     /// Denials that were counted in memory and not yet written down when it was dropped.
     pub(crate) left: Mutex<PendingDenials>,
+    /// The book that was dropped last, until another is loaded: all that is known if none can be.
+    pub(crate) known: Mutex<Option<Box<Book>>>,
 }
 
 /// All tenants in memory.
@@ -152,8 +161,9 @@ impl Live {
     }
 
     /// Removes the empty cells of a shard that nobody is about to fill: what a load that failed, or was given up, left.
-    pub(crate) fn forget_empty(&self, shard: usize) {
-        let is_left = |cell: &mut Arc<Cell>| Arc::get_mut(cell).is_some_and(|cell| cell.place.get_mut().is_empty());
+    /// With `keep_known`, not those of which something is known.
+    pub(crate) fn forget_empty(&self, shard: usize, keep_known: bool) {
+        let is_left = |cell: &mut Arc<Cell>| Arc::get_mut(cell).is_some_and(|cell| cell.is_left(keep_known));
         self.shards[shard % SHARDS].lock().retain(|_, cell| !is_left(cell));
     }
 

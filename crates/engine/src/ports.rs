@@ -1,9 +1,11 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
 mod shared;
+mod spool;
 
 pub use crate::lines::{Decode, TailLines};
 pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
+pub use spool::{OutageOptions, Spool, SpoolLine};
 
 use domain::{
     decision::Code,

@@ -11,6 +11,7 @@ use domain::{
     entry::{Binding, Entry},
     id::{TenantId, UserId},
     op::{Op, OpError},
+    outage,
 };
 use rustc_hash::FxHashMap;
 
@@ -99,6 +100,27 @@ impl Engine {
             }
         }
         Ok((done, commits))
+    }
+
+    /// Records what passed in an outage, each once, in order. Limits don't matter: it is done.
+    pub(crate) async fn record_passed(
+        &self,
+        tenant: &TenantId,
+        passed: &[&outage::Passed],
+    ) -> Result<Vec<EventOutcome>, EngineError> {
+        let (now, catalog) = (self.now(), self.catalog());
+        let waiting = |(index, passed): (usize, &&outage::Passed)| {
+            let (user, binding) = (passed.user.clone(), passed.binding);
+            let op = Op::Record(passed.fact(now, &catalog));
+            Waiting { index, user, op, binding, fresh: None, ask: None }
+        };
+        let waiting: Vec<Waiting> = passed.iter().enumerate().map(waiting).collect();
+        let (mut done, commits) = self.record_of(tenant.clone(), waiting).await?;
+        for commit in commits {
+            commit.wait().await?;
+        }
+        done.sort_by_key(|(index, _)| *index);
+        Ok(done.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
     /// Events in their order, by tenant in order of first appearance.

@@ -59,6 +59,7 @@ impl Engine {
             catalog: ArcSwap::from_pointee(catalog.clone()),
             observer: OnceLock::new(),
             follower: OnceLock::new(),
+            desk: OnceLock::new(),
             epoch_ends: RwLock::default(),
             options,
             failure: RwLock::new(None),

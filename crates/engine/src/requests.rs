@@ -66,6 +66,8 @@ pub struct Admission {
     pub denial_id: Option<DenialId>,
     /// Whether this repeats an operation that was accepted before.
     pub repeated: bool,
+    /// Whether it was decided on what is known while the ledger could not be written.
+    pub outage: bool,
     /// What the gateway charged, to be given back if the work could not be begun.
     pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.
@@ -83,6 +85,8 @@ pub struct Charged {
     pub(crate) epoch: u64,
     /// Its entry.
     pub(crate) seq: Seq,
+    /// The id under which it passed, if it was made while the ledger could not be written.
+    pub(crate) passed: Option<u128>,
 }
 
 impl Charged {

@@ -43,12 +43,16 @@ impl Engine {
         self.live.tenants.fetch_sub(1, Ordering::Relaxed);
         self.live.users.fetch_sub(book.users.len() as u64, Ordering::Relaxed);
         if let Some(reload) = &cell.reload {
-            let mut pending = book.tenant.pending;
+            let mut book = book;
+            let mut pending = std::mem::take(&mut book.tenant.pending);
             if !book.basis.is_durable(book.seq) {
                 // The first of a run may not be written down: the next one is the first then.
                 pending.runs.retain(|pending| pending.run.count > 0);
             }
             reload.left.lock().merge(pending);
+            if self.desk.get().is_some() {
+                *reload.known.lock() = Some(book);
+            }
         }
     }
 
@@ -88,8 +92,10 @@ impl Engine {
             return Ok(());
         }
         let began = self.now();
+        // What was known stays known if this fails.
         let Loaded { fold, after } = shared.load(&cell.id, whom.look == Look::Held).await?;
         let mut book = self.book_of(&cell.id, fold, &after).await?;
+        reload.known.lock().take();
         if let Some(book) = &mut book {
             book.confirmed_at = began;
             book.tenant.pending.merge(std::mem::take(&mut *reload.left.lock()));

@@ -191,7 +191,7 @@ impl Engine {
                 return;
             }
             let shard = self.rounds.sweep.fetch_add(1, Ordering::Relaxed) as usize;
-            self.live.forget_empty(shard);
+            self.live.forget_empty(shard, self.passes_outages() && self.ledger.ready().is_err());
             if !users && !tenants {
                 return;
             }

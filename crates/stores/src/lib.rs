@@ -12,6 +12,7 @@ pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod rows;
+pub mod spool;
 pub mod sqlite;
 mod verify;
 

@@ -5,6 +5,7 @@
 mod auditor;
 mod bounds;
 mod coverage;
+mod outage;
 mod properties;
 mod script;
 mod steps;

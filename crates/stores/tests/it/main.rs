@@ -4,6 +4,7 @@
 mod conformance;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod spool;
 mod sqlite_copy;
 mod sqlite_crash;
 mod sqlite_trouble;

@@ -19,7 +19,8 @@ const LIMITS_MAX: usize = 200;
 
 const SCOPES: &[(&str, Scope)] = &[("tenant", Scope::Tenant), ("user", Scope::User)];
 const MODES: &[(&str, Mode)] = &[("hard", Mode::Hard), ("soft", Mode::Soft), ("shadow", Mode::Shadow)];
-const OUTAGES: &[(&str, Outage)] = &[("closed", Outage::Closed), ("open", Outage::Open)];
+/// Whether it lets pass while the ledger can't be written.
+const OUTAGES: &[(&str, bool)] = &[("closed", false), ("open", true)];
 const SESSIONS_LATER: &str = "per-session limits come with sessions, a later version";
 
 const WINDOWS: &[(&str, WindowKind)] = &[
@@ -62,7 +63,7 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
     let name = table.text(report, "name");
     let name = name.map(|text| keys::key(report, text, "limit", MeterKey::new));
     let answer_402 = answer_402(report, &mut table, meter, window);
-    let outage = outage(report, &mut table);
+    let outage = outage(report, &mut table, meter, max);
     table.finish(report);
     let (meter, window, scope) = (meter?.key.clone(), window?, scope?);
     let name = match name {
@@ -151,21 +152,47 @@ fn answer_402(
     }
 }
 
-fn outage(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Outage> {
-    let Some(node) = table.get("outage") else { return Some(Outage::Closed) };
-    let text = node.text(report, "`outage`")?;
-    let outage = super::table::one_of(report, text, "`outage`", OUTAGES)?;
-    if outage == Outage::Open {
-        let message =
-            "outage = \"open\" needs a spool for what passes while the ledger is away; the embedded ledger has none";
-        report.error_help(
-            text.span,
-            message,
-            "write outage = \"closed\": requests are refused with 503 until the ledger is back",
-        );
-        return None;
+/// Whether the limit lets pass while the ledger can't be written, and how much. The allowance is a tenth of `max`, rounded
+/// up, unless it is given.
+fn outage(
+    report: &mut Report<'_>,
+    table: &mut Table<'_>,
+    meter: Option<&Arc<Meter>>,
+    max: Option<Option<i64>>,
+) -> Option<Outage> {
+    let (policy, given) = (table.get("outage"), table.get("outage_allowance"));
+    let open = match policy {
+        None => Some(false),
+        Some(node) => {
+            let text = node.text(report, "`outage`")?;
+            super::table::one_of(report, text, "`outage`", OUTAGES)
+        }
+    };
+    let allowance = match (given, meter) {
+        (Some(node), Some(meter)) => Some(amount::amount(report, node, meter, "outage_allowance")?),
+        _ => None,
+    };
+    match (open?, given) {
+        (false, None) => Some(Outage::Closed),
+        (false, Some(node)) => {
+            let help = "add outage = \"open\", or leave `outage_allowance` out";
+            report.error_help(node.span, "nothing passes during an outage, so there is no allowance", help);
+            None
+        }
+        (true, Some(node)) if allowance? < 0 => {
+            report.error_help(node.span, "`outage_allowance` must not be negative", "write 0 to let none pass");
+            None
+        }
+        (true, Some(_)) => Some(Outage::Open { allowance: allowance? }),
+        (true, None) => match max? {
+            Some(max) => Some(Outage::Open { allowance: max.div_euclid(10) + i64::from(max % 10 != 0) }),
+            None => {
+                let message = "how much may pass during an outage can't be told from a limit that is unlimited";
+                report.error_help(policy?.span, message, "add outage_allowance = a number");
+                None
+            }
+        },
     }
-    Some(outage)
 }
 
 /// Two limits on one account can't both be meant, and a name can't mean two limits.

@@ -232,7 +232,10 @@ fn every_key_of_the_core_means_something() {
         }
     );
     let maxima: Vec<Option<i64>> = small.limits.iter().map(|limit| limit.max).collect();
-    assert_eq!(maxima, [Some(5), Some(150), Some(15), Some(1 << 30)]);
+    assert_eq!(maxima, [Some(5), Some(155), Some(15), Some(1 << 30)]);
+    let open = |allowance| Outage::Open { allowance };
+    let outages: Vec<Outage> = small.limits.iter().map(|limit| limit.outage).collect();
+    assert_eq!(outages, [Outage::Closed, open(16), open(5), Outage::Closed]);
     let dimensions: Vec<(&str, usize, usize)> =
         catalog.dimensions.iter().map(|own| (own.key.as_str(), own.values.len(), own.value_max_bytes)).collect();
     let route_name_bytes = "PUT /files/{size}/a%20b/".len();
