@@ -154,6 +154,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether open limits are closed here: other nodes write to the ledger as well, and this one has no spool.
+    pub fn lacks_spool(&self) -> bool {
+        self.ledger.shared().is_some() && self.desk.get().is_none()
+    }
+
     /// Whether some requests are answered all the same while the ledger can't be written.
     pub fn passes_outages(&self) -> bool {
         self.desk.get().is_some_and(|desk| desk.has_open(&self.catalog.load())) && self.check_failure().is_ok()

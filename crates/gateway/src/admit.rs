@@ -34,6 +34,8 @@ pub(crate) struct Ticket {
 /// What a metered request carries along.
 pub(crate) struct Metered {
     pub(crate) decision: Decision,
+    /// Whether it was decided while the ledger could not be written.
+    pub(crate) outage: bool,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pledge: Pledge,
     /// Resolves when the response head may go out.
@@ -86,6 +88,7 @@ pub(crate) async fn admit<T>(
         request_measure: Measure::new(&running.settler, &admission, request_meters, prepaid),
         response_measure: Measure::new(&running.settler, &admission, response_meters, prepaid),
         decision: admission.decision,
+        outage: admission.outage,
         catalog,
         pledge,
         commit: Some(admission.commit),

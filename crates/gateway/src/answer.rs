@@ -62,6 +62,7 @@ pub(crate) fn denial(admission: &Admission, asked: Option<(&str, i64)>, catalog:
         Some(response) => {
             let mut response = own(response);
             add_rate_limit(response.headers_mut(), &admission.decision, catalog);
+            add_outage(response.headers_mut(), admission.outage);
             response
         }
         None => of(rescue::INTERNAL, "A refusal without a reason."),
@@ -74,8 +75,15 @@ pub(crate) fn add_limits(headers: &mut HeaderMap, metered: &Metered) {
     if let Some(warning) = headers::warning(&metered.decision, metered.catalog.warn_percent) {
         headers.insert(headers::WARNING, warning);
     }
+    add_outage(headers, metered.outage);
     if let Some(shadow) = &metered.decision.shadow {
         headers.insert(headers::SHADOW, HeaderValue::from_static(shadow.code.word()));
+    }
+}
+
+fn add_outage(headers: &mut HeaderMap, outage: bool) {
+    if outage {
+        headers.insert(headers::OUTAGE, HeaderValue::from_static("open"));
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) fn response(headers: &mut HeaderMap) {
     take_hop_by_hop(headers);
     headers.remove(wire::headers::WARNING);
     headers.remove(wire::headers::SHADOW);
+    headers.remove(wire::headers::OUTAGE);
 }
 
 fn take_hop_by_hop(headers: &mut HeaderMap) {

@@ -112,6 +112,13 @@ pub struct ServeArgs {
     /// How long totals of closed windows can be asked for [default: 400d]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY")]
     pub history: Option<String>,
+    /// With a ledger on PostgreSQL: the file in which this node keeps what limits with outage = "open" let through while
+    /// PostgreSQL is away. Its own, and on a disk that outlives the node
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_LEDGER_SPOOL")]
+    pub spool: Option<PathBuf>,
+    /// How long a request under such limits waits for PostgreSQL before that counts as an outage [default: 1s]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_OUTAGE_AFTER")]
+    pub outage_after: Option<String>,
     /// How long requests in flight may take to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,

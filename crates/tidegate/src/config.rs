@@ -39,6 +39,8 @@ pub const VARIABLES: &[&str] = &[
     "TIDEGATE_LEDGER_JOURNAL",
     "TIDEGATE_LEDGER_DENIALS",
     "TIDEGATE_LEDGER_HISTORY",
+    "TIDEGATE_LEDGER_SPOOL",
+    "TIDEGATE_LEDGER_OUTAGE_AFTER",
     "TIDEGATE_ADMIN_KEY",
     "TIDEGATE_ADMIN_KEY_FILE",
     "TIDEGATE_DRAIN_TIMEOUT",
@@ -172,6 +174,10 @@ pub struct Settings {
     pub admin_key: Option<Secret>,
     /// How long things are kept.
     pub retention: Retention,
+    /// Where what passes while PostgreSQL is away is kept.
+    pub spool: Option<PathBuf>,
+    /// How long a request that may pass then waits for PostgreSQL, in milliseconds.
+    pub outage_after_ms: u64,
     /// How long requests in flight may take to end after SIGTERM, in milliseconds.
     pub drain_ms: u64,
     /// What is logged, and how.
@@ -208,6 +214,7 @@ impl Settings {
             ));
         }
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
+        let outage_after_ms = duration("TIDEGATE_LEDGER_OUTAGE_AFTER", &args.outage_after, 1_000)?;
         let api_listen = given(args.api_listen.as_deref()).unwrap_or(API_LISTEN);
         let metrics_open = match given(args.metrics.as_deref()) {
             // Figures name no tenant, but a business can be read from them: open by default on the machine itself alone.
@@ -238,6 +245,8 @@ impl Settings {
             apply: args.apply,
             admin_key: secret("TIDEGATE_ADMIN_KEY", given(args.admin_key_file.as_deref()))?,
             retention,
+            spool: args.spool.clone().filter(|path| !path.as_os_str().is_empty()),
+            outage_after_ms: u64::try_from(outage_after_ms).unwrap_or(0),
             drain_ms: u64::try_from(drain_ms).unwrap_or(0),
             log: LogSettings::of(&args.log)?,
             test_clock: args.test_clock,
@@ -251,6 +260,7 @@ impl Settings {
         let listen = self.gateway_listen.as_deref().unwrap_or("off");
         let upstream = self.gateway_upstream.as_ref().map(Uri::to_string).unwrap_or_default();
         let format = if self.log.format == LogFormat::Json { "json" } else { "human" };
+        let spool = self.spool.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let admin_key = if self.admin_key.is_some() { "[secret]" } else { "" };
         [
             ("TIDEGATE_CATALOG_FILE", self.catalog.display().to_string()),
@@ -264,6 +274,8 @@ impl Settings {
             ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),
             ("TIDEGATE_LEDGER_DENIALS", format!("{}s", self.retention.denials_ms / 1000)),
             ("TIDEGATE_LEDGER_HISTORY", format!("{}s", self.retention.history_ms / 1000)),
+            ("TIDEGATE_LEDGER_SPOOL", spool),
+            ("TIDEGATE_LEDGER_OUTAGE_AFTER", format!("{}ms", self.outage_after_ms)),
             ("TIDEGATE_ADMIN_KEY", admin_key.to_owned()),
             ("TIDEGATE_DRAIN_TIMEOUT", format!("{}ms", self.drain_ms)),
             ("TIDEGATE_LOG_FORMAT", format.to_owned()),

@@ -3,7 +3,7 @@
 
 use crate::{
     catalog_file::{self, CatalogFile, Problems},
-    wiring,
+    outages, wiring,
 };
 use api::{CatalogDesk, CatalogRefused};
 use engine::{
@@ -65,6 +65,9 @@ impl Following {
     /// Where the gateway can't follow its routes, or the engine refuses it. The old one stays.
     pub async fn put_in_force(&self, file: CatalogFile) -> Result<u32, CatalogRefused> {
         let engine = self.engine.upgrade().ok_or_else(stopped)?;
+        if file.loaded.catalog.any_open() && engine.lacks_spool() {
+            return Err(CatalogRefused::Gateway(outages::NO_SPOOL.to_owned()));
+        }
         let _one_at_a_time = self.busy.lock().await;
         let rules = wiring::rules(file.loaded.gateway, self.upstream.as_ref());
         // What can fail comes first, so that the new catalog is in force in both doors or in none.
@@ -100,6 +103,9 @@ impl Following {
         let rules = wiring::rules(file.loaded.gateway, self.upstream.as_ref());
         let prepared = self.prepare(rules)?;
         let mut catalog = file.loaded.catalog;
+        if catalog.any_open() && engine.lacks_spool() {
+            tracing::error!(version = stored.version, "on this node open limits are closed: {}", outages::NO_SPOOL);
+        }
         catalog.version = stored.version;
         engine.adopt_catalog(catalog);
         install(prepared);

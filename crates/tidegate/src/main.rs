@@ -12,6 +12,7 @@ mod following;
 mod keys;
 mod listen;
 mod observe;
+mod outages;
 mod output;
 mod secret;
 mod serve;

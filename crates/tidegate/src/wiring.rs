@@ -8,6 +8,7 @@ use crate::{
     following::Following,
     keys, listen,
     observe::{self, figures::Figures, http::RequestIds},
+    outages,
 };
 use anyhow::{Context, anyhow, bail};
 use api::{ApiParts, ApiState, CatalogRefused, Door, TestClock};
@@ -68,7 +69,12 @@ impl Node {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        let spool = outages::spool(&settings, &*ledger, &loaded.catalog)?;
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
+        if let Some(spool) = spool {
+            engine.set_spool(spool, outages::options(settings.outage_after_ms)?)?;
+            outages::reconcile(&engine).await;
+        }
         let figures = Arc::new(Figures::new(&engine));
         engine.set_observer(figures.clone());
         let following = Following::new(&engine, settings.gateway_upstream.clone());
@@ -171,6 +177,7 @@ impl Node {
         }
         self.upkeep.abort();
         let _ = self.upkeep.await;
+        outages::reconcile(&self.engine).await;
         self.engine.drain().await.context("the last checkpoint could not be written; the next start folds the journal")
     }
 }
@@ -256,11 +263,11 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Upkeep four times a second, and retention once an hour on one node.
+    /// Upkeep four times a second, and retention once an hour on one node; and what outages ask for.
     async fn run(self) {
-        // Neither waits for the other: a long round must not keep a key that was revoked, nor a catalog that can't be
+        // None waits for another: a long round must not keep a key that was revoked, nor a catalog that can't be
         // read the memory from being tidied.
-        tokio::join!(self.keep(), self.follow());
+        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine));
     }
 
     async fn follow(&self) {

@@ -10,7 +10,7 @@ const ORIGINS_MAX: usize = 100;
 const REMEMBERED_S: &str = "600";
 /// What a page may read of an answer besides what every page may.
 const EXPOSED: &str = "retry-after, ratelimit, ratelimit-policy, x-request-id, x-should-retry, x-tidegate-warning, \
-                       x-tidegate-shadow, idempotent-replayed";
+                       x-tidegate-shadow, x-tidegate-outage, idempotent-replayed";
 
 /// The origins that may call. Empty: none, and answers say nothing about origins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

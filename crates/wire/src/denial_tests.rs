@@ -68,6 +68,7 @@ fn answered(
         decision: outcome.decision.unwrap(),
         denial_id: Some(engine::ports::DenialId(7)),
         repeated: false,
+        outage: false,
         charged: None,
         dimensions: Vec::new(),
         commit: Commit::Done,

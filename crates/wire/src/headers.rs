@@ -20,6 +20,8 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 pub const WARNING: HeaderName = HeaderName::from_static("x-tidegate-warning");
 /// The code of a refusal that was only observed.
 pub const SHADOW: HeaderName = HeaderName::from_static("x-tidegate-shadow");
+/// Says that the request was decided on what the node knew while the ledger could not be written: `open`.
+pub const OUTAGE: HeaderName = HeaderName::from_static("x-tidegate-outage");
 /// `false` where a client should not try again by itself, although the status would suggest it.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 

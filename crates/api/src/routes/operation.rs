@@ -18,7 +18,7 @@ use wire::rescue;
 /// How the server is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok`.
+    /// `ok`; or `outage`: the ledger can't be written, and requests under limits that are open pass all the same.
     status: &'static str,
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn healthz() -> Answer {
     ok(&Health { status: "ok" })
 }
 
-/// Whether decisions can be made and kept: the ledger is writable.
+/// Whether decisions can be made and kept: the ledger is writable, or limits are open while it is not.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", operation_id = "readyz",
     responses(
@@ -43,6 +43,8 @@ pub(crate) async fn healthz() -> Answer {
 pub(crate) async fn readyz(State(state): State<ApiState>) -> Answer {
     match state.engine().healthy() {
         Ok(()) => ok(&Health { status: "ok" }),
+        // A load balancer that took this node out would close what the catalog leaves open.
+        Err(_) if state.engine().passes_outages() => ok(&Health { status: "outage" }),
         Err(error) => Err(Failure::from(rescue::problem_of_ledger(&error))),
     }
 }

@@ -107,6 +107,8 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
             denials_ms: 90 * DAY_MS,
             history_ms: 400 * DAY_MS,
         },
+        spool: None,
+        outage_after_ms: 1000,
         drain_ms: 2000,
         log,
         test_clock: false,

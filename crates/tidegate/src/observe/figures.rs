@@ -251,6 +251,31 @@ impl Collector for EngineFigures {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), metric.metric_type())?)?;
         }
+        let outage = stats.outage.unwrap_or_default();
+        let counters = [
+            ("outage_passed", "Charges that open limits let through while PostgreSQL was away", outage.passed),
+            ("outage_refused", "Requests refused on what was known while PostgreSQL was away", outage.refused),
+            (
+                "outage_closed",
+                "Requests told to come again while PostgreSQL was away, since a limit was closed or its allowance used up",
+                outage.closed,
+            ),
+            ("outage_reconciled", "Charges of outages that were recorded afterwards", outage.reconciled),
+            ("outage_duplicates", "Charges of outages that PostgreSQL had already", outage.duplicates),
+            ("outage_set_aside", "Charges of outages that could not be recorded", outage.set_aside),
+        ];
+        for (name, help, value) in counters.into_iter().filter(|_| stats.outage.is_some()) {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let gauges = [
+            ("outage_under_way", "1 while requests are decided without PostgreSQL", u64::from(outage.under_way)),
+            ("outage_spool_lines", "Charges in the spool that are not recorded yet", outage.spool_lines),
+        ];
+        for (name, help, value) in gauges.into_iter().filter(|_| stats.outage.is_some()) {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
         let healthy = u64::from(engine.healthy().is_ok());
         let gauges = [
             ("ledger_healthy", "1 while the ledger can be written", healthy),

@@ -10,6 +10,7 @@ mod disasters;
 mod exact;
 mod following;
 mod kills;
+mod open_limits;
 mod outages;
 mod proxy;
 mod starts;

@@ -246,6 +246,10 @@ pub struct CheckAnswer<'a> {
     /// The cheapest plan under which the same request would pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeShape<'a>>,
+    /// Whether it was decided on what the node knew while the ledger could not be written; absent where it was not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(value_type = Option<bool>)]
+    pub outage: bool,
 }
 
 /// A refusal that was only recorded.
@@ -298,6 +302,7 @@ impl<'a> CheckAnswer<'a> {
                 message: message(shadow, decision, catalog),
             }),
             upgrade: denial.and_then(|denial| upgrade(denial, admission, catalog)),
+            outage: admission.outage,
         }
     }
 
@@ -344,6 +349,9 @@ impl<'a> CheckAnswer<'a> {
         }
         if let Some(upgrade) = &self.upgrade {
             json.value(",\"upgrade\":", upgrade);
+        }
+        if self.outage {
+            json.raw(",\"outage\":true");
         }
     }
 }

@@ -98,6 +98,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
         decision: outcome.decision.unwrap(),
         denial_id: None,
         repeated: false,
+        outage: false,
         charged: None,
         dimensions: Vec::new(),
         commit: Commit::Done,
@@ -144,6 +145,7 @@ fn every_member_is_written_as_serde_writes_it() {
         denial_id: Some("den_0".into()),
         shadow: Some(ShadowShape { code: "rate_limit_reached", denied_by: None, message: "x".into() }),
         upgrade: Some(UpgradeShape { plan: "basic", url: Some("/u?a=\"b\"".into()) }),
+        outage: true,
     };
     assert_eq!(written(&answer)["limits"].as_array().unwrap().len(), 2);
 }
