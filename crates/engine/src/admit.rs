@@ -14,7 +14,7 @@ use domain::{
     demand::PendingDenials,
     entry::{Binding, Cause},
     id::{TenantId, UserId},
-    op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Spend},
+    op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
 };
 
 /// What was decided, and where the charge stands.
@@ -102,7 +102,7 @@ impl Engine {
             denial_id: outcome.denial.map(|key| denial_id(&check.tenant, &key)),
             repeated: false,
             outage: false,
-            charged: outcome.receipt.map(|receipt| Charged { receipt: *receipt, epoch, seq, passed: None }),
+            charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq, passed: None }),
             dimensions: check.dimensions.clone(),
             commit,
         })
@@ -148,7 +148,7 @@ impl Engine {
         {
             return Ok(given_back?);
         }
-        self.apply_and_append(tenant, user, &Op::Refund(charged.receipt.clone()), Some(charged)).await
+        self.apply_and_append(tenant, user, &Op::Refund(Receipt::clone(&charged.receipt)), Some(charged)).await
     }
 
     /// Records what was measured afterwards: a fact, which may exceed a limit.
@@ -258,7 +258,7 @@ fn decide(
                 *bound.sent.lock() = Sent {
                     queued: Some((open.book.basis.clone(), appended.last)),
                     decision: Some(decision.clone()),
-                    receipt: outcome.receipt.as_deref().cloned(),
+                    receipt: outcome.receipt.clone(),
                 };
             }
             (appended.last, appended.commit)

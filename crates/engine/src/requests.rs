@@ -80,7 +80,7 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Charged {
     /// What was charged.
-    pub receipt: Receipt,
+    pub receipt: Box<Receipt>,
     /// In which memory it was made.
     pub(crate) epoch: u64,
     /// Its entry.

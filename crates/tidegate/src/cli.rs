@@ -23,7 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway and the API
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run everything with a sample upstream, example tenants and some traffic, and say what to try
     Demo(DemoArgs),
     /// Write a commented starter catalog that observes and refuses nothing

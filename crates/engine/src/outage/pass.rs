@@ -37,7 +37,7 @@ pub(crate) struct Sent {
     /// What was decided.
     pub(crate) decision: Option<Decision>,
     /// What was charged.
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Option<Box<Receipt>>,
 }
 
 /// What the desk says.
@@ -183,7 +183,7 @@ impl Engine {
                 let receipt = match (holds, &passed, state.known.get(&check.tenant)) {
                     (true, ..) => sent.receipt.clone(),
                     (false, Some(passed), Some(known)) => {
-                        Some(known.tenant.receipt_of(passed, decision.at, &self.catalog.load()))
+                        Some(Box::new(known.tenant.receipt_of(passed, decision.at, &self.catalog.load())))
                     }
                     _ => None,
                 };
@@ -254,7 +254,7 @@ impl Engine {
         }
     }
 
-    fn charged(&self, receipt: Receipt, id: u128) -> Charged {
+    fn charged(&self, receipt: Box<Receipt>, id: u128) -> Charged {
         Charged { receipt, epoch: self.epoch(), seq: 0, passed: Some(id) }
     }
 

@@ -20,7 +20,7 @@ fn open(path: &Path) -> Arc<FileSpool> {
 
 fn line(number: u64) -> SpoolLine {
     let meter = |key: &str| MeterKey::new(key).unwrap();
-    let user = (number % 2 == 0).then(|| UserId::new("ann").unwrap());
+    let user = number.is_multiple_of(2).then(|| UserId::new("ann").unwrap());
     let passed = Passed {
         user,
         charges: vec![
