@@ -29,7 +29,7 @@ const TRIES_AT_ONCE: u32 = 5;
 
 /// Plans that suit batches of any size: rows are found by index, one by one. What a paused node would block ends soon.
 const SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
-                       SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'";
+                       SET idle_in_transaction_session_timeout = '2s'";
 
 /// Says that a connection should be tried for now.
 #[derive(Default)]

@@ -50,7 +50,7 @@
 //! # PgBouncer
 //!
 //! With `pgbouncer=true` in the URL nothing is kept in a session: no prepared statements, no settings, no session
-//! locks, nothing is listened for.
+//! locks, nothing is listened for. The statement that commits brings its limit along, so that it is the same everywhere.
 
 mod batch;
 mod committer;

@@ -18,7 +18,7 @@ const DENIALS: &str = include_str!("commit_denials.sql");
 pub(super) enum Locked {
     /// Their parts are stale.
     Skip,
-    /// Waited for, as long as `lock_timeout` says.
+    /// Waited for, for two seconds.
     Wait,
 }
 

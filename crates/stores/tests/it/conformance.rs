@@ -1,7 +1,7 @@
 //! One suite, every ledger.
 
 use crate::{
-    postgres::Database,
+    postgres::{Database, Pooler},
     world::{Random, States, World, all_lines, done, wait},
 };
 use domain::{
@@ -32,11 +32,20 @@ fn postgres() -> (Arc<dyn Ledger>, Database) {
     (database.open(), database)
 }
 
+fn pgbouncer() -> (Arc<dyn Ledger>, Pooler, Database) {
+    let database = Database::new();
+    let pooler = Pooler::to(&database);
+    (pooler.open(&database), pooler, database)
+}
+
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod on_memory { $(#[test] fn $name() { let (ledger, _directory) = super::memory(); super::$name(&*ledger); })* }
         mod on_sqlite { $(#[test] fn $name() { let (ledger, _directory) = super::sqlite(); super::$name(&*ledger); })* }
         mod on_postgres { $(#[test] fn $name() { let (ledger, _database) = super::postgres(); super::$name(&*ledger); })* }
+        mod by_pgbouncer {
+            $(#[test] fn $name() { let (ledger, _pooler, _database) = super::pgbouncer(); super::$name(&*ledger); })*
+        }
     };
 }
 

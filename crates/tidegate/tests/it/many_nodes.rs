@@ -12,6 +12,7 @@ mod following;
 mod kills;
 mod open_limits;
 mod outages;
+mod pooled;
 mod proxy;
 mod starts;
 mod traffic;

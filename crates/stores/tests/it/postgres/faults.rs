@@ -6,7 +6,7 @@ use super::{
     proxy::{Mode, Proxy},
     run, until,
 };
-use crate::world::{States, World, done};
+use crate::world::done;
 use engine::ports::{Basis, Ledger, LedgerError, SharedLedger};
 use std::{
     sync::Arc,
@@ -229,20 +229,6 @@ fn what_can_not_be_stored_harms_nobody_else() {
     assert!(matches!(done(refused.commit), Err(LedgerError::Unwritable(_))));
     assert_eq!(done(fine.commit), Ok(()));
     assert_eq!(ledger.ready(), Ok(()));
-}
-
-#[test]
-fn behind_a_pooler_nothing_is_kept_in_a_session() {
-    let database = Database::new();
-    let opened = run(PostgresLedger::open(&database.url("&pgbouncer=true"), PostgresOptions::default())).unwrap();
-    let mut world = World::new(31);
-    world.steps(&*opened, 80);
-    done(world.checkpoint(&*opened)).unwrap();
-    world.steps(&*opened, 20);
-    assert_eq!(States::of(&*opened), world.states(world.last()));
-    run(opened.load(&world.whose(1), true)).unwrap();
-    let named = "SELECT count(*) FROM pg_prepared_statements";
-    assert_eq!(database.sql(named), ["0"]);
 }
 
 #[test]

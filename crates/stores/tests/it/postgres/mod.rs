@@ -4,8 +4,11 @@ mod faults;
 mod holds;
 mod journal;
 mod nodes;
+mod pooler;
 mod proxy;
 mod verifying;
+
+pub use pooler::Pooler;
 
 use engine::ports::Ledger;
 use std::{
@@ -62,6 +65,11 @@ impl Database {
         format!("{before}@127.0.0.1:{port}/{path}")
     }
 
+    /// The server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Where the server listens.
     pub fn address(&self) -> String {
         let (_, after) = self.server.split_once('@').unwrap();
@@ -73,21 +81,24 @@ impl Database {
     }
 
     /// SQL beside the ledger, `@` standing for the schema; gives the first column as text.
-    pub fn sql(&self, sql: &str) -> Vec<String> {
-        let sql = sql.replace("@.", &format!("{}.", self.schema));
-        run(async {
-            let (client, connection) = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await.unwrap();
-            let driver = tokio::spawn(connection);
-            let messages = client.simple_query(&sql).await.unwrap();
-            drop(client);
-            driver.await.unwrap().unwrap();
-            let first = |message: &tokio_postgres::SimpleQueryMessage| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("").to_owned()),
-                _ => None,
-            };
-            messages.iter().filter_map(first).collect()
-        })
+    pub fn sql(&self, statements: &str) -> Vec<String> {
+        sql(&self.server, &statements.replace("@.", &format!("{}.", self.schema)))
     }
+}
+
+fn sql(server: &str, statements: &str) -> Vec<String> {
+    run(async {
+        let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let messages = client.simple_query(statements).await.unwrap();
+        drop(client);
+        driver.await.unwrap().unwrap();
+        let first = |message: &tokio_postgres::SimpleQueryMessage| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("").to_owned()),
+            _ => None,
+        };
+        messages.iter().filter_map(first).collect()
+    })
 }
 
 impl Database {

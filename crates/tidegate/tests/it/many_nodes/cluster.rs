@@ -86,25 +86,22 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        Self::told(&script("start", &[], &[]))
+        Self::told(&script("postgres", &["start"], &[]))
     }
 
     /// With its files on this disk, with these settings, made by `initdb` with these arguments.
     pub fn on_disk(disk: &str, settings: &[&str], initdb: &str) -> Self {
-        Self::told(&script("start", settings, &[("TMPDIR", disk), ("TIDEGATE_TEST_POSTGRES_INITDB", initdb)]))
+        let variables = [("TMPDIR", disk), ("TIDEGATE_TEST_POSTGRES_INITDB", initdb)];
+        Self::told(&script("postgres", &[&["start"], settings].concat(), &variables))
     }
 
     /// A streaming replica.
     pub fn standby(&self) -> Self {
-        Self::told(&script("standby", &[], &[("TIDEGATE_TEST_POSTGRES", &self.url)]))
+        Self::told(&script("postgres", &["standby"], &[("TIDEGATE_TEST_POSTGRES", &self.url)]))
     }
 
     fn told(shown: &str) -> Self {
-        let value = |name: &str| {
-            let line = shown.lines().find_map(|line| line.strip_prefix(&format!("export {name}='")));
-            line.unwrap_or_else(|| panic!("no {name} in {shown}")).trim_end_matches('\'').to_owned()
-        };
-        Self { folder: value("TIDEGATE_TEST_POSTGRES_DIR"), url: value("TIDEGATE_TEST_POSTGRES") }
+        Self { folder: value(shown, "TIDEGATE_TEST_POSTGRES_DIR"), url: value(shown, "TIDEGATE_TEST_POSTGRES") }
     }
 
     /// Ends it as a crash does.
@@ -133,7 +130,7 @@ impl Server {
     }
 
     fn script(&self, verb: &str) {
-        script(verb, &[], &[("TIDEGATE_TEST_POSTGRES_DIR", &self.folder)]);
+        script("postgres", &[verb], &[("TIDEGATE_TEST_POSTGRES_DIR", &self.folder)]);
     }
 
     /// Where it listens.
@@ -148,13 +145,57 @@ impl Drop for Server {
     }
 }
 
-fn script(verb: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.ci/postgres");
+/// A PgBouncer of one test, in front of the server that is there for all tests.
+pub struct Pooler {
+    folder: String,
+    address: String,
+}
+
+impl Pooler {
+    pub fn start() -> Self {
+        let shown = script("pgbouncer", &["start"], &[]);
+        let url = value(&shown, "TIDEGATE_TEST_PGBOUNCER");
+        let address = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+        Self { folder: value(&shown, "TIDEGATE_TEST_PGBOUNCER_DIR"), address }
+    }
+
+    /// The way to a world by it.
+    pub fn url(&self, world: &World) -> String {
+        let (before, after) = world.url.split_once('@').unwrap();
+        format!("{before}@{}/{}?pgbouncer=true", self.address, after.split_once('/').unwrap().1)
+    }
+
+    /// Kills it, with whatever is on its way, and starts it again.
+    pub fn replace(&self) {
+        for verb in ["crash", "resume"] {
+            self.script(verb);
+        }
+    }
+
+    fn script(&self, verb: &str) {
+        script("pgbouncer", &[verb], &[("TIDEGATE_TEST_PGBOUNCER_DIR", &self.folder)]);
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        self.script("stop");
+    }
+}
+
+fn script(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.ci").join(name);
     let mut command = Command::new(path);
-    command.arg(verb).args(arguments).envs(variables.iter().copied());
+    command.args(arguments).envs(variables.iter().copied());
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), ".ci/postgres {verb}: {}", output.status);
+    assert!(output.status.success(), ".ci/{name} {arguments:?}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a script says that is to be exported.
+fn value(shown: &str, name: &str) -> String {
+    let line = shown.lines().find_map(|line| line.strip_prefix(&format!("export {name}='")));
+    line.unwrap_or_else(|| panic!("no {name} in {shown}")).trim_end_matches('\'').to_owned()
 }
 
 /// Waits until something is so; how long that took.
