@@ -73,7 +73,7 @@ fn nothing_is_kept_in_a_session() {
     let kept = "SELECT (SELECT count(*) FROM pg_prepared_statements)
                     + (SELECT count(*) FROM pg_settings WHERE source = 'session' AND (name LIKE '%timeout%'
                            OR name IN ('plan_cache_mode', 'enable_seqscan', 'jit', 'search_path')))
-                    + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')";
+                    + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
     assert_eq!(super::sql(&url, kept), ["0"]);
 }
 
