@@ -23,6 +23,7 @@ impl Tenant {
         let mut entry = self.entry(Cause::Admin, user.as_deref(), at, catalog);
         entry.binding = adjustment.binding;
         entry.effects.push(effect);
+        self.end_leases(&mut entry);
         self.fold(user, &entry);
         Ok(entry)
     }

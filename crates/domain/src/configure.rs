@@ -51,6 +51,7 @@ impl Tenant {
         let frame = Frame { anchor: profile.anchor, zone: profile.zone.clone() };
         let reframed = frame != self.frame();
         entry.effects.push(Effect::Profile(Box::new(profile)));
+        self.end_leases(&mut entry);
         if reframed {
             let open = self.windows_at(at);
             entry.effects.extend(WindowKind::ALL.into_iter().filter_map(|kind| {

@@ -5,6 +5,7 @@ use crate::{
     catalog::{Enforce, Mode, Scope},
     decision::Code,
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
+    lease::Lease,
     time::{Instant, Window, WindowKind, Zone},
 };
 use std::sync::Arc;
@@ -239,12 +240,20 @@ pub enum Effect {
     },
     /// Denials that happened, to be explained later.
     Denials(Box<DenialRun>),
+    /// The leases there are from here on.
+    Leases(Vec<Lease>),
+    /// The entry was made under a lease. Stands before what it charged.
+    Under {
+        /// Which lease.
+        epoch: u64,
+    },
 }
 
 /// One line of a tenant's ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The tenant's instant: never earlier than that of the entry before.
+    /// The tenant's instant: never earlier than that of the entry before. (Entries that were made on several nodes at
+    /// once, under leases, are in the order in which they were committed.)
     pub at: Instant,
     /// The version of the catalog it was decided on.
     pub catalog: u32,
@@ -260,4 +269,14 @@ pub struct Entry {
     pub note: Option<Arc<str>>,
     /// What changed, in order.
     pub effects: Vec<Effect>,
+}
+
+impl Entry {
+    /// The lease it was made under.
+    pub fn under(&self) -> Option<u64> {
+        match self.effects.first() {
+            Some(Effect::Under { epoch }) => Some(*epoch),
+            _ => None,
+        }
+    }
 }

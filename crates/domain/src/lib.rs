@@ -11,6 +11,7 @@ pub mod decision;
 pub mod demand;
 pub mod entry;
 pub mod id;
+pub mod lease;
 mod limits;
 pub mod op;
 pub mod outage;

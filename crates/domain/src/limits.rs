@@ -2,7 +2,7 @@
 
 use crate::{
     account::Accounts,
-    catalog::{Limit, Plan, Scope, Source},
+    catalog::{Limit, Mode, Plan, Scope, Source},
     decision::{Code, LimitState},
     entry::Override,
     id::MeterKey,
@@ -63,6 +63,8 @@ struct Books<'a> {
     windows: &'a Windows,
     tenant: Book<'a>,
     user: Option<Book<'a>>,
+    /// Where room may be set aside.
+    leased: Option<&'a Tenant>,
 }
 
 struct Book<'a> {
@@ -74,7 +76,9 @@ struct Book<'a> {
 impl<'a> Books<'a> {
     fn of(tenant: &'a Tenant, user: Option<&'a User>, meter: &'a MeterKey, windows: &'a Windows) -> Self {
         let book = |accounts: &'a Accounts| Book { accounts, meter, counter: accounts.counter(meter) };
-        Self { windows, tenant: book(&tenant.accounts), user: user.map(|user| book(&user.accounts)) }
+        // Leases are of windows that are open.
+        let leased = (!tenant.leases.is_empty() && *windows == tenant.windows).then_some(tenant);
+        Self { windows, tenant: book(&tenant.accounts), user: user.map(|user| book(&user.accounts)), leased }
     }
 
     /// A limit on users bounds nothing where no user is named.
@@ -97,7 +101,15 @@ impl<'a> Books<'a> {
     fn state(&self, limit: Arc<Limit>, source: Source) -> LimitState {
         let used = self.used(&limit);
         let resets_at = limit.window.map(|kind| self.windows[kind.index()].end);
-        LimitState { limit, source, used, held: 0, resets_at }
+        let set_aside = self.set_aside(&limit);
+        LimitState { limit, source, used, held: 0, set_aside, resets_at }
+    }
+
+    fn set_aside(&self, limit: &Limit) -> i64 {
+        match (self.leased, limit.window, limit.scope, limit.mode) {
+            (Some(tenant), Some(kind), Scope::Tenant, Mode::Hard) => tenant.set_aside(self.tenant.meter, kind),
+            _ => 0,
+        }
     }
 }
 
@@ -105,7 +117,8 @@ impl<'a> Books<'a> {
 /// asking for something does when the limit is full.
 pub(crate) fn refuses(state: &LimitState, amount: i64) -> bool {
     let Some(max) = state.max else { return false };
-    amount > 0 && state.used.saturating_add(state.held).saturating_add(amount) > max
+    let taken = state.used.saturating_add(state.held).saturating_add(state.set_aside);
+    amount > 0 && taken.saturating_add(amount) > max
 }
 
 /// The code of a refusal by a limit over such a window.

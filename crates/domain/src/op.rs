@@ -217,7 +217,7 @@ impl Tenant {
 
     /// An entry about `user` at `at`, with the windows of `at` opened first.
     pub(crate) fn entry(&self, cause: Cause, user: Option<&User>, at: Instant, catalog: &Catalog) -> Entry {
-        Entry {
+        let mut entry = Entry {
             at,
             catalog: catalog.version,
             cause,
@@ -226,7 +226,12 @@ impl Tenant {
             dimensions: Vec::new(),
             note: None,
             effects: self.turn_effects(at),
+        };
+        if !entry.effects.is_empty() {
+            // What was set aside was room of windows that are over.
+            self.end_leases(&mut entry);
         }
+        entry
     }
 }
 

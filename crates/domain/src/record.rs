@@ -47,6 +47,11 @@ impl Tenant {
             };
             let Some(effect) = effect else { continue };
             self.check_range(user.as_deref(), &effect, &windows)?;
+            if let Effect::Use { meter, amount, .. } = &effect
+                && self.crowds_leases(meter, *amount, at, catalog)
+            {
+                self.end_leases(&mut entry);
+            }
             entry.effects.push(effect);
         }
         self.fold(user, &entry);
@@ -90,7 +95,12 @@ impl Tenant {
                 let fits_user = |user: &User| user.accounts.has_room_for_level(meter, *user_delta);
                 (meter, self.accounts.has_room_for_level(meter, *tenant_delta) && user.is_none_or(fits_user))
             }
-            Effect::Profile(_) | Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_) => return Ok(()),
+            Effect::Profile(_)
+            | Effect::Turn { .. }
+            | Effect::Denied { .. }
+            | Effect::Denials(_)
+            | Effect::Leases(_)
+            | Effect::Under { .. } => return Ok(()),
         };
         if fits { Ok(()) } else { Err(OpError::Overflow(meter.clone())) }
     }

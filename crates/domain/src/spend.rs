@@ -5,6 +5,7 @@ use crate::{
     decision::{Code, Decision, Denial, LimitState},
     entry::{Cause, Effect, Entry, KindSet, Status},
     id::MeterKey,
+    lease::end_all,
     limits::{code_of, refuses},
     op::{Charge, OpError, Outcome, Receipt, Spend, checked_meter},
     tenant::{Accounts, Tenant, User, Windows},
@@ -14,6 +15,24 @@ use std::sync::Arc;
 
 impl Tenant {
     pub(crate) fn spend(
+        &mut self,
+        user: Option<&mut User>,
+        spend: &Spend,
+        cause: Cause,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        let had_leases = !self.leases.is_empty();
+        let mut outcome = self.check_and_spend(user, spend, cause, now, catalog)?;
+        if had_leases && self.leases.is_empty() {
+            // Whatever came of it is only so if nobody charges under them any more.
+            let ended = || self.entry(Cause::Upkeep, None, self.instant(now), catalog);
+            end_all(outcome.entry.get_or_insert_with(ended));
+        }
+        Ok(outcome)
+    }
+
+    fn check_and_spend(
         &mut self,
         mut user: Option<&mut User>,
         spend: &Spend,
@@ -40,8 +59,14 @@ impl Tenant {
         let plan = self.plan(catalog)?;
         let ask = Ask { spend, charges, windows: &windows, at };
 
-        let limits = self.limit_states(user.as_deref(), plan, &ask);
-        let verdict = self.verdict(plan, &ask, &limits);
+        let mut limits = self.limit_states(user.as_deref(), plan, &ask);
+        let mut verdict = self.verdict(plan, &ask, &limits);
+        // Nobody is refused for what is only set aside: all leases end, and then there is nothing set aside.
+        let ends_leases = verdict.refused.is_some() && limits.iter().any(|state| state.set_aside > 0);
+        if ends_leases {
+            limits.iter_mut().for_each(|state| state.set_aside = 0);
+            verdict = self.verdict(plan, &ask, &limits);
+        }
         let observed = self.enforce(spend, catalog) == Enforce::Observe;
         let (denial, shadow) = match verdict {
             Verdict { refused: Some(denial), .. } if !observed => (Some(denial), None),
@@ -52,6 +77,9 @@ impl Tenant {
             Decision { allowed: denial.is_none(), plan: plan.key.clone(), denial, shadow, limits, charged: false, at };
         if !spend.consume {
             return Ok(Outcome { decision: Some(decision), receipt: None, entry: None, denial: None });
+        }
+        if ends_leases {
+            self.leases.clear();
         }
         if let Some(denial) = decision.denial.clone() {
             let (key, entry) = self.note_denial(user, &decision, &denial, &owned(charges), false, catalog);
@@ -142,6 +170,13 @@ impl Tenant {
         states
     }
 
+    /// As [`Tenant::limit_states`], as if nothing were set aside for anybody.
+    fn limits_of_all(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> Vec<LimitState> {
+        let mut states = self.limit_states(user, plan, ask);
+        states.iter_mut().for_each(|state| state.set_aside = 0);
+        states
+    }
+
     fn verdict(&self, plan: &Plan, ask: &Ask<'_>, limits: &[LimitState]) -> Verdict {
         if self.profile.status == Status::Suspended {
             return Verdict::refused(ask.denial(Code::TenantSuspended));
@@ -179,7 +214,7 @@ impl Tenant {
 
     fn would_pass(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> bool {
         ask.spend.features.iter().all(|feature| plan.has(feature))
-            && ask.first_refusal(&self.limit_states(user, plan, ask), Mode::Hard).is_none()
+            && ask.first_refusal(&self.limits_of_all(user, plan, ask), Mode::Hard).is_none()
     }
 
     /// The effects of charges that were allowed.
@@ -325,7 +360,12 @@ fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
                 receipt.levels.push(Charge { meter: meter.clone(), amount: *tenant_delta });
                 receipt.user_levels.push(Charge { meter: meter.clone(), amount: *user_delta });
             }
-            Effect::Profile(_) | Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_) => {}
+            Effect::Profile(_)
+            | Effect::Turn { .. }
+            | Effect::Denied { .. }
+            | Effect::Denials(_)
+            | Effect::Leases(_)
+            | Effect::Under { .. } => {}
         }
     }
     Box::new(receipt)

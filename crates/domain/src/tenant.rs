@@ -4,6 +4,7 @@ use crate::{
     demand::PendingDenials,
     entry::{ClosedWindow, Effect, Entry, KindSet, Profile},
     id::{TenantId, UserId},
+    lease::Lease,
     time::{Frame, Instant, Window, WindowKind},
 };
 
@@ -27,6 +28,8 @@ pub struct Tenant {
     pub previous: Windows,
     /// What it used.
     pub accounts: Accounts,
+    /// Room that is set aside for nodes that charge at once. Empty where there is only one.
+    pub leases: Vec<Lease>,
     /// Denials counted but not yet written down. Not part of the fold.
     pub pending: PendingDenials,
 }
@@ -57,6 +60,7 @@ impl Tenant {
             windows: Windows::default(),
             previous: Windows::default(),
             accounts: Accounts::default(),
+            leases: Vec::new(),
             pending: PendingDenials::default(),
         }
     }
@@ -174,6 +178,11 @@ impl Tenant {
 
     fn fold_tenant(&mut self, entry: &Entry) {
         self.last = self.last.max(entry.at);
+        if let Some(epoch) = entry.under()
+            && let Some(lease) = self.leases.iter_mut().find(|lease| lease.epoch == epoch)
+        {
+            lease.take(entry);
+        }
         for effect in &entry.effects {
             match effect {
                 Effect::Profile(profile) => self.profile = profile.as_ref().clone(),
@@ -194,7 +203,8 @@ impl Tenant {
                     let set_at = set_at.filter(|_| entry.user.is_none());
                     self.accounts.move_level(meter, *tenant_delta, set_at);
                 }
-                Effect::Denials(_) => {}
+                Effect::Leases(leases) => self.leases.clone_from(leases),
+                Effect::Denials(_) | Effect::Under { .. } => {}
             }
         }
     }
@@ -214,7 +224,11 @@ impl User {
                 Effect::Level { meter, user_delta, set_at, .. } => {
                     self.accounts.move_level(meter, *user_delta, *set_at);
                 }
-                Effect::Profile(_) | Effect::Turn { .. } | Effect::Denials(_) => {}
+                Effect::Profile(_)
+                | Effect::Turn { .. }
+                | Effect::Denials(_)
+                | Effect::Leases(_)
+                | Effect::Under { .. } => {}
             }
         }
     }

@@ -24,6 +24,7 @@ struct Made {
     counted: Option<PendingDenials>,
     epoch: u64,
     seq: Seq,
+    leased: bool,
 }
 
 impl Engine {
@@ -56,7 +57,7 @@ impl Engine {
         let users: &[UserId] = check.user.as_slice();
         // What is only asked has no commit that could show that memory is behind.
         let look = if check.consume { Look::Memory } else { Look::Recent };
-        let whom = Whom::new(&check.tenant, users).look(look);
+        let whom = Whom::new(&check.tenant, users).look(look).under_lease();
         let refuses = |open: &mut Open<'_>| {
             let decision = open.apply(check.user.as_ref(), &dry(check)).map(|outcome| outcome.decision);
             // What has no meaning, or none any more, may have had one when it was accepted.
@@ -83,16 +84,16 @@ impl Engine {
                 decision.denial = None;
                 decision.charged = true;
             }
-            Ok(Made { outcome, counted: None, epoch: self.epoch(), seq: open.book.seq })
+            Ok(Made { outcome, counted: None, epoch: self.epoch(), seq: open.book.seq, leased: open.is_leased() })
         };
-        let whom = Whom::known(&check.tenant, check.user.as_slice()).look(Look::Recent);
+        let whom = Whom::known(&check.tenant, check.user.as_slice()).look(Look::Recent).under_lease();
         let made = self.look_at(whom, look).await?;
         let admission = self.admission(check, made, Commit::Done)?;
         Ok(Admission { repeated: true, ..admission })
     }
 
     fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {
-        let Made { outcome, epoch, seq, .. } = made;
+        let Made { outcome, epoch, seq, leased, .. } = made;
         let Some(decision) = outcome.decision else { return Err(OpError::Empty.into()) };
         self.observe(check, &decision);
         Ok(Admission {
@@ -104,6 +105,7 @@ impl Engine {
             outage: false,
             charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq, passed: None }),
             dimensions: check.dimensions.clone(),
+            leased,
             commit,
         })
     }
@@ -187,13 +189,17 @@ impl Engine {
                 return Ok(((), Commit::Done));
             }
             open.engine.ledger.ready()?;
-            let outcome = open.apply(user, op)?;
+            let outcome = if open.is_leased() { open.apply_under(user, op)? } else { open.apply(user, op)? };
             let entries: Vec<_> = outcome.entry.into_iter().collect();
-            let commit = if entries.is_empty() { Commit::Done } else { open.append(entries, false, true)?.commit };
+            let commit = match (entries.is_empty(), open.is_leased()) {
+                (true, _) => Commit::Done,
+                (false, true) => open.append_under(entries)?.commit,
+                (false, false) => open.append(entries, false, true)?.commit,
+            };
             Ok(((), commit))
         };
         let users: Vec<UserId> = user.cloned().into_iter().collect();
-        Ok(self.commit_with(Whom::known(tenant, &users), work).await?.1)
+        Ok(self.commit_with(Whom::known(tenant, &users).under_lease(), work).await?.1)
     }
 
     /// Whether a charge was not on disk when the memory it was made in was dropped.
@@ -230,6 +236,9 @@ fn decide(
 ) -> Result<(Made, Commit), EngineError> {
     if check.consume {
         open.engine.ledger.ready()?;
+        if open.is_leased() {
+            return decide_under(open, check, op);
+        }
     }
     // What passes in its stead, should nobody know what became of it, is bound to the same id.
     let bound = bound.filter(|_| check.consume && open.book.tenant.may_pass(&check.charges, open.catalog));
@@ -240,10 +249,18 @@ fn decide(
         _ => None,
     };
     let is_written = outcome.entry.as_ref().is_some_and(|entry| entry.binding.is_some() || !entry.effects.is_empty());
-    if !is_written && !open.is_recent {
+    let is_allowed = outcome.decision.as_ref().is_some_and(|decision| decision.allowed);
+    let by_limit = outcome.decision.as_ref().and_then(|decision| decision.denial.as_ref()?.limit).is_some();
+    // Under a lease not all use is seen: enough to allow something, never to refuse it.
+    let is_known = if open.is_leased() { is_allowed || open.is_recent && !by_limit } else { open.is_recent };
+    if !is_written && !is_known {
         // No commit judges it: it is only told of what is known to be so.
-        open.book.basis.outdate();
+        open.distrust();
         return Err(LedgerError::Stale.into());
+    }
+    let leased = open.is_leased();
+    if let Some(entry) = outcome.entry.as_mut().filter(|_| is_written && is_allowed) {
+        open.take_lease(op, entry, open.book.seq + 1);
     }
     if outcome.denial.is_some() && counted.is_none() {
         open.engine.live.list_demanding(open.cell, open.book);
@@ -265,5 +282,18 @@ fn decide(
         }
         _ => (open.book.seq, open.settled()),
     };
-    Ok((Made { outcome, counted, epoch: open.engine.epoch(), seq }, commit))
+    Ok((Made { outcome, counted, epoch: open.engine.epoch(), seq, leased }, commit))
+}
+
+fn decide_under(open: &mut Open<'_>, check: &Check, op: &Op) -> Result<(Made, Commit), EngineError> {
+    let mut outcome = open.apply_under(check.user.as_ref(), op)?;
+    let epoch = open.engine.epoch();
+    let (seq, commit) = match outcome.entry.take() {
+        Some(entry) => {
+            let appended = open.append_under(vec![entry])?;
+            (appended.last, appended.commit)
+        }
+        None => (open.book.seq, open.settled()),
+    };
+    Ok((Made { outcome, counted: None, epoch, seq, leased: true }, commit))
 }

@@ -9,7 +9,7 @@ use crate::{
     tail::Tail,
 };
 use arc_swap::ArcSwap;
-use domain::{catalog::Catalog, id::TenantId, time::Instant};
+use domain::{catalog::Catalog, id::TenantId, lease::Terms, time::Instant};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeSet,
@@ -37,6 +37,24 @@ pub struct EngineOptions {
     /// Where other nodes write as well: how old what is known of a tenant may be for a refusal or a reading,
     /// milliseconds. What is charged is always judged by the commit.
     pub recent_ms: i64,
+    /// Where other nodes charge the same tenants: when leases are taken.
+    pub leases: LeaseOptions,
+}
+
+/// When leases are taken, and how large they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseOptions {
+    /// A node takes one when another was quicker twice within this time, milliseconds.
+    pub lost_within_ms: i64,
+    /// How long a node decides under a lease before it looks at what others did, milliseconds.
+    pub lasts_ms: i64,
+    /// How much is set aside.
+    pub terms: Terms,
+}
+
+impl LeaseOptions {
+    /// What suits nearly everybody.
+    pub const DEFAULT: Self = Self { lost_within_ms: 1_000, lasts_ms: 1_000, terms: Terms::DEFAULT };
 }
 
 impl Default for EngineOptions {
@@ -49,6 +67,7 @@ impl Default for EngineOptions {
             fold_max: 20_000,
             flush_denials_every_ms: 10_000,
             recent_ms: 200,
+            leases: LeaseOptions::DEFAULT,
         }
     }
 }

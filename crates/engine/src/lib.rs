@@ -6,6 +6,7 @@ mod engine;
 mod fold;
 mod ids;
 mod keys;
+mod lease;
 mod lines;
 mod live;
 mod open;
@@ -20,6 +21,6 @@ mod shared;
 mod tail;
 mod upkeep;
 
-pub use engine::{Engine, EngineOptions, EngineStats};
+pub use engine::{Engine, EngineOptions, EngineStats, LeaseOptions};
 pub use ids::denial_id;
 pub use outage::{OutageStats, Reconciled};

@@ -1,7 +1,8 @@
 //! Tenants and users in memory. One lock per tenant; a tenant is loaded when first asked for and dropped when it is
 //! clean, idle and in the way.
 
-use crate::ports::{Basis, Seq};
+use crate::lease::Contention;
+use crate::ports::{Basis, Seq, leased_seq};
 use domain::{
     demand::PendingDenials,
     id::{TenantId, UserId},
@@ -52,6 +53,28 @@ pub(crate) struct Book {
     pub(crate) basis: Arc<Basis>,
     /// When this was known to be all that is committed. Means something only where other nodes write as well.
     pub(crate) confirmed_at: Instant,
+    /// What is set aside for this node: it charges under it, while it lasts.
+    pub(crate) lease: Option<Box<LiveLease>>,
+}
+
+/// A lease of this node.
+#[derive(Debug)]
+pub(crate) struct LiveLease {
+    pub(crate) epoch: u64,
+    /// What is charged under it is decided on.
+    pub(crate) basis: Arc<Basis>,
+    /// What stands for the last entry that was made under it.
+    pub(crate) last: Seq,
+    pub(crate) since: Instant,
+    /// Nothing more is made under it: the tenant is loaded anew when what was is committed.
+    pub(crate) closing: bool,
+}
+
+impl LiveLease {
+    pub(crate) fn new(epoch: u64, since: Instant) -> Self {
+        let last = leased_seq(epoch, 0);
+        Self { epoch, basis: Arc::new(Basis::at(last)), last, since, closing: false }
+    }
 }
 
 impl Book {
@@ -59,6 +82,7 @@ impl Book {
         Self {
             basis: Arc::new(Basis::at(seq)),
             confirmed_at: Instant::EPOCH,
+            lease: None,
             tenant,
             seq,
             saved: seq,
@@ -68,6 +92,11 @@ impl Book {
             users: FxHashMap::default(),
             user_drops: 0,
         }
+    }
+
+    /// Whether something that was decided here is known not to be so.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.basis.is_stale() || self.lease.as_ref().is_some_and(|lease| lease.basis.is_stale())
     }
 }
 
@@ -113,6 +142,7 @@ pub(crate) struct Reload {
     pub(crate) left: Mutex<PendingDenials>,
     /// The book that was dropped last, until another is loaded: all that is known if none can be.
     pub(crate) known: Mutex<Option<Box<Book>>>,
+    pub(crate) contention: Contention,
 }
 
 /// All tenants in memory.
@@ -122,6 +152,8 @@ pub(crate) struct Live {
     shards: Vec<Mutex<FxHashMap<TenantId, Arc<Cell>>>>,
     dirty: Mutex<Vec<Arc<Cell>>>,
     demanding: Mutex<Vec<Arc<Cell>>>,
+    /// Tenants that this node has, or had, a lease of.
+    pub(crate) leased: Mutex<Vec<Arc<Cell>>>,
     pub(crate) tenants: AtomicU64,
     pub(crate) users: AtomicU64,
 }
@@ -133,6 +165,7 @@ impl Live {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             dirty: Mutex::default(),
             demanding: Mutex::default(),
+            leased: Mutex::default(),
             tenants: AtomicU64::new(0),
             users: AtomicU64::new(0),
         }

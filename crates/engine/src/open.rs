@@ -3,6 +3,7 @@
 
 use crate::{
     engine::Engine,
+    lease::{Reader, Way},
     live::{Book, Cell, LiveUser, Place},
     ports::{Append, Appended, Basis, Commit, LedgerError, Stored},
     requests::EngineError,
@@ -31,7 +32,16 @@ pub(crate) struct Open<'a> {
     /// Whether what is in memory is as new as an answer has to be that no commit judges.
     pub(crate) is_recent: bool,
     /// Whether something was appended.
-    pub(crate) appended: bool,
+    pub(crate) wrote: Wrote,
+}
+
+/// Where a verb appended something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    Nothing,
+    /// After the tenant's last entry, which it was decided on.
+    AfterLast,
+    UnderLease,
 }
 
 /// What a verb may do to a tenant that is unknown to the ledger.
@@ -65,12 +75,14 @@ pub(crate) struct Whom<'a> {
     pub(crate) users: &'a [UserId],
     pub(crate) if_unknown: IfUnknown,
     pub(crate) look: Look,
+    /// Whether it can be done under a lease of this node. If not, the lease is left first.
+    pub(crate) under_lease: bool,
 }
 
 impl<'a> Whom<'a> {
     /// A tenant that must be known.
     pub(crate) fn known(tenant: &'a TenantId, users: &'a [UserId]) -> Self {
-        Self { tenant, users, if_unknown: IfUnknown::Refuse, look: Look::Memory }
+        Self { tenant, users, if_unknown: IfUnknown::Refuse, look: Look::Memory, under_lease: false }
     }
 
     /// A tenant that may be met for the first time.
@@ -81,6 +93,10 @@ impl<'a> Whom<'a> {
     pub(crate) fn look(self, look: Look) -> Self {
         Self { look, ..self }
     }
+
+    pub(crate) fn under_lease(self) -> Self {
+        Self { under_lease: true, ..self }
+    }
 }
 
 enum Attempt<T> {
@@ -88,6 +104,8 @@ enum Attempt<T> {
     LoadTenant,
     /// These users, as long as none was dropped since.
     LoadUsers(Vec<UserId>, u64, Arc<Basis>),
+    /// Something has to be committed first.
+    Wait(Commit),
     LookAgain,
 }
 
@@ -113,15 +131,15 @@ impl Engine {
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
             let (began, judged_by) = (self.now(), self.catalog.load().version);
-            let mut appended = false;
+            let mut wrote = Wrote::Nothing;
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
-                appended = open.appended;
+                wrote = open.wrote;
                 done
             };
             let error = match self.with_tenant(whom, once).await {
                 Ok((value, commit)) => {
-                    let says_something = appended && matches!(commit, Commit::Waiting(_));
+                    let says_something = wrote == Wrote::AfterLast && matches!(commit, Commit::Waiting(_));
                     match commit.wait().await {
                         Ok(()) => {
                             if says_something {
@@ -142,7 +160,10 @@ impl Engine {
             };
             match error {
                 // Another node was quicker: not again.
-                LedgerError::Stale if appended => whom = whom.look(Look::Held),
+                LedgerError::Stale if wrote == Wrote::AfterLast => {
+                    self.note_lost(whom.tenant);
+                    whom = whom.look(Look::Held);
+                }
                 LedgerError::Stale => {}
                 LedgerError::CatalogBehind { in_force } => self.follow(in_force).await,
                 error => return Err(error.into()),
@@ -168,8 +189,9 @@ impl Engine {
         whom: Whom<'_>,
         work: impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let Whom { tenant, users, mut look, .. } = whom;
-        let asked_at = self.now();
+        let Whom { tenant, .. } = whom;
+        let (mut whom, asked_at) = (whom, self.now());
+        let mut _reader = None;
         let mut work = Some(work);
         loop {
             let epoch = self.epoch();
@@ -181,13 +203,18 @@ impl Engine {
                     self.live.cell(tenant)
                 }
             };
-            match self.attempt(&cell, users, (look, asked_at), epoch, &mut work)? {
+            match self.attempt(&cell, whom, asked_at, epoch, &mut work)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
+                // If it is in vain, the next look finds out.
+                Attempt::Wait(commit) => drop(commit.wait().await),
                 Attempt::LoadTenant => {
+                    if whom.look == Look::Now {
+                        _reader = Some(Reader::of(&cell));
+                    }
                     Box::pin(self.load_tenant(&cell, whom, epoch)).await?;
-                    if look == Look::Now {
-                        look = Look::Loaded;
+                    if whom.look == Look::Now {
+                        whom = whom.look(Look::Loaded);
                     }
                 }
                 Attempt::LoadUsers(missing, drops, basis) => {
@@ -220,8 +247,8 @@ impl Engine {
     fn attempt<T>(
         &self,
         cell: &Arc<Cell>,
-        users: &[UserId],
-        (look, asked_at): (Look, Instant),
+        whom: Whom<'_>,
+        asked_at: Instant,
         epoch: u64,
         work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
     ) -> Result<Attempt<T>, EngineError> {
@@ -231,22 +258,29 @@ impl Engine {
         }
         let mut place = cell.place.lock();
         let now = self.clock.now();
-        if self.is_outdated(&place, look, now, asked_at) {
+        if self.is_outdated(&place, whom.look, now, asked_at) {
             self.drop_book(cell, &mut place);
         }
-        let book = match &mut *place {
+        let way = match &mut *place {
             Place::Empty => return Ok(Attempt::LoadTenant),
             Place::Gone => return Ok(Attempt::LookAgain),
-            Place::Open(book) => book.as_mut(),
+            Place::Open(book) => self.way(cell, book, whom, asked_at, now),
         };
-        let missing: Vec<UserId> = users.iter().filter(|user| !book.users.contains_key(*user)).cloned().collect();
+        match way {
+            Way::Free => {}
+            Way::Wait(commit) => return Ok(Attempt::Wait(commit)),
+            Way::Reload => self.drop_book(cell, &mut place),
+        }
+        let Place::Open(book) = &mut *place else { return Ok(Attempt::LoadTenant) };
+        let missing: Vec<UserId> = whom.users.iter().filter(|user| !book.users.contains_key(*user)).cloned().collect();
         if !missing.is_empty() {
             return Ok(Attempt::LoadUsers(missing, book.user_drops, book.basis.clone()));
         }
         let catalog = self.catalog.load();
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
         let is_recent = self.is_recent(book, now, asked_at);
-        let done = work(&mut Open { engine: self, cell, book, catalog: &catalog, now, is_recent, appended: false });
+        let done =
+            work(&mut Open { engine: self, cell, book, catalog: &catalog, now, is_recent, wrote: Wrote::Nothing });
         drop(place);
         drop(failure);
         if let Err(EngineError::Ledger(error)) = &done {
@@ -335,7 +369,8 @@ impl Engine {
             return;
         }
         let Stored { state, seq } = stored.unwrap_or_else(|| Stored { state: User::new(id.clone()), seq: 0 });
-        if seq > book.seq {
+        // Under a lease what others charge meanwhile is not seen, and need not be.
+        if seq > book.seq && book.lease.is_none() {
             // Another node has written since the tenant was loaded.
             book.basis.outdate();
             return;
@@ -356,22 +391,24 @@ impl Open<'_> {
 
     /// A commit that is done when all that can be seen here is. Without other nodes, what is in memory is final.
     pub(crate) fn settled(&self) -> Commit {
-        match self.engine.ledger.shared() {
-            Some(_) => self.book.basis.settled(self.book.seq),
-            None => Commit::Done,
+        match (self.engine.ledger.shared(), &self.book.lease) {
+            // A lease is not used before all else is committed.
+            (Some(_), Some(lease)) => lease.basis.settled(lease.last),
+            (Some(_), None) => self.book.basis.settled(self.book.seq),
+            (None, _) => Commit::Done,
         }
     }
 
     /// Queues entries that were just decided.
     pub(crate) fn append(&mut self, entries: Vec<Entry>, fold: bool, wait: bool) -> Result<Appended, EngineError> {
-        self.appended = true;
+        self.wrote = Wrote::AfterLast;
         self.engine.live.list_dirty(self.cell, self.book);
         let users = last_entries(&entries);
         let count = entries.len();
         let foldable = fold && entries.iter().all(is_foldable);
         let fold_after = foldable.then_some(self.book.saved);
         let (tenant, follows, basis) = (self.cell.id.clone(), self.book.seq, self.book.basis.clone());
-        let append = Append { tenant, entries, follows, basis, fold_after, wait };
+        let append = Append { tenant, entries, follows, under: None, basis, fold_after, wait };
         // What was applied and is not taken must not be believed.
         let appended = self.engine.ledger.append(append).inspect_err(|_| self.book.basis.outdate())?;
         self.book.seq = self.book.seq.max(appended.last);

@@ -78,8 +78,12 @@ pub struct Append {
     pub tenant: TenantId,
     /// What. Never empty.
     pub entries: Vec<Entry>,
-    /// The position of the entry of the tenant that these follow; 0 for its first ones.
+    /// The position of the entry of the tenant that these follow; 0 for its first ones. Under a lease: the
+    /// [place](leased_seq) of the entry before under it.
     pub follows: Seq,
+    /// The lease they were made under. They are written only while it lasts, whatever else was written since, and get
+    /// their positions then. Only a [`SharedLedger`] has any.
+    pub under: Option<u64>,
     /// What they were decided on.
     pub basis: Arc<Basis>,
     /// `Some(seq)`: gateway traffic, which the ledger may add to a pending entry after `seq` that differs in its
@@ -93,14 +97,32 @@ pub struct Append {
 impl Append {
     /// The first entries of a tenant, each its own row, waited for.
     pub fn new(tenant: TenantId, entries: Vec<Entry>) -> Self {
-        Self { tenant, entries, follows: 0, basis: Arc::default(), fold_after: None, wait: true }
+        Self { tenant, entries, follows: 0, under: None, basis: Arc::default(), fold_after: None, wait: true }
     }
+}
+
+/// Set in what stands for the position of an entry that was made under a lease, until it is committed.
+const LEASED: Seq = 1 << 63;
+/// How many entries may be made under one lease.
+pub const LEASED_ENTRIES_MAX: u64 = (1 << 24) - 1;
+
+/// What stands for the position of the entry that was made as number `entries` under a lease, until it is committed.
+/// Grows with the lease and with the number.
+pub fn leased_seq(epoch: u64, entries: u64) -> Seq {
+    LEASED | epoch << 24 | entries.min(LEASED_ENTRIES_MAX)
+}
+
+/// Which entry under its lease a [place](leased_seq) stands for; `None` for a position.
+pub fn leased_entries(seq: Seq) -> Option<u64> {
+    (seq & LEASED != 0).then_some(seq & LEASED_ENTRIES_MAX)
 }
 
 /// Where entries went.
 #[derive(Debug)]
 pub struct Appended {
-    /// Position of the first entry (for folded traffic: of the entry it was added to).
+    /// Position of the first entry (for folded traffic: of the entry it was added to). Under a lease: what stands for it
+    /// ([`leased_seq`]) until it is committed; [`Ledger::find`] and [`Ledger::committed`] know it, [`Ledger::entry`] does
+    /// not.
     pub first: Seq,
     /// Position of the last entry.
     pub last: Seq,

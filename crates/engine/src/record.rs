@@ -152,7 +152,7 @@ impl Engine {
         let mut users: Vec<UserId> = waiting.iter().filter_map(|waiting| waiting.user.clone()).collect();
         users.sort();
         users.dedup();
-        let whom = Whom::new(tenant, &users);
+        let whom = Whom::new(tenant, &users).under_lease();
         let mut done = Vec::with_capacity(waiting.len());
         while !waiting.is_empty() {
             let mut chunk = std::mem::take(&mut waiting);
@@ -226,6 +226,7 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
     let mut twice: Vec<(usize, usize)> = Vec::new();
     let shared = open.engine.ledger.shared().is_some();
     let mut unsure: Vec<usize> = Vec::new();
+    let mut last: Option<usize> = None;
     for (place, (event, seen)) in chunk.iter().zip(found).enumerate() {
         if let Seen::Before(seq) = seen {
             passed.push((place, Passed::Before(seq)));
@@ -236,8 +237,18 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
             passed.push((place, Passed::Before(0)));
             continue;
         }
-        let outcome = match open.apply(event.user.as_ref(), &event.op) {
+        let applied = match open.is_leased() {
+            true => match open.apply_under(event.user.as_ref(), &event.op) {
+                // The rest has to wait until the tenant is loaded anew.
+                Err(error @ EngineError::Ledger(_)) if entries.is_empty() && passed.is_empty() => return Err(error),
+                Err(EngineError::Ledger(_)) => break,
+                applied => applied,
+            },
+            false => open.apply(event.user.as_ref(), &event.op).map_err(EngineError::Op),
+        };
+        let outcome = match applied {
             Ok(outcome) => {
+                last = Some(place);
                 accepted.insert(event.binding.id, entries.len());
                 entries.extend(outcome.entry);
                 EventOutcome::Accepted
@@ -247,7 +258,7 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
                 unsure.push(place);
                 continue;
             }
-            Err(error) => EventOutcome::Rejected(error.into()),
+            Err(error) => EventOutcome::Rejected(error),
         };
         passed.push((place, Passed::Told(outcome)));
     }
@@ -255,7 +266,16 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
     if entries.is_empty() {
         return Ok((Pass::Done(passed), Commit::Done));
     }
-    let appended = open.append(entries, false, true)?;
+    let appended = match open.is_leased() {
+        true => open.append_under(entries)?,
+        false => {
+            let through = open.book.seq + entries.len() as Seq;
+            if let (Some(last), Some(entry)) = (last, entries.last_mut()) {
+                open.take_lease(&chunk[last].op, entry, through);
+            }
+            open.append(entries, false, true)?
+        }
+    };
     for (of, first) in twice {
         passed[of].1 = Passed::Before(appended.first + first as Seq);
     }

@@ -72,6 +72,9 @@ pub struct Admission {
     pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.
     pub dimensions: Dimensions,
+    /// Whether it was decided under a lease, or beside one: its numbers may lack what other nodes charged lately. That is
+    /// never so for a refusal.
+    pub leased: bool,
     /// Resolves when the answer may go out.
     pub commit: Commit,
 }

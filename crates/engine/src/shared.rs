@@ -8,17 +8,24 @@ use crate::{
     open::{Look, Whom},
     ports::{JobLease, LedgerError, Loaded, SharedLedger, Signals, StoredCatalog},
     requests::EngineError,
+    upkeep::snapshot,
 };
 use domain::{catalog::Catalog, demand::PendingDenials, id::TenantId, time::Instant};
 use std::sync::{Arc, atomic::Ordering};
 
 /// How far a node's clock may be off the ledger's.
 const CLOCK_OFF_MAX_MS: i64 = 1000;
+/// How many entries may be read after a tenant's fold before another is written.
+const FOLD_LOADED: usize = 512;
 
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
     pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant, asked_at: Instant) -> bool {
         let Place::Open(book) = place else { return false };
+        if book.lease.is_some() {
+            // How old it may be, the way to it says.
+            return book.is_stale();
+        }
         let too_old = match look {
             Look::Memory | Look::Held => false,
             Look::Recent => !self.is_recent(book, now, asked_at),
@@ -93,7 +100,8 @@ impl Engine {
         }
         let began = self.now();
         // What was known stays known if this fails.
-        let Loaded { fold, after } = shared.load(&cell.id, whom.look == Look::Held).await?;
+        let Loaded { fold, after } =
+            shared.load(&cell.id, whom.look == Look::Held || reload.contention.take_hold()).await?;
         let mut book = self.book_of(&cell.id, fold, &after).await?;
         reload.known.lock().take();
         if let Some(book) = &mut book {
@@ -104,7 +112,28 @@ impl Engine {
             }
         }
         // Nobody uses a tenant that was just made here before it is: another node, or a newer catalog, may be in the way.
-        Ok(self.place_tenant(cell, book, self.epoch(), whom.if_unknown)?.wait().await?)
+        self.place_tenant(cell, book, self.epoch(), whom.if_unknown)?.wait().await?;
+        if after.len() >= FOLD_LOADED {
+            self.fold_loaded(cell);
+        }
+        Ok(())
+    }
+
+    /// The next to load this tenant need not read all of that again. (A tenant that is charged under leases is only seen
+    /// whole when it was just loaded.)
+    fn fold_loaded(&self, cell: &Arc<Cell>) {
+        let round = self.rounds.begun.load(Ordering::Acquire);
+        if let Some(fold) = snapshot(cell, round) {
+            // Nobody waits for it: it is a shortcut.
+            drop(self.ledger.checkpoint(vec![fold], None));
+        }
+    }
+
+    /// Another node was quicker.
+    pub(crate) fn note_lost(&self, tenant: &TenantId) {
+        if let Some(reload) = self.live.known(tenant).as_ref().and_then(|cell| cell.reload.as_ref()) {
+            reload.contention.lost(self.now(), self.options.leases.lost_within_ms);
+        }
     }
 
     /// What was committed on a book shows that it was all there was, at `at`.

@@ -43,6 +43,7 @@ impl Engine {
             (Some(error), Some(_)) => return Err(error.into()),
         }
         self.fold_some(self.options.fold_max).await?;
+        self.give_leases_back(false).await?;
         let now_ms = self.now().ms();
         if due(&self.rounds.last_flush_ms, now_ms, self.options.flush_denials_every_ms) {
             self.flush_denials().await?;
@@ -67,6 +68,7 @@ impl Engine {
             return Err(error.into());
         }
         self.flush_denials().await?;
+        self.give_leases_back(true).await?;
         self.checkpoint().await
     }
 
@@ -167,9 +169,10 @@ impl Engine {
         match &*cell.place.lock() {
             Place::Open(book) if self.ledger.shared().is_some() => {
                 let has_closed = |accounts: &Accounts| !accounts.closed().is_empty();
-                book.seq - book.saved >= FOLD_AFTER
-                    || has_closed(&book.tenant.accounts)
-                    || book.users.values().any(|live| has_closed(&live.user.accounts))
+                book.lease.is_none()
+                    && (book.seq - book.saved >= FOLD_AFTER
+                        || has_closed(&book.tenant.accounts)
+                        || book.users.values().any(|live| has_closed(&live.user.accounts)))
             }
             _ => true,
         }
@@ -210,7 +213,7 @@ impl Engine {
         if self.ledger.shared().is_some() {
             // Nothing is lost with it that is not committed or about to be.
             let is_left = cell.reload.as_ref().is_some_and(|reload| !reload.left.lock().is_empty());
-            if book.tenant.pending.is_empty() && !is_left {
+            if book.tenant.pending.is_empty() && !is_left && book.lease.is_none() {
                 self.drop_book(cell, &mut place);
                 *place = Place::Gone;
                 drop(place);
@@ -265,12 +268,16 @@ fn due(last: &AtomicU64, now_ms: i64, every_ms: i64) -> bool {
 }
 
 /// What has to be written of a book, which is clean afterwards.
-fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
+pub(crate) fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
     let mut place = cell.place.lock();
     let Place::Open(book) = &mut *place else { return None };
     book.listed = false;
     // A book that was dropped and loaded again may be on the list for what is written already.
     if book.seq == 0 || cell.reload.is_some() && book.seq == book.saved {
+        return None;
+    }
+    // Under a lease it is not known what others charged in between.
+    if book.lease.is_some() {
         return None;
     }
     let from = std::mem::replace(&mut book.saved, book.seq);
@@ -294,6 +301,7 @@ fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         windows: tenant.windows,
         previous: tenant.previous,
         accounts,
+        leases: tenant.leases.clone(),
         pending: Default::default(),
     };
     Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })

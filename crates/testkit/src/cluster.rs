@@ -24,8 +24,8 @@ pub use script::Size;
 pub use shrink::shrunken;
 
 use crate::random::Random;
-use domain::catalog::Catalog;
-use engine::EngineOptions;
+use domain::{catalog::Catalog, lease::Terms};
+use engine::{EngineOptions, LeaseOptions};
 use run::Cluster;
 use script::Step;
 
@@ -50,13 +50,20 @@ impl Plan {
     pub fn draw(seed: u64, nodes: usize, steps: usize, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_c1a5_7e12_0000);
         let nodes = if nodes == 0 { 2 + random.below(3) as usize } else { nodes };
-        let size = Size { nodes, tenants: 1 + random.below(3) as usize, steps };
+        let crowded = random.percent(50);
+        let tenants = if crowded { 1 } else { 1 + random.below(3) as usize };
+        let size = Size { nodes, tenants, steps, crowded };
         let jitter_ms = *random.pick(&[0, 50, 900]);
-        let drawn = script::catalogs(&mut random).into_iter().enumerate();
+        let drawn = script::catalogs(&mut random, crowded).into_iter().enumerate();
         let catalogs: Vec<_> = drawn.map(|(number, catalog)| (format!("catalog {number}"), catalog)).collect();
         let options = EngineOptions {
             checkpoint_every_ms: *random.pick(&[0, 500, 60_000]),
             flush_denials_every_ms: *random.pick(&[0, 10_000, 600_000]),
+            leases: LeaseOptions {
+                lost_within_ms: *random.pick(&[1_000, i64::MAX]),
+                lasts_ms: *random.pick(&[50, 400, 1_000]),
+                terms: *random.pick(&[Terms { first: 4, least: 1, share: 2, stale_ms: 500 }, Terms::DEFAULT]),
+            },
             ..crate::workload::options(&mut random)
         };
         let steps = script::draw(&mut random, size, catalogs.len(), jitter_ms);
@@ -102,6 +109,8 @@ pub struct Tally {
     pub judged: u64,
     /// Folds written.
     pub folds: u64,
+    /// Entries committed under leases.
+    pub leased: u64,
 }
 
 impl Tally {
@@ -111,6 +120,7 @@ impl Tally {
         self.entries += other.entries;
         self.judged += other.judged;
         self.folds += other.folds;
+        self.leased += other.leased;
     }
 }
 

@@ -63,6 +63,7 @@ pub fn options(random: &mut Random) -> EngineOptions {
         flush_denials_every_ms: *random.pick(&[0, 10_000, 600_000]),
         fold_max: *random.pick(&[0, 1, 3, 20_000]),
         recent_ms: 200,
+        ..EngineOptions::default()
     }
 }
 

@@ -10,7 +10,7 @@ use domain::{
     view::{MeterUsage, Usage},
 };
 use engine::{
-    Engine, EngineOptions,
+    Engine, EngineOptions, LeaseOptions,
     ports::{Clock, Ledger},
     requests::{Ack, Admission, Check, EngineError, Event, OpId},
 };
@@ -26,6 +26,7 @@ pub const RESTLESS: EngineOptions = EngineOptions {
     fold_max: 1,
     flush_denials_every_ms: 0,
     recent_ms: 0,
+    leases: LeaseOptions::DEFAULT,
 };
 
 /// A tenant's name.

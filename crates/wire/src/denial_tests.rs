@@ -71,6 +71,7 @@ fn answered(
         outage: false,
         charged: None,
         dimensions: Vec::new(),
+        leased: false,
         commit: Commit::Done,
     };
     let response = response(&admission, charges.first().copied(), catalog).unwrap();

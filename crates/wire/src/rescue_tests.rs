@@ -22,7 +22,14 @@ fn limit(answer_402: bool) -> LimitState {
         answer_402,
         outage: Default::default(),
     };
-    LimitState { limit: limit.into(), source: Source::Plan, used: 1, held: 0, resets_at: Some(Instant::EPOCH) }
+    LimitState {
+        limit: limit.into(),
+        source: Source::Plan,
+        used: 1,
+        held: 0,
+        set_aside: 0,
+        resets_at: Some(Instant::EPOCH),
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod auditor;
 mod bounds;
 mod coverage;
+mod leases;
 mod outage;
 mod properties;
 mod script;

@@ -215,6 +215,14 @@ fn show_effect(effect: &Effect) -> Option<String> {
             let set = set_at.map_or(String::new(), |at| format!("@{}", short(at)));
             Some(format!("{meter}{tenant_delta:+}/user{user_delta:+}{set}"))
         }
+        Effect::Leases(leases) => {
+            let slice = |slice: &domain::lease::Slice| format!("{}/{}:{}", slice.meter, slice.kind.word(), slice.left);
+            let lease = |lease: &domain::lease::Lease| {
+                format!("{}({})", lease.epoch, lease.slices.iter().map(slice).collect::<Vec<_>>().join(","))
+            };
+            Some(format!("leases:[{}]", leases.iter().map(lease).collect::<Vec<_>>().join(",")))
+        }
+        Effect::Under { epoch } => Some(format!("under:{epoch}")),
         Effect::Denials(run) => {
             let shadow = if run.key.shadow { "shadow:" } else { "" };
             let user = run.key.user.as_ref().map_or(String::new(), |user| format!("/{user}"));

@@ -23,6 +23,9 @@ type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 pub struct Basis {
     stale: AtomicBool,
     durable: AtomicU64,
+    /// Where the last entry under the lease went, if this is the basis of one; 0 before the first.
+    last_place: AtomicU64,
+    others: AtomicBool,
     waiting: Mutex<Vec<(Seq, Waiter)>>,
 }
 
@@ -52,6 +55,19 @@ impl Basis {
         for (_, waiter) in waiting.extract_if(.., |(through, _)| *through <= seq) {
             let _ = waiter.send(Ok(()));
         }
+    }
+
+    /// Entries that were made under a lease went to these positions.
+    pub fn placed(&self, first: Seq, last: Seq) {
+        let before = self.last_place.swap(last, Ordering::AcqRel);
+        if before != 0 && before + 1 != first {
+            self.others.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether others wrote in between what was made under the lease.
+    pub fn has_others(&self) -> bool {
+        self.others.load(Ordering::Acquire)
     }
 
     /// Whether everything that was decided on it through this position is known to be durable.
@@ -119,6 +135,11 @@ pub struct JobLease {
 /// ([`LedgerError::Stale`] if not) and was decided on the catalog in force ([`LedgerError::CatalogBehind`] if not);
 /// a decision is final when its commit is, not before. The ledger tells the [`Basis`] of what was appended: with
 /// [`Basis::made_durable`] when it is written, with [`Basis::outdate`] when it is not, or nobody knows.
+///
+/// What is appended [under a lease](Append::under) is written if and only if the lease is among those of the tenant's
+/// last [`Effect::Leases`](domain::entry::Effect::Leases), exactly as many entries were made under it as it
+/// [follows](Append::follows), none of its ids is bound, and it was decided on the catalog in force. It is
+/// [`LedgerError::Stale`] if not, and [`Basis::placed`] if so.
 pub trait SharedLedger: Send + Sync {
     /// A tenant with all that is committed. With `hold`, no other node can write to the tenant until what is appended
     /// next for it is committed, or a short while has passed.

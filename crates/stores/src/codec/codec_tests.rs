@@ -181,6 +181,7 @@ fn tenant() -> impl Strategy<Value = Tenant> {
             windows,
             previous,
             accounts,
+            leases: Vec::new(),
             pending: PendingDenials::default(),
         })
 }

@@ -6,6 +6,7 @@ use domain::{
     decision::Code,
     entry::{Binding, Cause, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
+    lease::{Lease, Slice},
     time::{Instant, WindowKind, Zone},
 };
 
@@ -144,7 +145,51 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(5);
             put_run(out, run);
         }
+        Effect::Leases(leases) => {
+            out.push(6);
+            put_leases(out, leases);
+        }
+        Effect::Under { epoch } => {
+            out.push(7);
+            put_u64(out, *epoch);
+        }
     }
+}
+
+pub(super) fn put_leases(out: &mut Vec<u8>, leases: &[Lease]) {
+    put_u64(out, leases.len() as u64);
+    for lease in leases {
+        put_u64(out, lease.epoch);
+        put_u64(out, lease.entries);
+        put_u64(out, u64::from(lease.catalog));
+        put_instant(out, lease.granted_at);
+        put_u64(out, lease.slices.len() as u64);
+        for slice in &lease.slices {
+            put_text(out, slice.meter.as_str());
+            out.push(slice.kind.index() as u8);
+            put_i64(out, slice.size);
+            put_i64(out, slice.left);
+        }
+    }
+}
+
+pub(super) fn leases(reader: &mut Reader<'_>) -> Decoded<Vec<Lease>> {
+    reader.list(|reader| {
+        Ok(Lease {
+            epoch: reader.u64()?,
+            entries: reader.u64()?,
+            catalog: reader.u32()?,
+            granted_at: reader.instant()?,
+            slices: reader.list(|reader| {
+                Ok(Slice {
+                    meter: MeterKey::trusted(reader.text()?),
+                    kind: reader.one_of(&WindowKind::ALL)?,
+                    size: reader.i64()?,
+                    left: reader.i64()?,
+                })
+            })?,
+        })
+    })
 }
 
 fn put_counted(
@@ -189,6 +234,8 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
         3 => Effect::Turn { kind: reader.one_of(&WindowKind::ALL)?, window: reader.window()? },
         4 => Effect::Profile(Box::new(profile(reader)?)),
         5 => Effect::Denials(Box::new(run(reader)?)),
+        6 => Effect::Leases(leases(reader)?),
+        7 => Effect::Under { epoch: reader.u64()? },
         _ => return Err(Malformed("an unknown effect")),
     })
 }

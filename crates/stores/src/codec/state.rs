@@ -4,7 +4,7 @@
 
 use super::{
     Decoded, Malformed, Reader,
-    entry::{profile, put_profile},
+    entry::{leases, profile, put_leases, put_profile},
     put_i64, put_instant, put_text, put_u64, put_window,
 };
 use domain::{
@@ -15,31 +15,39 @@ use domain::{
 };
 
 const VERSION: u8 = 1;
+/// Of a tenant with leases, which stand last.
+const VERSION_LEASES: u8 = 2;
 
 const SLOT_UNUSED: u8 = 0;
 const SLOT_OF_SAME_WINDOW: u8 = 1;
 const SLOT_OF_OWN_WINDOW: u8 = 2;
 
 pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let has_leases = !tenant.leases.is_empty();
+    out.push(if has_leases { VERSION_LEASES } else { VERSION });
     put_profile(out, &tenant.profile);
     put_instant(out, tenant.last);
     for window in tenant.windows.iter().chain(&tenant.previous) {
         put_window(out, *window);
     }
     put_accounts(out, &tenant.accounts, tenant.windows);
+    if has_leases {
+        put_leases(out, &tenant.leases);
+    }
 }
 
 pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
     let mut reader = Reader::new(bytes);
-    reader.version(VERSION)?;
+    let has_leases = bytes.first() == Some(&VERSION_LEASES);
+    reader.version(if has_leases { VERSION_LEASES } else { VERSION })?;
     let profile = profile(&mut reader)?;
     let last = reader.instant()?;
     let windows = read_windows(&mut reader)?;
     let previous = read_windows(&mut reader)?;
     let accounts = read_accounts(&mut reader, windows)?;
+    let leases = if has_leases { leases(&mut reader)? } else { Vec::new() };
     reader.end()?;
-    Ok(Tenant { id, profile, last, windows, previous, accounts, pending: PendingDenials::default() })
+    Ok(Tenant { id, profile, last, windows, previous, accounts, leases, pending: PendingDenials::default() })
 }
 
 pub(crate) fn encode_user(user: &User, out: &mut Vec<u8>) {

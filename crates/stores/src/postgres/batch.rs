@@ -3,7 +3,7 @@
 use super::{queued::Queued, values::Bits};
 use crate::{codec, denials::Runs};
 use domain::id::TenantId;
-use engine::ports::Seq;
+use engine::ports::{Seq, leased_entries};
 use std::sync::Arc;
 
 /// What one tenant has in a batch: appends without a gap between them.
@@ -40,6 +40,11 @@ impl Part {
         self.appends.first().map_or(0, |first| first.follows)
     }
 
+    /// The lease that it was made under.
+    pub(super) fn under(&self) -> Option<u64> {
+        self.appends.first().and_then(|first| first.under)
+    }
+
     pub(super) fn last(&self) -> Seq {
         self.appends.last().map_or(0, Queued::last)
     }
@@ -52,7 +57,7 @@ impl Part {
     /// may stand behind the same one.
     pub(super) fn is_followed_by(&self, queued: &Queued) -> bool {
         let same_basis = self.appends.last().is_some_and(|last| Arc::ptr_eq(&last.basis, &queued.basis));
-        same_basis && queued.follows == self.last() && queued.catalog == self.catalog()
+        same_basis && queued.under == self.under() && queued.follows == self.last() && queued.catalog == self.catalog()
     }
 }
 
@@ -74,6 +79,57 @@ pub(super) struct Columns<'a> {
     pub(super) id_seqs: Vec<i64>,
     pub(super) id_hours: Vec<i32>,
     pub(super) denials: DenialColumns<'a>,
+    pub(super) lease_epochs: Vec<Option<&'a str>>,
+    pub(super) lease_entries: Vec<Option<&'a str>>,
+}
+
+/// A batch of what was made under leases as arrays. Entries and ids are numbered within their part.
+#[derive(Default)]
+pub(super) struct LeasedColumns<'a> {
+    pub(super) tenants: Vec<&'a str>,
+    pub(super) epochs: Vec<i64>,
+    pub(super) follows: Vec<i64>,
+    pub(super) counts: Vec<i64>,
+    pub(super) catalogs: Vec<i32>,
+    pub(super) tokens: Vec<i64>,
+    pub(super) entry_parts: Vec<i64>,
+    pub(super) entry_numbers: Vec<i64>,
+    pub(super) entry_at_ms: Vec<i64>,
+    pub(super) entry_bodies: Vec<&'a [u8]>,
+    pub(super) id_parts: Vec<i64>,
+    pub(super) ids: Vec<Bits>,
+    pub(super) id_numbers: Vec<i64>,
+    pub(super) id_hours: Vec<i32>,
+}
+
+impl<'a> LeasedColumns<'a> {
+    pub(super) fn new(parts: &'a [Part]) -> Self {
+        let mut columns = Self::default();
+        for (ord, part) in (1_i64..).zip(parts) {
+            let follows = part.follows();
+            columns.tenants.push(part.tenant.as_str());
+            columns.epochs.push(part.under().unwrap_or(0) as i64);
+            columns.follows.push(leased_entries(follows).unwrap_or(0) as i64);
+            columns.counts.push((part.last() - follows) as i64);
+            columns.catalogs.push(i32::try_from(part.catalog()).unwrap_or(i32::MAX));
+            columns.tokens.push(part.token);
+            for queued in &part.appends {
+                for (seq, row) in (queued.follows + 1..).zip(&queued.rows) {
+                    columns.entry_parts.push(ord);
+                    columns.entry_numbers.push((seq - follows) as i64);
+                    columns.entry_at_ms.push(row.at_ms);
+                    columns.entry_bodies.push(&row.body);
+                }
+                for bound in &queued.ids {
+                    columns.id_parts.push(ord);
+                    columns.ids.push(Bits(bound.id));
+                    columns.id_numbers.push((bound.seq - follows) as i64);
+                    columns.id_hours.push(bound.hour);
+                }
+            }
+        }
+        columns
+    }
 }
 
 /// Denials as arrays.
@@ -116,6 +172,9 @@ impl<'a> Columns<'a> {
                 .plans
                 .push(part.appends.iter().rev().find_map(|queued| queued.plan.as_ref().map(|plan| plan.as_str())));
             columns.tokens.push(part.token);
+            let leases = part.appends.iter().rev().find_map(|queued| queued.leases.as_ref());
+            columns.lease_epochs.push(leases.map(|leases| leases.epochs.as_str()));
+            columns.lease_entries.push(leases.map(|leases| leases.entries.as_str()));
             for queued in &part.appends {
                 columns.take(ord, queued);
             }

@@ -6,12 +6,13 @@ WITH in_force AS MATERIALIZED (
         pg_advisory_xact_lock_shared(1413958724, 'tidegate.meta'::regclass::oid::integer) IS NOT NULL END
     FOR SHARE
 ), part AS MATERIALIZED (
-    SELECT p.ord, p.tenant, p.follows, p.last, p.plan, p.token
-    FROM in_force, unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $8::bigint[])
-        WITH ORDINALITY AS p(tenant, follows, last, catalog, plan, token, ord)
+    SELECT p.ord, p.tenant, p.follows, p.last, p.plan, p.token, p.lease_epochs, p.lease_entries
+    FROM in_force, unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $8::bigint[], $15::text[],
+        $16::text[])
+        WITH ORDINALITY AS p(tenant, follows, last, catalog, plan, token, lease_epochs, lease_entries, ord)
     WHERE p.catalog >= in_force.catalog_version
 ), locked AS MATERIALIZED (
-    SELECT p.ord, p.last, p.plan, p.token, t.place
+    SELECT p.ord, p.last, p.plan, p.token, p.lease_epochs, p.lease_entries, t.place
     FROM part p CROSS JOIN LATERAL (
         SELECT t.ctid AS place FROM tidegate.tenants t WHERE t.tenant = p.tenant AND t.version = p.follows
         FOR NO KEY UPDATE /*wait*/
@@ -21,13 +22,15 @@ WITH in_force AS MATERIALIZED (
     FROM unnest($6::bigint[], $7::uuid[]) AS i(ord, id) JOIN part p ON p.ord = i.ord
     CROSS JOIN LATERAL (SELECT d.seq FROM tidegate.ids d WHERE d.tenant = p.tenant AND d.id = i.id LIMIT 1) d
 ), moved AS (
-    UPDATE tidegate.tenants t SET version = l.last, plan = coalesce(l.plan, t.plan)
+    UPDATE tidegate.tenants t SET version = l.last, plan = coalesce(l.plan, t.plan),
+        lease_epochs = coalesce(l.lease_epochs::bigint[], t.lease_epochs),
+        lease_entries = coalesce(l.lease_entries::bigint[], t.lease_entries)
     FROM locked l
     WHERE t.ctid = l.place AND l.ord NOT IN (SELECT ord FROM bound)
     RETURNING l.ord, t.tenant, l.token
 ), born AS (
-    INSERT INTO tidegate.tenants (tenant, version, plan)
-    SELECT tenant, last, plan FROM part
+    INSERT INTO tidegate.tenants (tenant, version, plan, lease_epochs, lease_entries)
+    SELECT tenant, last, plan, coalesce(lease_epochs, '{}')::bigint[], coalesce(lease_entries, '{}')::bigint[] FROM part
     WHERE follows = 0 AND ord NOT IN (SELECT ord FROM bound) AND (SELECT count(*) FROM locked) >= 0
     ORDER BY tenant
     ON CONFLICT (tenant) DO NOTHING

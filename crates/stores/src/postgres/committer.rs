@@ -7,7 +7,7 @@ use super::{
     outcome,
     pool::{Conn, Pool},
     probe,
-    queue::Queue,
+    queue::{Lane, Queue},
     statement::Locked,
 };
 use engine::ports::LedgerError;
@@ -36,6 +36,7 @@ const SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqs
 pub(super) struct Nudge(pub(super) Notify);
 
 pub(super) struct Committer {
+    pub(super) lane: Lane,
     pub(super) queue: Arc<Queue>,
     pub(super) pool: Arc<Pool>,
     pub(super) options: PostgresOptions,
@@ -73,7 +74,7 @@ impl Committer {
                     carried.extend(batch);
                     let began = *since.get_or_insert(sent_at);
                     if !self.recover(began, why).await {
-                        carried.extend(self.queue.take_all());
+                        carried.extend(self.queue.take_all(self.lane));
                         self.give_up(std::mem::take(&mut carried));
                     }
                 }
@@ -86,7 +87,7 @@ impl Committer {
     async fn linger(&self) {
         let (target, limit) = self.last;
         let began = Instant::now();
-        while target > 1 && began.elapsed() < limit && self.queue.state.lock().appends() < target {
+        while target > 1 && began.elapsed() < limit && self.queue.state.lock().appends(self.lane) < target {
             tokio::task::yield_now().await;
         }
     }
@@ -94,15 +95,20 @@ impl Committer {
     /// Waits for something to commit; `None` when the ledger is closed.
     async fn next_batch(&mut self) -> Option<Vec<Part>> {
         loop {
-            let batch = self.queue.take_batch();
+            let batch = self.queue.take_batch(self.lane);
             if !batch.is_empty() {
                 return Some(batch);
             }
             {
                 let state = self.queue.state.lock();
-                if state.stopping && state.slots.is_empty() {
+                if state.stopping && (state.slots.is_empty() || self.lane == Lane::Leased) {
                     return None;
                 }
+            }
+            if self.lane == Lane::Leased {
+                // Whether there is a server, the other one looks.
+                self.queue.leased_work.notified().await;
+                continue;
             }
             let asked = tokio::select! {
                 () = self.queue.work.notified() => false,
@@ -181,7 +187,11 @@ impl Committer {
         let queue = self.queue.clone();
         let began = Instant::now();
         let uncertain = parts.iter().any(|part| part.uncertain);
-        let locked = if uncertain { Locked::Wait } else { Locked::Skip };
+        let locked = match (self.lane, uncertain) {
+            (Lane::Leased, _) => Locked::Leased,
+            (Lane::Main, true) => Locked::Wait,
+            (Lane::Main, false) => Locked::Skip,
+        };
         let sent = match self.connected().await {
             Ok(conn) => outcome::send(conn, &queue, &mut parts, locked).await,
             Err(failure) => Err(failure),
@@ -197,7 +207,7 @@ impl Committer {
                 state.stats.commit_us += took_us;
                 state.stats.commit_max_us = state.stats.commit_max_us.max(took_us);
                 let appends: usize = parts.iter().map(|part| part.appends.len()).sum();
-                self.last = (appends + state.appends(), (began.elapsed() / LINGER_SHARE).min(LINGER_MAX));
+                self.last = (appends + state.appends(self.lane), (began.elapsed() / LINGER_SHARE).min(LINGER_MAX));
                 drop(state);
                 outcome::tell(&self.queue, parts, verdicts);
                 return Ok(Vec::new());

@@ -8,7 +8,7 @@ use super::{
     folds::{self, Checkpoint},
     holds, journal,
     pool::{Conn, Pool},
-    queue::Queue,
+    queue::{Lane, Queue},
     reads, retain, schema, small, url,
 };
 use crate::codec;
@@ -87,7 +87,7 @@ pub struct PostgresLedger {
     checkpoints: mpsc::UnboundedSender<Checkpoint>,
     runtime: Handle,
     secret: [u8; 32],
-    closed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    closed: tokio::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 impl PostgresLedger {
@@ -111,9 +111,10 @@ impl PostgresLedger {
         let secret = schema::prepare(&pool, &settings.schema, &random).await?;
         let queue = Arc::new(Queue::new(options.queue_entries_max, options.remembered_ids_max));
         let nudge = Arc::new(Nudge::default());
-        // One connection is the committer's, and one is left for reads.
-        let holds = Arc::new(Semaphore::new(pool.connections_max().saturating_sub(2).max(1)));
-        let committer = Committer {
+        // Two connections are the committers', and one is left for reads.
+        let holds = Arc::new(Semaphore::new(pool.connections_max().saturating_sub(3).max(1)));
+        let committer = |lane| Committer {
+            lane,
             queue: queue.clone(),
             pool: pool.clone(),
             options: options.clone(),
@@ -123,7 +124,7 @@ impl PostgresLedger {
             last: (0, Duration::ZERO),
         };
         let runtime = Handle::current();
-        let committer = runtime.spawn(committer.run());
+        let committers = [Lane::Main, Lane::Leased].map(|lane| runtime.spawn(committer(lane).run()));
         let inner = Arc::new(Inner {
             pool,
             queue,
@@ -135,14 +136,14 @@ impl PostgresLedger {
         });
         let (checkpoints, waiting) = mpsc::unbounded_channel();
         runtime.spawn(folds::run(Arc::downgrade(&inner), waiting));
-        let closed = tokio::sync::Mutex::new(Some(committer));
+        let closed = tokio::sync::Mutex::new(committers.into_iter().collect());
         Ok(Arc::new(Self { inner, checkpoints, runtime, secret, closed }))
     }
 
     /// Commits what is queued and closes the connections.
     pub async fn close(&self) {
         self.stop();
-        if let Some(committer) = self.closed.lock().await.take() {
+        for committer in self.closed.lock().await.drain(..) {
             // It has told everybody who waited, even if it panicked.
             let _ = committer.await;
         }
@@ -152,6 +153,7 @@ impl PostgresLedger {
     fn stop(&self) {
         self.inner.queue.state.lock().stopping = true;
         self.inner.queue.work.notify_one();
+        self.inner.queue.leased_work.notify_one();
     }
 
     /// Does something on the ledger's runtime, whether or not the caller waits to the end.

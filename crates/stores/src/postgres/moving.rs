@@ -4,6 +4,7 @@ use super::{
     denials,
     errors::{damaged_row, unopenable},
     pool::{Conn, Pool},
+    reads::checked_entry,
     schema, small, url,
     values::{Bits, first, get},
 };
@@ -106,7 +107,7 @@ impl PostgresSide {
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {
             let (tenant, seq, at_ms): (&str, i64, i64) = (get(row, 1)?, get(row, 2)?, get(row, 3)?);
-            let body = codec::checked(&[tenant], &[seq, at_ms], get(row, 4)?)
+            let body = checked_entry(tenant, seq, at_ms, get(row, 4)?)
                 .map_err(|why| damaged_row(format_args!("entry {seq} of tenant {tenant:?}"), why))?;
             let seq = self.neutral(tenant, seq);
             entries.push(EntryRow { tenant: tenant.into(), seq, at_ms, body: body.to_vec() });

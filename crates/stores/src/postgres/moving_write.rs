@@ -5,6 +5,7 @@ use super::{
     errors::damaged_row,
     moving::{PostgresSide, totals_table},
     queued::hour_of,
+    reads::checked_entry,
     small,
     values::{Bits, Params, get},
 };
@@ -229,7 +230,7 @@ impl PostgresSide {
                    WHERE t.version > coalesce(f.seq, 0) ORDER BY t.tenant, e.seq";
         for row in self.conn.rows(sql, &[]).await? {
             let (tenant, seq, at_ms): (&str, i64, i64) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
-            let entry = codec::checked(&[tenant], &[seq, at_ms], get(&row, 3)?)
+            let entry = checked_entry(tenant, seq, at_ms, get(&row, 3)?)
                 .and_then(|body| codec::decode_entry(Instant::from_ms(at_ms), body))
                 .map_err(|why| damaged_row(format_args!("entry {seq} of tenant {tenant:?}"), why))?;
             for effect in &entry.effects {

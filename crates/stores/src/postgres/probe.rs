@@ -47,7 +47,7 @@ pub(super) async fn commit_in_vain(conn: &mut Conn, random: u64) -> Done<()> {
     conn.begin("SET LOCAL lock_timeout = '2s'").await?;
     let reply = statement::send(conn, &parts, Locked::Skip).await?;
     conn.roll_back().await?;
-    if reply.written != [true] {
+    if reply.written != [Some(0)] {
         return Err(Failure::Ledger(LedgerError::Damaged("PostgreSQL: a new tenant is not written".into())));
     }
     // Whoever locks a row has written to the server's log, and waits until it is where it has to be.

@@ -2,7 +2,7 @@
 
 use super::{batch::Part, queued::Queued};
 use domain::id::TenantId;
-use engine::ports::{Append, Appended, Basis, Commit, LedgerError, LedgerStats, Lookup, Seq};
+use engine::ports::{Append, Appended, Basis, Commit, LedgerError, LedgerStats, Lookup, Seq, leased_entries};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::VecDeque, sync::Arc};
@@ -14,6 +14,23 @@ pub(super) type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 const BATCH_ENTRIES: usize = 5_000;
 /// Bytes in one batch, about, at most.
 const BATCH_BYTES: usize = 4 << 20;
+
+/// What a committer commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What follows a tenant's last entry.
+    Main,
+    /// What was made under leases. It waits for rows, which the other must not.
+    Leased,
+}
+
+/// A tenant's queue: of what follows its last entry, or of what was made under leases.
+type Line = (TenantId, bool);
+
+/// Whether a position is a place under a lease.
+fn is_leased(seq: Seq) -> bool {
+    leased_entries(seq).is_some()
+}
 
 /// A tenant that has something queued or under way.
 struct Pending {
@@ -50,11 +67,12 @@ pub(super) struct Slot {
 
 pub(super) struct State {
     waiting: VecDeque<Queued>,
+    leased: VecDeque<Queued>,
     /// Parts that another task sent, of which nobody knows what became.
     carried: Vec<Part>,
     /// Entries queued or under way.
     pub(super) entries: usize,
-    pending: FxHashMap<TenantId, Pending>,
+    pending: FxHashMap<Line, Pending>,
     late: Vec<(TenantId, Seq, Waiter)>,
     ids: FxHashMap<(TenantId, u128), Seq>,
     remembered: Remembered,
@@ -72,6 +90,8 @@ pub(super) struct Queue {
     pub(super) state: Mutex<State>,
     /// Wakes the committer.
     pub(super) work: Notify,
+    /// Wakes the one of what was made under leases.
+    pub(super) leased_work: Notify,
     entries_max: usize,
 }
 
@@ -80,6 +100,7 @@ impl Queue {
         let remembered = Remembered { seqs: FxHashMap::default(), order: VecDeque::new(), max: remembered_max };
         let state = State {
             waiting: VecDeque::new(),
+            leased: VecDeque::new(),
             carried: Vec::new(),
             entries: 0,
             pending: FxHashMap::default(),
@@ -92,7 +113,7 @@ impl Queue {
             stats: LedgerStats::default(),
             covered: 0,
         };
-        Self { state: Mutex::new(state), work: Notify::new(), entries_max }
+        Self { state: Mutex::new(state), work: Notify::new(), leased_work: Notify::new(), entries_max }
     }
 
     pub(super) fn ready(&self) -> Result<(), LedgerError> {
@@ -122,16 +143,17 @@ impl Queue {
         if queued.basis.is_stale() {
             return Err(LedgerError::Stale);
         }
+        let lane = queued.lane();
         state.note(&queued);
         state.push(queued);
         drop(state);
-        self.work.notify_one();
+        self.work_of(lane).notify_one();
         Ok(Appended { first, last, commit })
     }
 
     pub(super) fn committed(&self, tenant: &TenantId, seq: Seq) -> Commit {
         let mut state = self.state.lock();
-        match state.pending.get(tenant) {
+        match state.pending.get(&(tenant.clone(), is_leased(seq))) {
             Some(pending) if pending.durable < seq => {
                 let (sender, receiver) = oneshot::channel();
                 state.late.push((tenant.clone(), seq, sender));
@@ -154,8 +176,15 @@ impl Queue {
     }
 
     /// The next batch: at most one part for each tenant, in order of tenant.
-    pub(super) fn take_batch(&self) -> Vec<Part> {
-        self.state.lock().take_batch()
+    pub(super) fn take_batch(&self, lane: Lane) -> Vec<Part> {
+        self.state.lock().take_batch(lane)
+    }
+
+    pub(super) fn work_of(&self, lane: Lane) -> &Notify {
+        match lane {
+            Lane::Main => &self.work,
+            Lane::Leased => &self.leased_work,
+        }
     }
 
     /// What can be committed at once of what was queued for a tenant whose row is kept locked. The rest stays.
@@ -192,9 +221,11 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// A part is durable.
-    pub(super) fn succeed(&self, part: Part) {
-        let last = part.last();
+    /// A part is durable: its entries follow this position.
+    pub(super) fn succeed(&self, part: Part, before: Seq) {
+        let (follows, last) = (part.follows(), part.last());
+        // Under a lease places become positions now.
+        let position = |seq: Seq| before + (seq - follows);
         let mut woken: Vec<Waiter> = Vec::new();
         let mut state = self.state.lock();
         for mut queued in part.appends {
@@ -202,12 +233,15 @@ impl Queue {
             state.stats.entries += queued.rows.len() as u64;
             state.stats.committed_seq += queued.rows.len() as u64;
             for bound in &queued.ids {
-                state.remembered.insert(queued.tenant.clone(), bound.id, bound.seq);
+                state.remembered.insert(queued.tenant.clone(), bound.id, position(bound.seq));
+            }
+            if queued.under.is_some() {
+                queued.basis.placed(position(queued.follows) + 1, position(queued.last()));
             }
             queued.basis.made_durable(queued.last());
             woken.extend(queued.waiter.take());
         }
-        woken.extend(state.take_late(&part.tenant, |seq| seq <= last));
+        woken.extend(state.take_late(&part.tenant, |seq| is_leased(seq) == is_leased(last) && seq <= last));
         drop(state);
         for waiter in woken {
             let _ = waiter.send(Ok(()));
@@ -230,7 +264,7 @@ impl Queue {
             state.forget(&queued, None);
             woken.extend(queued.waiter.take().map(|waiter| (waiter, error)));
         }
-        let late = state.take_late(&part.tenant, |seq| seq > least);
+        let late = state.take_late(&part.tenant, |seq| is_leased(seq) == is_leased(least) && seq > least);
         woken.extend(late.into_iter().map(|waiter| (waiter, LedgerError::Stale)));
         drop(state);
         for (waiter, error) in woken {
@@ -238,9 +272,12 @@ impl Queue {
         }
     }
 
-    /// Everything that is queued, as parts.
-    pub(super) fn take_all(&self) -> Vec<Part> {
+    /// Everything that is queued in a lane, as parts.
+    pub(super) fn take_all(&self, lane: Lane) -> Vec<Part> {
         let mut state = self.state.lock();
+        if lane == Lane::Leased {
+            return state.leased.drain(..).map(Part::new).collect();
+        }
         let slots: Vec<Queued> = state.slots.values_mut().flat_map(|slot| std::mem::take(&mut slot.appends)).collect();
         let carried = std::mem::take(&mut state.carried);
         carried.into_iter().chain(state.waiting.drain(..).chain(slots).map(Part::new)).collect()
@@ -255,9 +292,12 @@ impl State {
         }
     }
 
-    /// Appends that wait for the committer.
-    pub(super) fn appends(&self) -> usize {
-        self.waiting.len()
+    /// Appends that wait for a committer.
+    pub(super) fn appends(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Main => self.waiting.len(),
+            Lane::Leased => self.leased.len(),
+        }
     }
 
     pub(super) fn ids_in_memory(&self) -> u64 {
@@ -270,10 +310,13 @@ impl State {
             self.ids.insert((queued.tenant.clone(), bound.id), bound.seq);
         }
         let fresh = Pending { appends: 0, durable: queued.follows };
-        self.pending.entry(queued.tenant.clone()).or_insert(fresh).appends += 1;
+        self.pending.entry(queued.line()).or_insert(fresh).appends += 1;
     }
 
     fn push(&mut self, queued: Queued) {
+        if queued.lane() == Lane::Leased {
+            return self.leased.push_back(queued);
+        }
         match self.slots.get_mut(&queued.tenant) {
             Some(slot) => {
                 slot.appends.push(queued);
@@ -292,11 +335,11 @@ impl State {
                 self.ids.remove(&key);
             }
         }
-        if let Some(pending) = self.pending.get_mut(&queued.tenant) {
+        if let Some(pending) = self.pending.get_mut(&queued.line()) {
             pending.appends = pending.appends.saturating_sub(1);
             pending.durable = pending.durable.max(durable.unwrap_or(0));
             if pending.appends == 0 {
-                self.pending.remove(&queued.tenant);
+                self.pending.remove(&queued.line());
             }
         }
     }
@@ -307,29 +350,34 @@ impl State {
     }
 
     fn take_of_basis(&mut self, basis: &Arc<Basis>) -> Vec<Queued> {
-        let (same, others) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition::<Vec<_>, _>(|queued| Arc::ptr_eq(&queued.basis, basis));
-        self.waiting = others.into();
-        let mut same = same;
+        let mut same = Vec::new();
+        for waiting in [&mut self.waiting, &mut self.leased] {
+            let is_same = |queued: &Queued| Arc::ptr_eq(&queued.basis, basis);
+            let (taken, others) = std::mem::take(waiting).into_iter().partition::<Vec<_>, _>(is_same);
+            *waiting = others.into();
+            same.extend(taken);
+        }
         for slot in self.slots.values_mut() {
             same.extend(slot.appends.extract_if(.., |queued| Arc::ptr_eq(&queued.basis, basis)));
         }
         same
     }
 
-    fn take_batch(&mut self) -> Vec<Part> {
-        if let Some(carried) = self.carried.pop() {
+    fn take_batch(&mut self, lane: Lane) -> Vec<Part> {
+        if lane == Lane::Main
+            && let Some(carried) = self.carried.pop()
+        {
             return vec![carried];
         }
+        let mut waiting = std::mem::take(self.line_of(lane));
         let mut parts: Vec<Part> = Vec::new();
         let mut by_tenant: FxHashMap<TenantId, usize> = FxHashMap::default();
         let mut rest = VecDeque::new();
         // Tenants of which something has to wait: then all that comes after it has to.
         let mut behind: FxHashSet<TenantId> = FxHashSet::default();
         let (mut entries, mut bytes) = (0, 0);
-        while let Some(queued) = self.waiting.pop_front() {
-            if let Some(slot) = self.slots.get_mut(&queued.tenant) {
+        while let Some(queued) = waiting.pop_front() {
+            if let Some(slot) = self.slots.get_mut(&queued.tenant).filter(|_| lane == Lane::Main) {
                 slot.appends.push(queued);
                 slot.news.notify_waiters();
                 continue;
@@ -359,9 +407,16 @@ impl State {
             entries += size.0;
             bytes += size.1;
         }
-        rest.extend(self.waiting.drain(..));
-        self.waiting = rest;
+        rest.extend(waiting);
+        *self.line_of(lane) = rest;
         parts.sort_unstable_by(|a, b| a.tenant.cmp(&b.tenant));
         parts
+    }
+
+    fn line_of(&mut self, lane: Lane) -> &mut VecDeque<Queued> {
+        match lane {
+            Lane::Main => &mut self.waiting,
+            Lane::Leased => &mut self.leased,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! An append as it waits for its commit: encoded, with its positions.
 
-use super::queue::Waiter;
+use super::queue::{Lane, Waiter};
 use crate::{
     codec,
     denials::{self, Runs},
@@ -8,6 +8,7 @@ use crate::{
 use domain::{
     entry::{Effect, Entry},
     id::{PlanKey, TenantId},
+    lease::Lease,
 };
 use engine::ports::{Append, Basis, Seq};
 use std::sync::Arc;
@@ -27,14 +28,35 @@ pub(super) struct Bound {
     pub(super) hour: i32,
 }
 
+/// Leases as arrays, in PostgreSQL's own writing.
+#[derive(Clone)]
+pub(super) struct Leases {
+    pub(super) epochs: String,
+    pub(super) entries: String,
+}
+
+impl Leases {
+    fn new(leases: &[Lease]) -> Self {
+        let array = |number: fn(&Lease) -> u64| {
+            let numbers: Vec<String> = leases.iter().map(|lease| number(lease).to_string()).collect();
+            format!("{{{}}}", numbers.join(","))
+        };
+        Self { epochs: array(|lease| lease.epoch), entries: array(|lease| lease.entries) }
+    }
+}
+
 /// An append, encoded.
 pub(super) struct Queued {
     pub(super) tenant: TenantId,
     pub(super) follows: Seq,
+    /// The lease it was made under; positions are places under it then.
+    pub(super) under: Option<u64>,
     pub(super) rows: Vec<Row>,
     pub(super) ids: Vec<Bound>,
     pub(super) denials: Runs,
     pub(super) plan: Option<PlanKey>,
+    /// The leases there are from here on, if that has changed: their epochs, and how many entries are under each.
+    pub(super) leases: Option<Leases>,
     /// The oldest catalog that one of the entries was decided on.
     pub(super) catalog: u32,
     pub(super) basis: Arc<Basis>,
@@ -43,9 +65,11 @@ pub(super) struct Queued {
 
 impl Queued {
     pub(super) fn new(append: Append) -> Self {
-        let Append { tenant, entries, follows, basis, .. } = append;
+        let Append { tenant, entries, follows, under, basis, .. } = append;
         let mut queued = Self {
             follows,
+            under,
+            leases: None,
             rows: Vec::with_capacity(entries.len()),
             ids: Vec::new(),
             denials: Runs::default(),
@@ -68,15 +92,29 @@ impl Queued {
             self.ids.push(Bound { id: binding.id, seq, hour: hour_of(at_ms) });
         }
         for effect in &entry.effects {
-            if let Effect::Profile(profile) = effect {
-                self.plan = Some(profile.plan.clone());
+            match effect {
+                Effect::Profile(profile) => self.plan = Some(profile.plan.clone()),
+                Effect::Leases(leases) => self.leases = Some(Leases::new(leases)),
+                _ => {}
             }
         }
         denials::note_entry(&mut self.denials, seq, &self.tenant, entry);
         let mut body = Vec::with_capacity(96);
         codec::encode_entry(entry, &mut body);
-        codec::seal(&[self.tenant.as_str()], &[seq as i64, at_ms], &mut body);
+        // Where it will stand is not known under a lease.
+        let place = [seq as i64, at_ms];
+        let place = if self.under.is_some() { &place[1..] } else { &place[..] };
+        codec::seal(&[self.tenant.as_str()], place, &mut body);
         self.rows.push(Row { at_ms, body });
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        if self.under.is_some() { Lane::Leased } else { Lane::Main }
+    }
+
+    /// The queue it stands in.
+    pub(super) fn line(&self) -> (TenantId, bool) {
+        (self.tenant.clone(), self.under.is_some())
     }
 
     pub(super) fn last(&self) -> Seq {

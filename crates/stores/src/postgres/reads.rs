@@ -47,9 +47,15 @@ fn tenant(id: &TenantId, seq: i64, state: &[u8]) -> Done<Stored<Tenant>> {
     read_tenant_row(id, seq, state).map_err(|why| damaged_row(format_args!("tenant {id:?}"), why))
 }
 
+/// The bytes of an entry. Those of one that was made under a lease were sealed before it had a position.
+pub(super) fn checked_entry<'a>(tenant: &str, seq: i64, at_ms: i64, body: &'a [u8]) -> Result<&'a [u8], Malformed> {
+    codec::checked(&[tenant], &[seq, at_ms], body)
+        .or_else(|why| codec::checked(&[tenant], &[at_ms], body).map_err(|_| why))
+}
+
 /// An entry as it stands in its row.
 pub(super) fn read_entry(tenant: &TenantId, seq: i64, at_ms: i64, body: &[u8]) -> Done<Entry> {
-    codec::checked(&[tenant.as_str()], &[seq, at_ms], body)
+    checked_entry(tenant.as_str(), seq, at_ms, body)
         .and_then(|body| codec::decode_entry(Instant::from_ms(at_ms), body))
         .map_err(|why| damaged_row(format_args!("entry {seq} of tenant {tenant:?}"), why))
 }

@@ -11,12 +11,15 @@ CREATE TABLE tidegate.meta (
     keys_version bigint NOT NULL DEFAULT 0
 );
 
--- A tenant's last position, and the plan it is on as of that position. Updated by every commit: room is left on each
+-- A tenant's last position, and the plan it is on and the leases there are (each with the number of entries that were
+-- made under it) as of that position. Updated by every commit: room is left on each
 -- page, and nothing that changes often is indexed, so that an update touches no index.
 CREATE TABLE tidegate.tenants (
     tenant text COLLATE "C" PRIMARY KEY,
     version bigint NOT NULL,
-    plan text COLLATE "C"
+    plan text COLLATE "C",
+    lease_epochs bigint[] NOT NULL DEFAULT '{}',
+    lease_entries bigint[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX tenants_by_plan ON tidegate.tenants (plan) WHERE plan IS NOT NULL;
 

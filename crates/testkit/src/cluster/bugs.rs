@@ -17,11 +17,15 @@ pub enum Bug {
     NoCatalogFence,
     /// What was decided on the same as something that failed is not failed, and more may be.
     BasisNotOutdated,
+    /// A lease is over for a node when its own clock says so.
+    LeaseByNodeClock,
+    /// What was charged under a lease is written whether or not the lease lasts.
+    LeaseNotFenced,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Bug; 7] = [
+    pub const ALL: [Bug; 9] = [
         Bug::RetryCommitsTwice,
         Bug::NotFenced,
         Bug::OwnIdsOnly,
@@ -29,5 +33,7 @@ impl Bug {
         Bug::EndlessHold,
         Bug::NoCatalogFence,
         Bug::BasisNotOutdated,
+        Bug::LeaseByNodeClock,
+        Bug::LeaseNotFenced,
     ];
 }

@@ -38,6 +38,8 @@ pub struct Written {
 pub(super) struct Message {
     pub(super) tenant: TenantId,
     pub(super) follows: Seq,
+    /// The lease it was made under; it follows as many entries under it then.
+    pub(super) under: Option<u64>,
     /// Each with the attempt that made it and the clock it was decided by.
     pub(super) entries: Vec<(Entry, u64, i64)>,
     pub(super) token: u64,
@@ -50,10 +52,13 @@ pub(super) struct Message {
 /// What the database says to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Written,
+    /// After this position.
+    Written(Seq),
     Stale,
     Bound(Vec<(u128, Seq)>),
-    Behind { in_force: u32 },
+    Behind {
+        in_force: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +71,8 @@ struct Held {
 pub(super) struct Row {
     pub(super) entries: Vec<Written>,
     ids: BTreeMap<u128, Seq>,
+    /// Leases, and how many entries were made under each.
+    leases: Vec<(u64, u64)>,
     plan: Option<PlanKey>,
     fold: Option<Stored<Tenant>>,
     held: Option<Held>,
@@ -157,25 +164,38 @@ impl State {
         let (tick, at_ms, in_force) = (self.tick, self.now_ms, self.in_force());
         let (unfenced, twice) = (self.has(Bug::NotFenced), self.has(Bug::RetryCommitsTwice) && message.again);
         let (own_ids, no_catalog_fence) = (self.has(Bug::OwnIdsOnly), self.has(Bug::NoCatalogFence));
+        let (by_node_clock, no_lease) = (self.has(Bug::LeaseByNodeClock), self.has(Bug::LeaseNotFenced));
         let row = self.tenants.entry(message.tenant.clone()).or_default();
         let is_mine = row.held.is_some_and(|held| held.by == message.sender);
-        if message.again && !twice && row.entries.iter().any(|written| written.token == message.token) {
-            return Verdict::Written;
+        let before = row.entries.iter().position(|written| written.token == message.token);
+        if let Some(before) = before.filter(|_| message.again && !twice) {
+            return Verdict::Written(before as Seq);
         }
+        let last = row.entries.len() as Seq;
+        let follows = match message.under {
+            None => last == message.follows,
+            Some(epoch) => match row.leases.iter().find(|(known, _)| *known == epoch) {
+                Some((_, entries)) => *entries == message.follows,
+                None => no_lease,
+            },
+        };
         let verdict = if !no_catalog_fence && message.entries.iter().any(|(entry, ..)| entry.catalog < in_force) {
             Verdict::Behind { in_force }
-        } else if row.entries.len() as Seq != message.follows && !unfenced && !twice {
+        } else if !follows && !unfenced && !twice {
             Verdict::Stale
         } else {
             let ids = message.entries.iter().filter_map(|(entry, ..)| entry.binding).map(|binding| binding.id);
             let bound: Vec<_> = ids.filter_map(|id| row.ids.get(&id).map(|seq| (id, *seq))).collect();
-            if bound.is_empty() || own_ids || twice { Verdict::Written } else { Verdict::Bound(bound) }
+            if bound.is_empty() || own_ids || twice { Verdict::Written(last) } else { Verdict::Bound(bound) }
         };
-        if is_mine && row.entries.len() as Seq == message.follows {
+        if is_mine && follows && message.under.is_none() {
             row.held = None;
         }
-        if verdict != Verdict::Written {
+        if !matches!(verdict, Verdict::Written(_)) {
             return verdict;
+        }
+        if let Some((_, entries)) = row.leases.iter_mut().find(|(known, _)| Some(*known) == message.under) {
+            *entries += message.entries.len() as u64;
         }
         for (entry, attempt, decided_ms) in &message.entries {
             let seq = row.entries.len() as Seq + 1;
@@ -183,8 +203,16 @@ impl State {
                 row.ids.insert(binding.id, seq);
             }
             for effect in &entry.effects {
-                if let Effect::Profile(profile) = effect {
-                    row.plan = Some(profile.plan.clone());
+                match effect {
+                    Effect::Profile(profile) => row.plan = Some(profile.plan.clone()),
+                    Effect::Leases(leases) => {
+                        let there: Vec<(u64, u64)> = leases.iter().map(|lease| (lease.epoch, lease.entries)).collect();
+                        let is_kept =
+                            |(known, _): &(u64, u64)| by_node_clock && there.iter().all(|(epoch, _)| epoch != known);
+                        row.leases.retain(is_kept);
+                        row.leases.extend(there);
+                    }
+                    _ => {}
                 }
             }
             let (entry, attempt, decided_ms, token) = (entry.clone(), *attempt, *decided_ms, message.token);

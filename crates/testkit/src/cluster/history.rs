@@ -5,7 +5,7 @@ use super::{
     run::Cluster,
     script::Ask,
 };
-use domain::op::Charge;
+use domain::{entry::Effect, op::Charge};
 use engine::requests::{Event, EventOutcome};
 
 /// One line for everything that happened.
@@ -24,7 +24,12 @@ pub(super) fn lines(cluster: &Cluster) -> Vec<String> {
     }
     for (tenant, row) in &state.tenants {
         for (seq, written) in (1..).zip(&row.entries) {
-            let line = format!("{:>6} commit: {tenant} entry {seq} of call {}", written.tick, written.attempt);
+            let under = written.entry.under().map_or(String::new(), |epoch| format!(" under {epoch}"));
+            let leases: Vec<_> =
+                written.entry.effects.iter().filter(|effect| matches!(effect, Effect::Leases(_))).collect();
+            let leases = if leases.is_empty() { String::new() } else { format!(" {leases:?}") };
+            let (tick, attempt) = (written.tick, written.attempt);
+            let line = format!("{tick:>6} commit: {tenant} entry {seq} of call {attempt}{under}{leases}");
             lines.push((written.tick, line));
         }
     }

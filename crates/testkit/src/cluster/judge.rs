@@ -41,5 +41,7 @@ pub(super) fn judge(cluster: &mut Cluster) -> Result<Tally, String> {
     last::judge(&case)?;
     let state = case.cluster.database.state();
     let attempts = case.cluster.attempts.len() as u64;
-    Ok(Tally { attempts, entries: state.order.len() as u64, judged, folds: state.folds_written })
+    let written = state.tenants.values().flat_map(|row| &row.entries);
+    let leased = written.filter(|written| written.entry.under().is_some()).count() as u64;
+    Ok(Tally { leased, attempts, entries: state.order.len() as u64, judged, folds: state.folds_written })
 }

@@ -6,13 +6,15 @@ use super::{
     database::{Database, State, Verdict},
     queue::{Checkpoint, Flight, Queue, Stage},
 };
-use domain::id::TenantId;
-use engine::ports::{Clock, LedgerError};
+use domain::{entry::Effect, id::TenantId, lease::Lease};
+use engine::ports::{Clock, LedgerError, Loaded};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// After how long a node does without a row that it wanted to keep.
 const PATIENCE_MS: i64 = 2_000;
+/// How long a lease lasts for a node that goes by its own clock.
+const EXPIRED_MS: i64 = 300;
 
 /// One node's. A node that is started again has another.
 pub struct NodeLedger {
@@ -69,15 +71,32 @@ impl NodeLedger {
         let sendable = queue.sendable();
         let (flights, folds) = (queue.flights.len(), usize::from(!queue.checkpoints.is_empty()));
         let chosen = self.chance.below(sendable.len() + flights + folds);
-        if let Some(tenant) = sendable.get(chosen) {
+        if let Some(line) = sendable.get(chosen) {
             let most = if self.chance.percent(70) { usize::MAX } else { 1 };
-            queue.take(tenant, most, self.next_token(), self.sender);
+            queue.take(line, most, self.next_token(), self.sender);
         } else if chosen - sendable.len() < flights {
             let flight = queue.flights.swap_remove(chosen - sendable.len());
             self.fly(&mut queue, flight);
         } else if let Some(checkpoint) = queue.checkpoints.pop_front() {
             self.checkpoint_step(&mut queue, checkpoint);
         }
+    }
+
+    /// What the node makes of what it has loaded.
+    pub(super) fn seen(&self, mut loaded: Loaded) -> Loaded {
+        if self.database.state().has(Bug::LeaseByNodeClock) {
+            let now = self.clock.now();
+            let lasts = |lease: &Lease| now.ms() - lease.granted_at.ms() < EXPIRED_MS;
+            if let Some(fold) = &mut loaded.fold {
+                fold.state.leases.retain(lasts);
+            }
+            for effect in loaded.after.iter_mut().flat_map(|(_, entry)| &mut entry.effects) {
+                if let Effect::Leases(leases) = effect {
+                    leases.retain(lasts);
+                }
+            }
+        }
+        loaded
     }
 
     fn next_token(&self) -> u64 {
@@ -121,7 +140,8 @@ impl NodeLedger {
         }
         if state.is_kept_from(flight.tenant(), self.sender) {
             // One that may have been written before has to wait until that is known.
-            if !flight.message.again && self.chance.percent(weather.refused_at_rows) {
+            let may_be_refused = !flight.message.again && flight.message.under.is_none();
+            if may_be_refused && self.chance.percent(weather.refused_at_rows) {
                 flight.stage = Stage::Answered(Verdict::Stale);
             }
             return;
@@ -131,7 +151,7 @@ impl NodeLedger {
 
     fn told(&self, queue: &mut Queue, flight: Flight, verdict: Verdict) {
         match verdict {
-            Verdict::Written => queue.succeed(flight),
+            Verdict::Written(before) => queue.succeed(flight, before),
             Verdict::Stale => queue.fail(flight, &LedgerError::Stale),
             Verdict::Behind { in_force } => queue.fail(flight, &LedgerError::CatalogBehind { in_force }),
             Verdict::Bound(bound) => {

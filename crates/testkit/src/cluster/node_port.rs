@@ -207,10 +207,11 @@ impl SharedLedger for NodeLedger {
                     false => Some(state.load(tenant, Some(self.sender))),
                 };
                 if let Some(loaded) = self.read(kept).await? {
-                    return Ok(loaded);
+                    return Ok(self.seen(loaded));
                 }
             }
-            self.read(move |state| state.load(tenant, None)).await
+            let loaded = self.read(move |state| state.load(tenant, None)).await?;
+            Ok(self.seen(loaded))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::database::{Message, Verdict};
 use domain::{entry::Entry, id::TenantId};
-use engine::ports::{Append, Appended, Basis, Commit, Fold, LedgerError, Lookup, Seq};
+use engine::ports::{Append, Appended, Basis, Commit, Fold, LedgerError, Lookup, Seq, leased_entries};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -15,6 +15,7 @@ pub(super) type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 pub(super) struct Queued {
     pub(super) tenant: TenantId,
     pub(super) follows: Seq,
+    under: Option<u64>,
     pub(super) entries: Vec<(Entry, u64, i64)>,
     basis: Arc<Basis>,
     waiter: Option<Waiter>,
@@ -23,6 +24,10 @@ pub(super) struct Queued {
 impl Queued {
     fn last(&self) -> Seq {
         self.follows + self.entries.len() as Seq
+    }
+
+    fn line(&self) -> Line {
+        (self.tenant.clone(), self.under.is_some())
     }
 
     fn ids(&self) -> impl Iterator<Item = (u128, Seq)> {
@@ -51,6 +56,17 @@ impl Flight {
     pub(super) fn tenant(&self) -> &TenantId {
         &self.message.tenant
     }
+
+    fn line(&self) -> Line {
+        (self.message.tenant.clone(), self.message.under.is_some())
+    }
+}
+
+/// A tenant, and whether what was made under leases.
+pub(super) type Line = (TenantId, bool);
+
+fn is_leased(seq: Seq) -> bool {
+    leased_entries(seq).is_some()
 }
 
 /// Folds that wait for what was queued before them.
@@ -69,7 +85,7 @@ pub(super) struct Queue {
     pub(super) waiting: VecDeque<Queued>,
     pub(super) flights: Vec<Flight>,
     pub(super) checkpoints: VecDeque<Checkpoint>,
-    pending: BTreeMap<TenantId, Pending>,
+    pending: BTreeMap<Line, Pending>,
     late: Vec<(TenantId, Seq, Waiter)>,
     ids: BTreeMap<(TenantId, u128), Seq>,
     remembered: BTreeMap<(TenantId, u128), Seq>,
@@ -85,7 +101,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, append: Append, attempt: u64, decided_ms: i64) -> Result<Appended, LedgerError> {
-        let Append { tenant, entries, follows, basis, wait, .. } = append;
+        let Append { tenant, entries, follows, under, basis, wait, .. } = append;
         if basis.is_stale() {
             return Err(LedgerError::Stale);
         }
@@ -97,15 +113,15 @@ impl Queue {
         } else {
             (None, Commit::Done)
         };
-        let queued = Queued { tenant: tenant.clone(), follows, entries, basis, waiter };
+        let queued = Queued { tenant: tenant.clone(), follows, under, entries, basis, waiter };
         self.ids.extend(queued.ids().map(|(id, seq)| ((tenant.clone(), id), seq)));
-        self.pending.entry(tenant).or_insert(Pending { appends: 0, durable: follows }).appends += 1;
+        self.pending.entry(queued.line()).or_insert(Pending { appends: 0, durable: follows }).appends += 1;
         self.waiting.push_back(queued);
         Ok(Appended { first, last, commit })
     }
 
     pub(super) fn committed(&mut self, tenant: &TenantId, seq: Seq) -> Commit {
-        match self.pending.get(tenant) {
+        match self.pending.get(&(tenant.clone(), is_leased(seq))) {
             Some(pending) if pending.durable < seq => {
                 let (sender, receiver) = oneshot::channel();
                 self.late.push((tenant.clone(), seq, sender));
@@ -125,7 +141,7 @@ impl Queue {
     }
 
     pub(super) fn has_pending(&self, tenant: &TenantId) -> bool {
-        self.pending.contains_key(tenant)
+        [true, false].into_iter().any(|leased| self.pending.contains_key(&(tenant.clone(), leased)))
     }
 
     pub(super) fn entries(&self) -> u64 {
@@ -134,25 +150,26 @@ impl Queue {
     }
 
     /// Tenants with something to send that nothing is under way for.
-    pub(super) fn sendable(&self) -> Vec<TenantId> {
-        let mut tenants: Vec<TenantId> = self.waiting.iter().map(|queued| queued.tenant.clone()).collect();
-        tenants.sort();
-        tenants.dedup();
-        tenants.retain(|tenant| self.flights.iter().all(|flight| flight.tenant() != tenant));
-        tenants
+    pub(super) fn sendable(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = self.waiting.iter().map(Queued::line).collect();
+        lines.sort();
+        lines.dedup();
+        lines.retain(|line| self.flights.iter().all(|flight| flight.line() != *line));
+        lines
     }
 
     /// Takes what can be sent together for a tenant, at most so many appends.
-    pub(super) fn take(&mut self, tenant: &TenantId, most: usize, token: u64, sender: u64) {
+    pub(super) fn take(&mut self, line: &Line, most: usize, token: u64, sender: u64) {
         let mut taken: Vec<Queued> = Vec::new();
         let mut rest = VecDeque::new();
         let mut is_open = true;
         for queued in std::mem::take(&mut self.waiting) {
-            if queued.tenant != *tenant {
+            if queued.line() != *line {
                 rest.push_back(queued);
                 continue;
             }
-            is_open &= taken.len() < most && taken.last().is_none_or(|last| last.last() == queued.follows);
+            is_open &= taken.len() < most
+                && taken.last().is_none_or(|last| last.last() == queued.follows && last.under == queued.under);
             match is_open {
                 true => taken.push(queued),
                 false => rest.push_back(queued),
@@ -161,24 +178,30 @@ impl Queue {
         self.waiting = rest;
         let Some(first) = taken.first() else { return };
         let entries = taken.iter().flat_map(|queued| queued.entries.iter().cloned()).collect();
-        let (tenant, follows) = (tenant.clone(), first.follows);
-        let message = Message { tenant, follows, entries, token, sender, again: false };
+        let (tenant, under) = (line.0.clone(), first.under);
+        let follows = leased_entries(first.follows).unwrap_or(first.follows);
+        let message = Message { tenant, follows, under, entries, token, sender, again: false };
         self.flights.push(Flight { appends: taken, message, stage: Stage::Sent });
     }
 
-    /// What was sent is durable.
-    pub(super) fn succeed(&mut self, flight: Flight) {
+    /// What was sent is durable, after this position.
+    pub(super) fn succeed(&mut self, flight: Flight, before: Seq) {
         let tenant = flight.tenant().clone();
-        let last = flight.appends.last().map_or(0, Queued::last);
+        let (follows, last) =
+            (flight.appends.first().map_or(0, |first| first.follows), flight.appends.last().map_or(0, Queued::last));
+        let position = |seq: Seq| before + (seq - follows);
         let mut woken = Vec::new();
         for queued in flight.appends {
-            self.remembered.extend(queued.ids().map(|(id, seq)| ((tenant.clone(), id), seq)));
+            self.remembered.extend(queued.ids().map(|(id, seq)| ((tenant.clone(), id), position(seq))));
+            if queued.under.is_some() {
+                queued.basis.placed(position(queued.follows) + 1, position(queued.last()));
+            }
             self.tail += queued.entries.len() as u64;
             self.forget(&queued, last);
             queued.basis.made_durable(queued.last());
             woken.extend(queued.waiter);
         }
-        woken.extend(self.late_ones(&tenant, |seq| seq <= last));
+        woken.extend(self.late_ones(&tenant, |seq| is_leased(seq) == is_leased(last) && seq <= last));
         for waiter in woken {
             let _ = waiter.send(Ok(()));
         }
@@ -205,7 +228,7 @@ impl Queue {
         for (queued, _) in &failed {
             self.forget(queued, 0);
         }
-        for waiter in self.late_ones(&tenant, |seq| seq > least) {
+        for waiter in self.late_ones(&tenant, |seq| is_leased(seq) == is_leased(least) && seq > least) {
             let _ = waiter.send(Err(LedgerError::Stale));
         }
         for (queued, error) in failed {
@@ -220,11 +243,11 @@ impl Queue {
                 self.ids.remove(&key);
             }
         }
-        if let Some(pending) = self.pending.get_mut(&queued.tenant) {
+        if let Some(pending) = self.pending.get_mut(&queued.line()) {
             pending.appends -= 1;
             pending.durable = pending.durable.max(durable);
             if pending.appends == 0 {
-                self.pending.remove(&queued.tenant);
+                self.pending.remove(&queued.line());
             }
         }
     }

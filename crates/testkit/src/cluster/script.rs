@@ -6,12 +6,13 @@ use crate::{
     world::{charge, op_id, tenant},
 };
 use domain::{
-    catalog::Catalog,
+    catalog::{Catalog, Limit, Mode, Plan, Scope},
     id::{DimensionKey, MeterKey, PlanKey, TenantId, UserId},
     op::{Adjustment, Charge, Dimensions, Movement, ProfileChange},
     time::Instant,
 };
 use engine::requests::{Charged, Check, Event, OpId};
+use std::sync::Arc;
 
 /// Something that is asked of a node.
 #[derive(Debug, Clone)]
@@ -126,6 +127,8 @@ pub struct Size {
     pub tenants: usize,
     /// Steps.
     pub steps: usize,
+    /// Whether all want the same of one tenant.
+    pub crowded: bool,
 }
 
 /// Draws a script.
@@ -147,6 +150,9 @@ fn step(random: &mut Random, size: Size, number: usize, catalogs: usize, jitter_
     }
     let name = format!("t{}", 1 + random.below(size.tenants as u64));
     let tenant = tenant(&name);
+    if size.crowded && random.percent(70) {
+        return Step::Ask(node, Ask::Check(crowded_check(random, &name, number)));
+    }
     let ask = match random.below(100) {
         0..40 => Ask::Check(check(random, &name, number)),
         40..54 => Ask::Events(events(random, &name, number)),
@@ -180,6 +186,15 @@ fn check(random: &mut Random, name: &str, number: usize) -> Check {
     check
 }
 
+/// What many ask at once.
+fn crowded_check(random: &mut Random, name: &str, number: usize) -> Check {
+    let mut check = check(random, name, number);
+    let meter = *random.pick(&["tokens", "requests"]);
+    check.charges = vec![charge(meter, random.between(1, 4))];
+    check.features.clear();
+    check
+}
+
 fn events(random: &mut Random, name: &str, number: usize) -> Vec<Event> {
     let count = 1 + random.below(4);
     let mut events: Vec<Event> = Vec::new();
@@ -195,10 +210,13 @@ fn events(random: &mut Random, name: &str, number: usize) -> Vec<Event> {
 }
 
 /// Catalogs of a world: limits differ, some have a plan for whoever comes, some lack one.
-pub fn catalogs(random: &mut Random) -> Vec<Catalog> {
+pub fn catalogs(random: &mut Random, crowded: bool) -> Vec<Catalog> {
     let has_default = random.percent(50);
     let draw = |number: usize| {
         let mut catalog = workload::catalog(random);
+        if crowded {
+            make_roomy(&mut catalog);
+        }
         catalog.default_plan = has_default.then(|| crate::catalog::plan("free"));
         if number > 0 && random.percent(25) {
             catalog.plans.remove(&crate::catalog::plan("team"));
@@ -206,6 +224,18 @@ pub fn catalogs(random: &mut Random) -> Vec<Catalog> {
         catalog
     };
     (0..5).map(draw).collect()
+}
+
+/// Gives room for many at once, and bounds no user.
+fn make_roomy(catalog: &mut Catalog) {
+    for plan in catalog.plans.values_mut() {
+        let mut roomy = Plan::clone(plan);
+        let is_of_user = |limit: &Limit| limit.scope == Scope::User && limit.mode == Mode::Hard;
+        let limits = roomy.limits.iter().filter(|limit| !is_of_user(limit));
+        let roomier = |limit: &Limit| Limit { max: limit.max.map(|max| max.saturating_mul(6)), ..limit.clone() };
+        roomy.limits = limits.map(roomier).collect();
+        *plan = Arc::new(roomy);
+    }
 }
 
 /// The plans of a catalog.

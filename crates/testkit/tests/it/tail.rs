@@ -16,6 +16,7 @@ const IDLE: EngineOptions = EngineOptions {
     fold_max: 0,
     flush_denials_every_ms: i64::MAX,
     recent_ms: 0,
+    leases: engine::LeaseOptions::DEFAULT,
 };
 
 /// Everything is written down in every upkeep.

@@ -101,6 +101,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
         outage: false,
         charged: None,
         dimensions: Vec::new(),
+        leased: false,
         commit: Commit::Done,
     };
     let answer = CheckAnswer::of(&admission, charges.first().copied(), &catalog);

@@ -4,6 +4,7 @@ use super::limit::Time;
 use domain::{
     entry::{ClosedWindow, Effect, Entry, KindSet},
     id::UserId,
+    lease::{Lease, Slice},
     time::WindowKind,
 };
 use engine::ports::Line;
@@ -93,5 +94,17 @@ fn effect(effect: &Effect) -> Value {
             "effect": "denials", "code": run.key.code.word(), "count": run.count, "amount": run.amount,
             "shadow": run.key.shadow,
         }),
+        Effect::Leases(leases) => {
+            json!({ "effect": "leases", "leases": leases.iter().map(lease).collect::<Vec<_>>() })
+        }
+        Effect::Under { epoch } => json!({ "effect": "under", "epoch": epoch }),
     }
+}
+
+fn lease(lease: &Lease) -> Value {
+    let slice = |slice: &Slice| json!({ "meter": slice.meter.as_str(), "window": slice.kind.word(), "size": slice.size, "left": slice.left });
+    json!({
+        "epoch": lease.epoch, "granted_at": Time(lease.granted_at),
+        "slices": lease.slices.iter().map(slice).collect::<Vec<_>>(),
+    })
 }

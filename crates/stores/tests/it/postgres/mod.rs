@@ -3,6 +3,7 @@
 mod faults;
 mod holds;
 mod journal;
+mod leases;
 mod nodes;
 mod pooler;
 mod proxy;

@@ -6,7 +6,7 @@ use super::{
     replay::{Place, Replay, asked},
 };
 use crate::{
-    auditor::Book,
+    auditor::{Asked, Book},
     cluster::{
         attempts::{Answer, Attempt, End},
         history::{answer_line, ask_line},
@@ -15,7 +15,7 @@ use crate::{
 };
 use domain::{
     catalog::{Catalog, MeterKind},
-    decision::Code,
+    decision::{Code, Decision},
     id::TenantId,
     op::OpError,
     time::WindowKind,
@@ -198,6 +198,9 @@ impl Judge<'_> {
         let code = decision.code();
         if admission.repeated {
             self.once(check.id.as_ref().ok_or("it has no id, and can't be a repeat")?, true)?;
+            if admission.leased {
+                return self.was_so(None, decision);
+            }
             return self.at_some_time(decision.at, |book, _| decision_differs(book, &check.user, decision));
         }
         if code == Code::Allowed && is_written(check) {
@@ -210,11 +213,20 @@ impl Judge<'_> {
                 return Err(format!("the entry is dated {:?}", entry.at));
             }
             let book = self.replay.states[seq].as_ref().ok_or("there is no tenant")?;
+            if admission.leased != entry.under().is_some() {
+                return Err("it does not say whether it was made under a lease".to_owned());
+            }
+            if admission.leased {
+                return if decision.plan == book.plan { Ok(()) } else { Err(format!("the plan is {}", book.plan)) };
+            }
             return decision_differs(book, &check.user, decision).map_or(Ok(()), Err);
         }
         if let Some(id) = admission.denial_id.filter(|_| code != Code::Allowed) {
             let seq = self.replay.runs.get(&id).ok_or_else(|| format!("{id} can't be explained"))?;
             self.is_known_by(*seq).map_err(|wrong| format!("{id}: {wrong}"))?;
+        }
+        if admission.leased {
+            return self.was_so(Some(check), decision);
         }
         self.at_some_time(decision.at, |book, catalog| {
             let mut asked = asked(check);
@@ -225,6 +237,34 @@ impl Judge<'_> {
             }
             decision_differs(book, &check.user, decision)
         })
+    }
+
+    /// What is told beside a lease may lack what others did lately, so that its numbers are nobody's; but it was so not
+    /// long ago.
+    fn was_so(&self, check: Option<&Check>, decision: &Decision) -> Result<(), String> {
+        if decision.denial.as_ref().is_some_and(|denial| denial.limit.is_some()) {
+            return Err("nothing is refused for use that is seen from a lease".to_owned());
+        }
+        let from_ms = self.attempt.at_ms - self.believed_ms() - self.case.cluster.plan.options.leases.lasts_ms;
+        let first = self.replay.written.partition_point(|written| written.at_ms < from_ms);
+        let last = self.replay.written.partition_point(|written| written.tick <= self.end.tick);
+        let versions = self.attempt.catalog..=self.end.catalog;
+        let catalogs: Vec<&Catalog> = versions.map(|version| self.case.catalog(version)).collect::<Result<_, _>>()?;
+        let is_right = |book: &Book, catalog: &Catalog| {
+            let mut book = book.clone();
+            let at_ms = decision.at.ms().max(book.windows.iter().map(|window| window.0).max().unwrap_or(0));
+            book.turn(at_ms);
+            let expected = check.map(|check| {
+                let asked = Asked { consume: false, ..asked(check) };
+                book.spend(&asked, at_ms, catalog, check.enforce).0
+            });
+            book.plan == decision.plan && expected.is_none_or(|expected| expected == decision.code())
+        };
+        let states = (first..=last.max(first)).filter_map(|number| self.replay.states.get(number)?.as_ref());
+        let known = |book: &Book, catalog: &&&Catalog| catalog.plans.contains_key(&book.plan);
+        let mut right =
+            states.flat_map(|book| catalogs.iter().filter(move |c| known(book, c)).map(move |c| is_right(book, c)));
+        if right.any(|right| right) { Ok(()) } else { Err("it was so at none of these times".to_owned()) }
     }
 
     fn recorded(&self, events: &[Event], outcomes: &[EventOutcome]) -> Result<(), String> {

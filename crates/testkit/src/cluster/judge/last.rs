@@ -28,7 +28,7 @@ pub(super) fn judge(case: &Case<'_>) -> Result<(), String> {
     for (tenant, replay) in &case.replays {
         let Some(mut book) = replay.states.last().cloned().flatten() else { continue };
         // Time may have gone back for this node, and never does for the tenant.
-        let last_ms = replay.written.last().map_or(0, |last| last.entry.at.ms());
+        let last_ms = replay.instants.last().copied().unwrap_or(0);
         let now_ms = cluster.database.now_ms().max(last_ms);
         book.turn(now_ms);
         let seen = within(compare(engine, tenant.as_str(), &book, Demand::Agrees), step)?;

@@ -61,7 +61,7 @@ pub(super) fn find(
     let mut why: Vec<String> = Vec::new();
     for number in range.clone() {
         let Some(Some(book)) = replay.states.get(number) else { continue };
-        let book_ms = number.checked_sub(1).map_or(0, |last| replay.written[last].entry.at.ms());
+        let book_ms = replay.instants[number];
         if !is_instant(case, attempt, end, at, book_ms) {
             continue;
         }

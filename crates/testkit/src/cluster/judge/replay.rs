@@ -31,6 +31,8 @@ pub(super) struct Place {
 pub(in crate::cluster) struct Replay {
     /// After so many entries; nothing before the first.
     pub(super) states: Vec<Option<Book>>,
+    /// The tenant's instant after each of its entries.
+    pub(super) instants: Vec<i64>,
     pub(super) written: Vec<Written>,
     /// What is bound to an id.
     pub(super) bound: BTreeMap<(String, String), Place>,
@@ -50,6 +52,7 @@ impl Replay {
         let written = case.cluster.database.state().tenants.get(tenant).map_or(Vec::new(), |row| row.entries.clone());
         let mut replay = Self {
             states: vec![None],
+            instants: vec![0],
             written: Vec::new(),
             bound: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -85,9 +88,11 @@ impl Replay {
         if attempt.ask.tenant().is_some_and(|asked| asked != tenant) {
             return Err("it is another tenant's".to_owned());
         }
-        let before_ms = self.written.last().map_or(0, |before| before.entry.at.ms());
+        let before_ms = self.instants.last().copied().unwrap_or(0);
         let at_ms = before_ms.max(*decided_ms);
-        if entry.at.ms() != at_ms {
+        // Under a lease what others did meanwhile is not seen.
+        let may_be_earlier = entry.under().is_some() && entry.at.ms() >= *decided_ms;
+        if entry.at.ms() > at_ms || entry.at.ms() < at_ms && !may_be_earlier {
             return Err(format!("it is dated {:?}, not {at_ms}", entry.at));
         }
         if entry.catalog != *in_force {
@@ -111,6 +116,7 @@ impl Replay {
             return Err(format!("the tenant is on {}, which catalog {in_force} lacks", book.plan));
         }
         self.states.push(Some(book));
+        self.instants.push(at_ms);
         Ok(())
     }
 
@@ -287,7 +293,9 @@ pub(super) fn asked(check: &Check) -> Asked<'_> {
 }
 
 fn is_demand(entry: &Entry) -> bool {
-    let demands = |effect: &Effect| matches!(effect, Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_));
+    let demands = |effect: &Effect| {
+        matches!(effect, Effect::Turn { .. } | Effect::Denied { .. } | Effect::Denials(_) | Effect::Leases(_))
+    };
     entry.cause == Cause::Upkeep && entry.effects.iter().all(demands)
 }
 

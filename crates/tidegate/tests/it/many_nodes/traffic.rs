@@ -184,19 +184,21 @@ pub async fn compare(world: &World, nodes: &[&Node], books: &Books) {
 
 /// What the journal adds up to.
 async fn listed(node: &Node) -> i64 {
-    let (mut sum, mut after) = (0, String::new());
+    effects(node, "use").await.iter().map(|effect| effect["amount"].as_i64().unwrap()).sum()
+}
+
+/// All effects of a kind in the journal.
+pub async fn effects(node: &Node, kind: &str) -> Vec<Value> {
+    let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let path = format!("/api/v1/entries?limit=500{after}");
         let page = node.api(Method::GET, &path, None).await.json();
         let entries = page["items"].as_array().unwrap().iter().filter(|entry| entry["tenant_id"] == "acme");
-        let effects = entries.flat_map(|entry| entry["effects"].as_array().unwrap());
-        sum += effects
-            .filter(|effect| effect["effect"] == "use")
-            .map(|effect| effect["amount"].as_i64().unwrap())
-            .sum::<i64>();
+        let all = entries.flat_map(|entry| entry["effects"].as_array().unwrap());
+        found.extend(all.filter(|effect| effect["effect"] == kind).cloned());
         match page["next_cursor"].as_str() {
             Some(cursor) => after = format!("&cursor={cursor}"),
-            None => return sum,
+            None => return found,
         }
     }
 }

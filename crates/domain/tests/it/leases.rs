@@ -1,0 +1,264 @@
+//! Several nodes on one tenant. Each has a copy of it that may be old; a journal takes what they decide: an operation if
+//! it follows the journal's last entry, one under a lease if the lease lasts and it is the next under it. Whatever they
+//! do in whatever order, no hard limit is passed, nobody is refused for what is only set aside, and every copy is the
+//! fold of the journal once it has read it.
+
+use crate::world::{add_plan, at, catalog, meter};
+use domain::{
+    catalog::Catalog,
+    entry::{Cause, Entry},
+    id::{PlanKey, TenantId},
+    lease::{Slice, Terms},
+    op::{Adjustment, Charge, Fact, Movement, Op, OpError, Outcome, ProfileChange, Spend},
+    tenant::Tenant,
+    time::{Instant, WindowKind},
+};
+use proptest::prelude::*;
+
+const TERMS: Terms = Terms { first: 4, least: 1, share: 2, stale_ms: 5_000 };
+
+/// What a node does next.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Charges, under its lease if it has one that has room.
+    Spend { amount: i64, tokens: bool },
+    /// As [`Step::Spend`], seeing all, and takes a lease with it.
+    Take { amount: i64 },
+    /// Records a fact.
+    Fact { amount: i64 },
+    /// A correction.
+    Adjust { amount: i64 },
+    /// Puts the tenant on a plan.
+    Plan { large: bool },
+    /// Gives its lease back.
+    GiveBack,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (1..9_i64, any::<bool>()).prop_map(|(amount, tokens)| Step::Spend { amount, tokens }),
+        6 => (1..4_i64).prop_map(|amount| Step::Take { amount }),
+        2 => (1..30_i64).prop_map(|amount| Step::Fact { amount }),
+        1 => (-20..20_i64).prop_map(|amount| Step::Adjust { amount }),
+        1 => any::<bool>().prop_map(|large| Step::Plan { large }),
+        1 => Just(Step::GiveBack),
+    ]
+}
+
+fn plans() -> Catalog {
+    let mut catalog = catalog();
+    let small = ["messages<=60/day", "messages<=25/minute", "tokens<=200/period"];
+    add_plan(&mut catalog, "small", 0, &[], &small);
+    add_plan(&mut catalog, "large", 1, &[], &["messages<=200/day", "tokens<=90/day:soft"]);
+    catalog
+}
+
+struct Node {
+    copy: Tenant,
+    /// How much of the journal is in the copy.
+    seq: usize,
+    /// Its lease, and how many entries it made under it.
+    lease: Option<(u64, u64)>,
+    /// The lease it had last.
+    before: Option<u64>,
+}
+
+struct Cluster {
+    catalog: Catalog,
+    journal: Vec<Entry>,
+    /// The fold of the journal.
+    truth: Tenant,
+    nodes: Vec<Node>,
+}
+
+impl Cluster {
+    fn new(nodes: usize) -> Self {
+        let catalog = plans();
+        let change = ProfileChange { plan: Some(PlanKey::new("small").unwrap()), ..Default::default() };
+        let begin = at("2027-01-31T23:58:00Z");
+        let (tenant, entry) =
+            Tenant::create(TenantId::new("acme").unwrap(), &change, begin, &catalog).unwrap().unwrap();
+        let node = || Node { copy: tenant.clone(), seq: 1, lease: None, before: None };
+        let nodes = (0..nodes).map(|_| node()).collect();
+        Self { catalog, journal: vec![entry], truth: tenant, nodes }
+    }
+
+    /// Reads the journal from where the node's copy is; what it did under a lease is in there as well.
+    fn read(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        (node.copy, node.seq, node.lease) = (self.truth.clone(), self.journal.len(), None);
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        self.truth.fold(None, entry);
+        self.journal.push(entry.clone());
+    }
+
+    /// Does something that sees all.
+    fn do_seeing(&mut self, node: usize, op: &Op, now: Instant, take: bool) -> Result<Outcome, OpError> {
+        self.read(node);
+        let epoch = self.journal.len() as u64 + 1;
+        let before = self.nodes[node].before;
+        let copy = &mut self.nodes[node].copy;
+        let mut outcome = copy.apply(None, op, now, &self.catalog)?;
+        if let Some(entry) = &mut outcome.entry {
+            let is_allowed = outcome.decision.as_ref().is_some_and(|decision| decision.allowed);
+            if take && is_allowed && copy.grant(entry, epoch, before, op, &TERMS, &self.catalog) {
+                self.nodes[node].lease = Some((epoch, 0));
+                self.nodes[node].before = Some(epoch);
+            }
+            let entry = entry.clone();
+            self.append(&entry);
+            let node = &mut self.nodes[node];
+            node.seq += 1;
+            assert_eq!(without_pending(&node.copy), self.truth, "the node has what the journal has");
+        }
+        Ok(outcome)
+    }
+
+    /// Tries to do something under the node's lease.
+    fn do_leased(&mut self, node: usize, op: &Op, now: Instant) -> Option<Outcome> {
+        let (epoch, made) = self.nodes[node].lease?;
+        let outcome = self.nodes[node].copy.apply_under(epoch, None, op, now, &self.catalog).unwrap()?;
+        let lasts = self.truth.leases.iter().any(|lease| (lease.epoch, lease.entries) == (epoch, made));
+        if !lasts {
+            // The journal does not take it: what the node has is outdated.
+            self.read(node);
+            return None;
+        }
+        let entry = outcome.entry.clone().expect("what is allowed under a lease is written");
+        assert_eq!(entry.under(), Some(epoch));
+        self.append(&entry);
+        self.nodes[node].lease = Some((epoch, made + 1));
+        Some(outcome)
+    }
+
+    fn used(&self, key: &str, kind: WindowKind, now: Instant) -> i64 {
+        let windows = self.truth.windows_at(self.truth.instant(now));
+        self.truth.accounts.used(&meter(key), kind, &windows[kind.index()])
+    }
+
+    /// Room under the hard limits on a meter.
+    fn room(&self, key: &str, now: Instant) -> i64 {
+        let limits = self.catalog.plans[&self.truth.profile.plan].limits.on(&meter(key));
+        let hard = limits.iter().filter(|limit| limit.mode == domain::catalog::Mode::Hard);
+        hard.map(|limit| limit.max.unwrap() - self.used(key, limit.window.unwrap(), now)).min().unwrap_or(i64::MAX)
+    }
+
+    fn spend(&mut self, node: usize, amount: i64, key: &str, now: Instant, take: bool) {
+        let charges = vec![Charge { meter: meter(key), amount }];
+        let op = Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check);
+        let room = self.room(key, now);
+        let leased = if take { None } else { self.do_leased(node, &op, now) };
+        let outcome = leased.unwrap_or_else(|| self.do_seeing(node, &op, now, take).unwrap());
+        let allowed = outcome.decision.unwrap().allowed;
+        assert_eq!(allowed, amount <= room, "{amount} of {key} with room for {room}");
+    }
+
+    fn take(&mut self, node: usize, step: &Step, now: Instant) {
+        match step {
+            Step::Spend { amount, tokens } => {
+                self.spend(node, *amount, if *tokens { "tokens" } else { "messages" }, now, false);
+            }
+            Step::Take { amount } => self.spend(node, *amount, "messages", now, true),
+            Step::Fact { amount } => {
+                let movements = vec![(meter("messages"), Movement::Add(*amount))];
+                let op = Op::Record(Fact { movements, time: None, dimensions: vec![], binding: None });
+                if self.do_leased(node, &op, now).is_none() {
+                    self.do_seeing(node, &op, now, false).unwrap();
+                }
+            }
+            Step::Adjust { amount } => {
+                let (meter, movement) = (meter("messages"), Movement::Add(*amount));
+                let op = Op::Adjust(Adjustment { meter, movement, window: None, binding: None });
+                self.do_seeing(node, &op, now, false).unwrap();
+            }
+            Step::Plan { large } => {
+                let plan = PlanKey::new(if *large { "large" } else { "small" }).unwrap();
+                let op = Op::Configure(ProfileChange { plan: Some(plan), ..Default::default() });
+                self.do_seeing(node, &op, now, false).unwrap();
+                assert!(self.truth.leases.is_empty(), "what was set aside was by another plan");
+            }
+            Step::GiveBack => {
+                let Some((epoch, _)) = self.nodes[node].lease else { return };
+                self.read(node);
+                let Some(entry) = self.nodes[node].copy.give_back(epoch, now, &self.catalog) else { return };
+                self.append(&entry);
+                self.nodes[node].seq += 1;
+                assert!(self.truth.leases.iter().all(|lease| lease.epoch != epoch));
+            }
+        }
+    }
+}
+
+fn without_pending(tenant: &Tenant) -> Tenant {
+    Tenant { pending: Default::default(), ..tenant.clone() }
+}
+
+proptest! {
+    #![proptest_config(crate::config(256, "auditor"))]
+
+    #[test]
+    fn no_limit_is_passed_and_nobody_is_refused_for_what_is_set_aside(
+        steps in prop::collection::vec((0..3_usize, 0..900_i64, step()), 1..120),
+    ) {
+        let mut cluster = Cluster::new(3);
+        let mut now = at("2027-01-31T23:58:00Z");
+        let mut leased = 0;
+        for (node, passed_ms, step) in steps {
+            now = now.plus_ms(passed_ms);
+            // Clocks differ: a node may be behind the others.
+            let skewed = now.plus_ms(-300 * node as i64);
+            cluster.take(node, &step, skewed);
+            leased += usize::from(cluster.nodes[node].lease.is_some());
+        }
+        // The journal alone leads to the same.
+        let mut folded = Tenant::born(cluster.truth.id.clone(), &cluster.journal[0]).unwrap();
+        cluster.journal.iter().for_each(|entry| folded.fold(None, entry));
+        prop_assert_eq!(&folded, &cluster.truth);
+        prop_assert!(leased <= cluster.journal.len());
+    }
+}
+
+#[test]
+fn slices_follow_use_and_shrink_with_what_is_left() {
+    let mut cluster = Cluster::new(1);
+    let now = at("2027-01-31T23:58:00Z");
+    let of_minute = |slice: &&Slice| slice.kind == WindowKind::Minute;
+    let slice = |cluster: &Cluster| {
+        let slices = &cluster.truth.leases.first()?.slices;
+        slices.iter().find(of_minute).map(|slice| slice.size)
+    };
+    cluster.spend(0, 1, "messages", now, true);
+    // First as the terms say: less than a part of what is left of the minute.
+    assert_eq!(slice(&cluster), Some(4));
+    let mut sizes = Vec::new();
+    while cluster.room("messages", now) > 1 {
+        // Three under the lease in a millisecond, then another lease.
+        (0..3).for_each(|_| cluster.spend(0, 1, "messages", now, false));
+        cluster.spend(0, 1, "messages", now.plus_ms(1), true);
+        sizes.push(slice(&cluster));
+    }
+    // Much was used of it at once: it grows, as far as there is room, and then follows what is left.
+    assert_eq!(sizes, [Some(10), Some(8), Some(6), Some(4), Some(2), None]);
+}
+
+#[test]
+fn a_refusal_ends_all_leases_and_says_what_was_really_used() {
+    let mut cluster = Cluster::new(2);
+    let now = at("2027-01-31T23:58:00Z");
+    cluster.spend(0, 1, "messages", now, true);
+    let set_aside = cluster.truth.leases[0].slices.clone();
+    assert!(set_aside.iter().all(|slice| slice.left == 4));
+    // Room for 24 in this minute, of which 4 are set aside.
+    cluster.spend(1, 24, "messages", now, false);
+    assert!(cluster.truth.leases.is_empty());
+    let ends = |entry: &Entry| entry.effects.iter().any(|effect| *effect == domain::entry::Effect::Leases(vec![]));
+    assert!(ends(cluster.journal.last().unwrap()));
+    let charges = vec![Charge { meter: meter("messages"), amount: 1 }];
+    let op = Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check);
+    assert!(cluster.do_leased(0, &op, now).is_none(), "the lease does not last");
+    let refused = cluster.do_seeing(0, &op, now, false).unwrap().decision.unwrap();
+    assert!(!refused.allowed);
+    assert_eq!(refused.limits.iter().map(|limit| limit.used).collect::<Vec<_>>(), [25, 25]);
+}

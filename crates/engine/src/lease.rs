@@ -1,0 +1,239 @@
+//! Where other nodes charge the same tenant at once: leases are taken when nodes get in each other's way, used until
+//! they are old or empty, and given back when nobody needs them. What a lease is, and what may be done under one, is the
+//! core's ([`domain::lease`]); that nothing is done under one that has ended, the ledger's.
+
+use crate::{
+    engine::Engine,
+    live::{Book, Cell, LiveLease},
+    open::{Look, Open, Whom, Wrote},
+    ports::{Append, Appended, Commit, LEASED_ENTRIES_MAX, LedgerError, Seq, leased_entries, leased_seq},
+    requests::EngineError,
+};
+use domain::{
+    entry::Entry,
+    id::UserId,
+    op::{Op, Outcome},
+    time::Instant,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// For how long nodes that were in each other's way are believed to be so still.
+const CONTENDED_MS: i64 = 5_000;
+
+/// What a node remembers of a tenant that other nodes charge as well, whatever becomes of the book.
+#[derive(Debug)]
+pub(crate) struct Contention {
+    lost_at_ms: AtomicI64,
+    until_ms: AtomicI64,
+    /// The lease this node had last, until it is known to have ended; 0 if none.
+    own: AtomicU64,
+    /// Whether the next to load the tenant keeps others from writing to it.
+    hold: AtomicBool,
+    /// How many want to see what all nodes did. No lease is taken meanwhile: they would not see all.
+    readers: AtomicUsize,
+}
+
+impl Default for Contention {
+    fn default() -> Self {
+        let never = || AtomicI64::new(i64::MIN);
+        let (own, hold, readers) = (AtomicU64::new(0), AtomicBool::new(false), AtomicUsize::new(0));
+        Self { lost_at_ms: never(), until_ms: never(), own, hold, readers }
+    }
+}
+
+impl Contention {
+    /// What was decided here was in vain: another node was quicker.
+    pub(crate) fn lost(&self, now: Instant, lost_within_ms: i64) {
+        let before_ms = self.lost_at_ms.swap(now.ms(), Ordering::Relaxed);
+        if now.ms().saturating_sub(before_ms) <= lost_within_ms {
+            self.is_met(now);
+        }
+    }
+
+    fn is_met(&self, now: Instant) {
+        self.until_ms.store(now.ms() + CONTENDED_MS, Ordering::Relaxed);
+    }
+
+    fn wants_lease(&self, now: Instant) -> bool {
+        now.ms() < self.until_ms.load(Ordering::Relaxed) && self.readers.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn take_hold(&self) -> bool {
+        self.hold.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Somebody who wants to see what all nodes did.
+pub(crate) struct Reader(Arc<Cell>);
+
+impl Reader {
+    pub(crate) fn of(cell: &Arc<Cell>) -> Self {
+        if let Some(reload) = &cell.reload {
+            reload.contention.readers.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(cell.clone())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(reload) = &self.0.reload {
+            reload.contention.readers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What has to happen before a verb gets at a tenant.
+pub(crate) enum Way {
+    Free,
+    /// This, and then another look.
+    Wait(Commit),
+    /// It must be loaded anew.
+    Reload,
+}
+
+impl Engine {
+    /// What a lease of this node asks of who comes. Nothing but what is done under it is done while it lasts.
+    pub(crate) fn way(&self, cell: &Cell, book: &mut Book, whom: Whom<'_>, asked_at: Instant, now: Instant) -> Way {
+        let Book { lease: Some(lease), basis, seq, confirmed_at, .. } = book else { return Way::Free };
+        if !basis.is_durable(*seq) {
+            // It is not granted yet, and perhaps never will be.
+            return Way::Wait(basis.settled(*seq));
+        }
+        let is_used = lease.last != leased_seq(lease.epoch, 0);
+        let sees_too_little = match whom.look {
+            Look::Memory | Look::Recent | Look::Held => false,
+            Look::Now => *confirmed_at <= asked_at || is_used,
+            Look::Loaded => *confirmed_at < asked_at || is_used,
+        };
+        let is_over = !(0..self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms()));
+        lease.closing |= sees_too_little || is_over || !whom.under_lease;
+        if !lease.closing {
+            return Way::Free;
+        }
+        if !lease.basis.is_durable(lease.last) {
+            return Way::Wait(lease.basis.settled(lease.last));
+        }
+        if let Some(reload) = &cell.reload {
+            if lease.basis.has_others() {
+                reload.contention.is_met(now);
+            }
+            reload.contention.hold.store(!matches!(whom.look, Look::Now | Look::Loaded), Ordering::Release);
+        }
+        Way::Reload
+    }
+
+    /// Gives back the leases of tenants that are not charged any more; all of them with `all`.
+    pub(crate) async fn give_leases_back(&self, all: bool) -> Result<(), EngineError> {
+        let cells = std::mem::take(&mut *self.live.leased.lock());
+        let mut failed = Ok(());
+        for cell in cells {
+            if !all && self.is_leasing(&cell) {
+                self.live.leased.lock().push(cell);
+                continue;
+            }
+            let given_back = self.commit_with(Whom::known(&cell.id, &[]), |open| open.give_lease_back()).await;
+            match given_back {
+                Ok((own, _)) => {
+                    let reload = cell.reload.as_ref();
+                    reload.map(|reload| {
+                        reload.contention.own.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed)
+                    });
+                }
+                Err(EngineError::UnknownTenant(_)) => {}
+                Err(error) => {
+                    self.live.leased.lock().push(cell);
+                    failed = failed.and(Err(error));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Whether a lease is in use, or another will be soon.
+    fn is_leasing(&self, cell: &Cell) -> bool {
+        let now = self.now();
+        let is_wanted = cell.reload.as_ref().is_some_and(|reload| reload.contention.wants_lease(now));
+        let crate::live::Place::Open(book) = &*cell.place.lock() else { return is_wanted };
+        let is_fresh = |lease: &LiveLease| {
+            (0..2 * self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms())) || lease.closing
+        };
+        book.lease.as_ref().map_or(is_wanted, |lease| is_fresh(lease))
+    }
+}
+
+impl Open<'_> {
+    /// What is in memory can't be told without another look at what is committed.
+    pub(crate) fn distrust(&mut self) {
+        match &mut self.book.lease {
+            Some(lease) => lease.closing = true,
+            None => self.book.basis.outdate(),
+        }
+    }
+
+    /// Whether what happens here happens under a lease.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.book.lease.is_some()
+    }
+
+    /// Applies an operation under the lease of this node.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stale`] if it can't be done under it: the tenant is loaded anew before it is tried again.
+    pub(crate) fn apply_under(&mut self, user: Option<&UserId>, op: &Op) -> Result<Outcome, EngineError> {
+        let Book { tenant, users, lease, .. } = &mut *self.book;
+        let Some(lease) = lease else { return Err(LedgerError::Stale.into()) };
+        let user = user.and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
+        let has_place = leased_entries(lease.last).is_some_and(|entries| entries < LEASED_ENTRIES_MAX);
+        let applied = match has_place {
+            true => tenant.apply_under(lease.epoch, user, op, self.now, self.catalog)?,
+            false => None,
+        };
+        lease.closing |= applied.is_none();
+        applied.ok_or_else(|| LedgerError::Stale.into())
+    }
+
+    /// Queues entries that were just decided under the lease.
+    pub(crate) fn append_under(&mut self, entries: Vec<Entry>) -> Result<Appended, EngineError> {
+        let Some(lease) = &mut self.book.lease else { return Err(LedgerError::Stale.into()) };
+        self.wrote = Wrote::UnderLease;
+        let (follows, basis, under) = (lease.last, lease.basis.clone(), Some(lease.epoch));
+        let append = Append { follows, under, basis, ..Append::new(self.cell.id.clone(), entries) };
+        // What was applied and is not taken must not be believed.
+        let appended = self.engine.ledger.append(append).inspect_err(|_| lease.basis.outdate())?;
+        lease.last = appended.last;
+        Ok(appended)
+    }
+
+    /// Takes a lease in the entry of an operation that was just applied, if nodes are in each other's way. The entry must
+    /// be the last of those that are appended next, and get the position `epoch`.
+    pub(crate) fn take_lease(&mut self, op: &Op, entry: &mut Entry, epoch: Seq) {
+        let Some(reload) = &self.cell.reload else { return };
+        let contention = &reload.contention;
+        if self.is_leased() || !contention.wants_lease(self.now) {
+            return;
+        }
+        let before = contention.own.load(Ordering::Relaxed);
+        let terms = self.engine.options.leases.terms;
+        if self.book.tenant.grant(entry, epoch, (before != 0).then_some(before), op, &terms, self.catalog) {
+            contention.own.store(epoch, Ordering::Relaxed);
+            self.book.lease = Some(Box::new(LiveLease::new(epoch, self.now)));
+            if before == 0 {
+                self.engine.live.leased.lock().push(self.cell.clone());
+            }
+        }
+    }
+
+    /// Which lease was given back, once that is committed.
+    fn give_lease_back(&mut self) -> Result<(u64, Commit), EngineError> {
+        self.engine.ledger.ready()?;
+        let own = self.cell.reload.as_ref().map_or(0, |reload| reload.contention.own.load(Ordering::Relaxed));
+        match self.book.tenant.give_back(own, self.now, self.catalog) {
+            None => Ok((own, self.settled())),
+            Some(entry) => Ok((own, self.append(vec![entry], false, true)?.commit)),
+        }
+    }
+}
