@@ -5,7 +5,7 @@ use crate::{
     ids::denial_id,
     open::{Look, Open, Whom},
     outage::{Bound, Sent},
-    ports::{Commit, Decided, LedgerError, Seq},
+    ports::{Basis, Commit, Decided, LedgerError, Seq},
     repeat::Once,
     requests::{Ack, Admission, Charged, Check, EngineError},
 };
@@ -16,6 +16,7 @@ use domain::{
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
 };
+use std::sync::Arc;
 
 /// What was decided, and where the charge stands.
 struct Made {
@@ -236,14 +237,15 @@ fn decide(
 ) -> Result<(Made, Commit), EngineError> {
     if check.consume {
         open.engine.ledger.ready()?;
-        if open.is_leased() {
-            return decide_under(open, check, op);
-        }
     }
     // What passes in its stead, should nobody know what became of it, is bound to the same id.
     let bound = bound.filter(|_| check.consume && open.book.tenant.may_pass(&check.charges, open.catalog));
     let as_bound = bound.map(|bound| Op::Spend(spend_of(check, Some(bound.binding)), check.cause));
-    let mut outcome = open.apply(check.user.as_ref(), as_bound.as_ref().unwrap_or(op))?;
+    let op = as_bound.as_ref().unwrap_or(op);
+    if check.consume && open.is_leased() {
+        return decide_under(open, check, op, bound);
+    }
+    let mut outcome = open.apply(check.user.as_ref(), op)?;
     let counted = match (open.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
         (Some(_), Some(decision), Some(key)) => open.book.tenant.take_out_denial(decision, key, &check.charges),
         _ => None,
@@ -271,13 +273,7 @@ fn decide(
             // Where a commit may be in vain, nobody is told before it.
             let wait = ack == Ack::Disk || open.engine.ledger.shared().is_some();
             let appended = open.append(vec![entry], fold, wait)?;
-            if let (Some(bound), Some(decision)) = (bound, outcome.decision.as_ref().filter(|made| made.charged)) {
-                *bound.sent.lock() = Sent {
-                    queued: Some((open.book.basis.clone(), appended.last)),
-                    decision: Some(decision.clone()),
-                    receipt: outcome.receipt.clone(),
-                };
-            }
+            note_sent(bound, (open.book.basis.clone(), appended.last), &outcome);
             (appended.last, appended.commit)
         }
         _ => (open.book.seq, open.settled()),
@@ -285,12 +281,26 @@ fn decide(
     Ok((Made { outcome, counted, epoch: open.engine.epoch(), seq, leased }, commit))
 }
 
-fn decide_under(open: &mut Open<'_>, check: &Check, op: &Op) -> Result<(Made, Commit), EngineError> {
+/// What is known of an operation that is on its way to the ledger.
+fn note_sent(bound: Option<&Bound>, queued: (Arc<Basis>, Seq), outcome: &Outcome) {
+    if let (Some(bound), Some(decision)) = (bound, outcome.decision.as_ref().filter(|made| made.charged)) {
+        let (decision, receipt) = (Some(decision.clone()), outcome.receipt.clone());
+        *bound.sent.lock() = Sent { queued: Some(queued), decision, receipt };
+    }
+}
+
+fn decide_under(
+    open: &mut Open<'_>,
+    check: &Check,
+    op: &Op,
+    bound: Option<&Bound>,
+) -> Result<(Made, Commit), EngineError> {
     let mut outcome = open.apply_under(check.user.as_ref(), op)?;
     let epoch = open.engine.epoch();
     let (seq, commit) = match outcome.entry.take() {
         Some(entry) => {
             let appended = open.append_under(vec![entry])?;
+            note_sent(bound, open.book.decided(), &outcome);
             (appended.last, appended.commit)
         }
         None => (open.book.seq, open.settled()),

@@ -94,6 +94,14 @@ impl Book {
         }
     }
 
+    /// On what the last was decided, and where that is: under the lease, if there is one.
+    pub(crate) fn decided(&self) -> (Arc<Basis>, Seq) {
+        match &self.lease {
+            Some(lease) => (lease.basis.clone(), lease.last),
+            None => (self.basis.clone(), self.seq),
+        }
+    }
+
     /// Whether something that was decided here is known not to be so.
     pub(crate) fn is_stale(&self) -> bool {
         self.basis.is_stale() || self.lease.as_ref().is_some_and(|lease| lease.basis.is_stale())

@@ -185,8 +185,10 @@ impl Desk {
             state.known.remove(id);
         }
         let known = state.known.entry(id.clone()).or_insert_with(|| {
-            let tenant = Tenant { pending: Default::default(), ..book.tenant.clone() };
-            Known { tenant, users: FxHashMap::default(), basis: book.basis.clone(), seq: book.seq }
+            // What is set aside for others does not matter: the allowance bounds what passes.
+            let tenant = Tenant { pending: Default::default(), leases: Vec::new(), ..book.tenant.clone() };
+            let (basis, seq) = book.decided();
+            Known { tenant, users: FxHashMap::default(), basis, seq }
         });
         if let Some(live) = user.and_then(|user| book.users.get(user))
             && !known.users.contains_key(&live.user.id)

@@ -248,6 +248,7 @@ impl Engine {
             denial_id: None,
             repeated: false,
             outage: true,
+            leased: false,
             charged: None,
             dimensions: check.dimensions.clone(),
             commit: Commit::Done,
