@@ -12,6 +12,7 @@ mod judge;
 mod node_ledger;
 mod node_port;
 mod nodes;
+mod outages;
 mod queue;
 mod run;
 mod script;
@@ -20,6 +21,7 @@ mod tasks;
 
 pub use bugs::Bug;
 pub use chance::Weather;
+pub use outages::audit_outages;
 pub use script::Size;
 pub use shrink::shrunken;
 

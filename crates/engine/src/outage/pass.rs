@@ -20,7 +20,7 @@ use domain::{
 };
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 /// An operation that may have been sent to the ledger, under the id that it is bound to.
 pub(crate) struct Bound {
@@ -40,6 +40,16 @@ pub(crate) struct Sent {
     pub(crate) receipt: Option<Box<Receipt>>,
 }
 
+/// What became of an operation without the ledger.
+enum Answered {
+    /// It was decided.
+    Here(Box<Admission>),
+    /// It passed before, under its id.
+    Before,
+    /// Nothing can be said.
+    Nowhere,
+}
+
 /// What the desk says.
 enum Said {
     Passed(Admission, Commit),
@@ -47,6 +57,10 @@ enum Said {
     /// Somebody else's under the same id passed meanwhile.
     Repeat,
     Closed,
+}
+
+fn no_answer() -> LedgerError {
+    LedgerError::Unwritable("the ledger does not answer".into())
 }
 
 impl Engine {
@@ -63,13 +77,15 @@ impl Engine {
         {
             return Ok(repeat);
         }
-        if desk.is_under_way()
-            && let Some(admission) = self.pass(desk, check, binding, Sent::default()).await?
-        {
-            return Ok(admission);
+        if desk.is_under_way() {
+            match self.pass(desk, check, binding, Sent::default()).await? {
+                Answered::Here(admission) => return Ok(*admission),
+                Answered::Before => return self.repeated(desk, check, binding).await,
+                Answered::Nowhere => {}
+            }
         }
         let bound = Bound { binding, sent: Mutex::default() };
-        let asked = pin!(self.ask_ledger(check, ack, Some(&bound)));
+        let asked = Box::pin(self.ask_ledger(check, ack, Some(&bound)));
         let (asked, error) = match select(asked, (desk.options.timer)(desk.options.patience_ms)).await {
             // One that is ready can't take this very entry, or does not know what became of it, which only it can tell.
             Either::Left((Err(EngineError::Ledger(error @ LedgerError::Unwritable(_))), _))
@@ -81,16 +97,24 @@ impl Engine {
             Either::Right((_, asked)) => (Some(asked), None),
         };
         let sent = bound.sent.lock().clone();
-        if let Some(admission) = self.pass(desk, check, binding, sent).await? {
-            return Ok(admission);
-        }
-        match (asked, error) {
-            (Some(asked), _) => asked.await,
-            (None, error) => {
+        match (self.pass(desk, check, binding, sent).await?, asked) {
+            (Answered::Here(admission), _) => Ok(*admission),
+            (Answered::Before, asked) => {
+                // It may stand in line for the tenant: whoever waits behind it must not wait for somebody who sleeps.
+                drop(asked);
+                self.repeated(desk, check, binding).await
+            }
+            (Answered::Nowhere, Some(asked)) => asked.await,
+            (Answered::Nowhere, None) => {
                 count(&desk.figures.closed);
-                Err(error.unwrap_or_else(|| LedgerError::Unwritable("no answer".into())).into())
+                Err(error.unwrap_or_else(no_answer).into())
             }
         }
+    }
+
+    async fn repeated(&self, desk: &Desk, check: &Check, binding: Binding) -> Result<Admission, EngineError> {
+        let repeated = self.repeat_of_passed(desk, check, binding).await?;
+        repeated.ok_or_else(|| no_answer().into())
     }
 
     /// An operation that passed before and is not in the ledger yet.
@@ -126,39 +150,33 @@ impl Engine {
         Ok(known.tenant.apply(user, &dry(check), self.now(), &self.catalog.load())?.decision)
     }
 
-    /// Lets an operation pass, or refuses it, on what is known; `None` where nothing can be said.
-    async fn pass(
-        &self,
-        desk: &Desk,
-        check: &Check,
-        binding: Binding,
-        sent: Sent,
-    ) -> Result<Option<Admission>, EngineError> {
+    /// Lets an operation pass, or refuses it, on what is known. It waits for nothing but the spool.
+    async fn pass(&self, desk: &Desk, check: &Check, binding: Binding, sent: Sent) -> Result<Answered, EngineError> {
         self.check_failure()?;
         if !desk.knows(&check.tenant, check.user.as_ref()) {
             self.learn(desk, &check.tenant, check.user.as_ref());
         }
         match self.ask_desk(desk, check, binding, &sent)? {
-            Said::Closed => Ok(None),
-            Said::Repeat => self.repeat_of_passed(desk, check, binding).await,
+            Said::Closed => Ok(Answered::Nowhere),
+            Said::Repeat => Ok(Answered::Before),
             Said::Refused(admission, counted) => {
                 count(&desk.figures.refused);
                 if let Some(counted) = counted {
                     self.count(&check.tenant, counted);
                 }
                 self.observe(check, &admission.decision);
-                Ok(Some(admission))
+                Ok(Answered::Here(Box::new(admission)))
             }
             Said::Passed(admission, commit) => {
                 if commit.wait().await.is_err() {
                     desk.failed(binding.id);
-                    return Ok(None);
+                    return Ok(Answered::Nowhere);
                 }
                 if check.consume {
                     count(&desk.figures.passed);
                 }
                 self.observe(check, &admission.decision);
-                Ok(Some(admission))
+                Ok(Answered::Here(Box::new(admission)))
             }
         }
     }

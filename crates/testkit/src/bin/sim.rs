@@ -1,5 +1,5 @@
 //! `cargo run -p testkit --bin sim -- --seeds N [--from M] [--steps K] [--files]`: simulated worlds until one goes wrong;
-//! with `--files`, on a file each. With `--nodes N` (0 leaves it to the seed), worlds of so many nodes on one database.
+//! with `--files`, on a file each; with `--outages`, of nodes that let pass what they may while their database is away. With `--nodes N` (0 leaves it to the seed), worlds of so many nodes on one database.
 
 use std::{process::ExitCode, time::Instant};
 use stores::sqlite::{SqliteLedger, SqliteOptions};
@@ -8,7 +8,8 @@ use testkit::{
     simulation::{audit, audit_on},
 };
 
-const USAGE: &str = "usage: sim [--nodes N [--bug NAME]] [--seeds N] [--seed S | --from SEED] [--steps K] [--files]";
+const USAGE: &str =
+    "usage: sim [--nodes N [--bug NAME]] [--seeds N] [--seed S | --from SEED] [--steps K] [--files | --outages]";
 
 struct Arguments(Vec<String>);
 
@@ -50,6 +51,9 @@ async fn main() -> ExitCode {
             }
             bug => of_nodes(from..from + seeds, nodes as usize, steps as usize, bug.flatten(), &arguments),
         };
+    }
+    if arguments.has("--outages") {
+        return of_outages(from..from + seeds, steps as usize);
     }
     for seed in from..from + seeds {
         let on_file = arguments.has("--files");
@@ -99,4 +103,19 @@ async fn on_a_file(seed: u64, steps: usize) -> Result<(), String> {
     // What went wrong leaves its file behind, to be looked at.
     audit_on(seed, steps, ledger).await.map_err(|wrong| format!("{wrong} ({})", path.display()))?;
     std::fs::remove_dir_all(&directory).map_err(|error| error.to_string())
+}
+
+fn of_outages(seeds: std::ops::Range<u64>, steps: usize) -> ExitCode {
+    let (mut passed, count) = (0, seeds.end - seeds.start);
+    for seed in seeds {
+        match cluster::audit_outages(seed, steps, None, false) {
+            Ok(more) => passed += more,
+            Err(wrong) => {
+                eprintln!("{wrong}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!("{count} worlds, and {passed} charges that passed in outages, each recorded once");
+    ExitCode::SUCCESS
 }
