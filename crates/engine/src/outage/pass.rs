@@ -129,7 +129,12 @@ impl Engine {
             return Err(EngineError::IdempotencyConflict { at: passed.at, seq: 0 });
         }
         let Some(mut decision) = self.known_decision(desk, check)? else {
-            return Ok(Some(Admission { outage: true, ..self.repeat_check(check).await? }));
+            return match self.repeat_check(check).await {
+                Ok(repeat) => Ok(Some(Admission { outage: true, ..repeat })),
+                // It was made in the outage, or so shortly before that nobody else heard of it.
+                Err(EngineError::UnknownTenant(_)) => Err(no_answer().into()),
+                Err(error) => Err(error),
+            };
         };
         decision.allowed = true;
         decision.denial = None;
