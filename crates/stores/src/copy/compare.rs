@@ -1,6 +1,6 @@
 //! The copy, read again and compared with what was copied.
 
-use super::{BATCH_ROWS, CopyReport, States, Totals, side::Side};
+use super::{BATCH_ROWS, CopyReport, States, Table, Totals, each_page, side::Side};
 use crate::codec;
 use engine::ports::LedgerError;
 
@@ -13,44 +13,19 @@ pub(super) async fn compare(
     let mut report = CopyReport { entries: source.count().await?, ..CopyReport::default() };
     same("the number of entries", &report.entries, &target.count().await?)?;
     compare_journal(source, target, &mut report, progress).await?;
-    for table in States::ALL {
-        let mut after = None;
-        loop {
-            let rows = source.states(table, after.as_ref()).await?;
-            same(&format!("{table:?}"), &rows, &target.states(table, after.as_ref()).await?)?;
-            match table {
-                States::Tenants => report.tenants += rows.len() as u64,
-                States::Users => report.users += rows.len() as u64,
-                States::Openings => {}
-            }
-            after = rows.last().cloned();
-            if rows.len() < BATCH_ROWS {
-                break;
-            }
+    each_page(source, async |table, before, page| {
+        same(&format!("{table:?}"), page, &target.page(table, before).await?)?;
+        let rows = page.len() as u64;
+        match table {
+            Table::States(States::Tenants) => report.tenants += rows,
+            Table::States(States::Users) => report.users += rows,
+            Table::Totals(Totals::Live) => report.closed += rows,
+            Table::Denials => report.denials += rows,
+            Table::States(States::Openings) | Table::Totals(Totals::Opening) => {}
         }
-    }
-    for table in Totals::ALL {
-        let mut after = None;
-        loop {
-            let rows = source.totals(table, after.as_ref()).await?;
-            same("totals of closed windows", &rows, &target.totals(table, after.as_ref()).await?)?;
-            if table == Totals::Live {
-                report.closed += rows.len() as u64;
-            }
-            after = rows.last().cloned();
-            if rows.len() < BATCH_ROWS {
-                break;
-            }
-        }
-    }
-    let mut after = 0;
-    loop {
-        let rows = source.denials(after).await?;
-        same("denials", &rows, &target.denials(after).await?)?;
-        report.denials += rows.len() as u64;
-        let Some(last) = rows.last().filter(|_| rows.len() == BATCH_ROWS) else { break };
-        after = last.id.0;
-    }
+        Ok(())
+    })
+    .await?;
     let small = source.small().await?;
     same("secret, catalogs or keys", &small, &target.small().await?)?;
     report.keys = small.keys.len() as u64;

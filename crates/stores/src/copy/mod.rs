@@ -12,11 +12,11 @@ mod compare;
 mod side;
 
 use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
-use engine::ports::{ApiKey, LedgerError, StoredCatalog};
+use engine::ports::{ApiKey, LedgerError, StoredCatalog, StoredDenial};
 use side::Side;
 use std::path::PathBuf;
 
-pub use crate::sqlite::Progress;
+pub use crate::verify::Progress;
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 10_000;
@@ -100,10 +100,6 @@ pub(crate) enum States {
     Openings,
 }
 
-impl States {
-    pub(crate) const ALL: [States; 3] = [States::Tenants, States::Users, States::Openings];
-}
-
 /// Tables of totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Totals {
@@ -111,8 +107,60 @@ pub(crate) enum Totals {
     Opening,
 }
 
-impl Totals {
-    pub(crate) const ALL: [Totals; 2] = [Totals::Live, Totals::Opening];
+/// Everything but the journal and what is small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    States(States),
+    Totals(Totals),
+    Denials,
+}
+
+impl Table {
+    const ALL: [Table; 6] = [
+        Table::States(States::Tenants),
+        Table::States(States::Users),
+        Table::States(States::Openings),
+        Table::Totals(Totals::Live),
+        Table::Totals(Totals::Opening),
+        Table::Denials,
+    ];
+}
+
+/// Rows of one table, in the order of their names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Page {
+    States(States, Vec<StateRow>),
+    Totals(Totals, Vec<TotalRow>),
+    Denials(Vec<StoredDenial>),
+}
+
+impl Page {
+    fn len(&self) -> usize {
+        match self {
+            Page::States(_, rows) => rows.len(),
+            Page::Totals(_, rows) => rows.len(),
+            Page::Denials(rows) => rows.len(),
+        }
+    }
+}
+
+/// Shows every page of every table, with the one before it.
+async fn each_page(
+    source: &mut Side,
+    mut visit: impl AsyncFnMut(Table, Option<&Page>, &Page) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    for table in Table::ALL {
+        let mut before = None;
+        loop {
+            let page = source.page(table, before.as_ref()).await?;
+            visit(table, before.as_ref(), &page).await?;
+            if page.len() < BATCH_ROWS {
+                break;
+            }
+            before = Some(page);
+        }
+    }
+    Ok(())
 }
 
 /// Copies a ledger that no node runs on, compares the copy with it row by row, and puts it in its place.
@@ -174,35 +222,7 @@ async fn copy_journal(
 /// Everything but the journal. It is written anew by each run.
 async fn copy_folds(source: &mut Side, target: &mut Side, small: &Small) -> Result<(), LedgerError> {
     target.begin_folds().await?;
-    for table in States::ALL {
-        let mut after = None;
-        loop {
-            let rows = source.states(table, after.as_ref()).await?;
-            target.put_states(table, &rows).await?;
-            after = rows.last().cloned();
-            if rows.len() < BATCH_ROWS {
-                break;
-            }
-        }
-    }
-    for table in Totals::ALL {
-        let mut after = None;
-        loop {
-            let rows = source.totals(table, after.as_ref()).await?;
-            target.put_totals(table, &rows).await?;
-            after = rows.last().cloned();
-            if rows.len() < BATCH_ROWS {
-                break;
-            }
-        }
-    }
-    let mut after = 0;
-    loop {
-        let rows = source.denials(after).await?;
-        target.put_denials(&rows).await?;
-        let Some(last) = rows.last().filter(|_| rows.len() == BATCH_ROWS) else { break };
-        after = last.id.0;
-    }
+    each_page(source, async |_, _, page| target.put(page).await).await?;
     target.put_small(small).await?;
     target.end_folds().await
 }

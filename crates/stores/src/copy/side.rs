@@ -1,6 +1,6 @@
 //! One of the two ledgers, whichever store it is in.
 
-use super::{EntryRow, Small, StateRow, States, TotalRow, Totals};
+use super::{EntryRow, Page, Small, StateRow, States, Table, TotalRow, Totals};
 use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
 use engine::ports::{LedgerError, StoredDenial};
 
@@ -10,6 +10,35 @@ type Done<T> = Result<T, LedgerError>;
 pub(crate) enum Side {
     Sqlite(Box<SqliteSide>),
     Postgres(Box<PostgresSide>),
+}
+
+impl Side {
+    /// The rows of a table after those of the page before.
+    pub(crate) async fn page(&mut self, table: Table, before: Option<&Page>) -> Done<Page> {
+        Ok(match table {
+            Table::States(of) => {
+                let last = before.and_then(|page| if let Page::States(_, rows) = page { rows.last() } else { None });
+                Page::States(of, self.states(of, last).await?)
+            }
+            Table::Totals(of) => {
+                let last = before.and_then(|page| if let Page::Totals(_, rows) = page { rows.last() } else { None });
+                Page::Totals(of, self.totals(of, last).await?)
+            }
+            Table::Denials => {
+                let last = before.and_then(|page| if let Page::Denials(rows) = page { rows.last() } else { None });
+                Page::Denials(self.denials(last.map_or(0, |row| row.id.0)).await?)
+            }
+        })
+    }
+
+    /// Writes rows of a table.
+    pub(crate) async fn put(&mut self, page: &Page) -> Done<()> {
+        match page {
+            Page::States(table, rows) => self.put_states(*table, rows).await,
+            Page::Totals(table, rows) => self.put_totals(*table, rows).await,
+            Page::Denials(rows) => self.put_denials(rows).await,
+        }
+    }
 }
 
 /// Calls the same function of whichever store it is.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     codec,
-    copy::{BATCH_ROWS, EntryRow, Small, StateRow, States, TotalRow, Totals},
+    copy::{EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::{RunFold, Runs},
 };
 use domain::{entry::Effect, id::TenantId, time::Instant};
@@ -105,6 +105,22 @@ impl PostgresSide {
             (&states, Type::BYTEA_ARRAY),
         ];
         self.conn.rows(sql, columns).await?;
+        if table == States::Tenants { self.put_tenants(&tenants, &seqs, rows).await } else { Ok(()) }
+    }
+
+    /// Tenants' rows as of their folds.
+    async fn put_tenants(&mut self, tenants: &[&str], seqs: &[i64], rows: &[StateRow]) -> Done<()> {
+        let mut plans = Vec::with_capacity(rows.len());
+        for row in rows {
+            let state = codec::decode_tenant(TenantId::trusted(&row.tenant), &row.body)
+                .map_err(|why| damaged_row(format_args!("tenant {:?}", row.tenant), why))?;
+            plans.push(state.profile.plan.as_str().to_owned());
+        }
+        let sql = "INSERT INTO tidegate.tenants (tenant, version, plan)
+                   SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
+        let columns: Params<'_> =
+            &[(&tenants, Type::TEXT_ARRAY), (&seqs, Type::INT8_ARRAY), (&plans, Type::TEXT_ARRAY)];
+        self.conn.rows(sql, columns).await?;
         Ok(())
     }
 
@@ -180,32 +196,15 @@ impl PostgresSide {
         Ok(())
     }
 
-    /// Tenants' rows: their last positions, and the plans they are on as of those.
+    /// Brings tenants' rows to their last positions, and to the plans they are on as of those.
     pub(crate) async fn end_folds(&mut self) -> Done<()> {
-        let sql = "INSERT INTO tidegate.tenants (tenant, version)
+        let sql = "INSERT INTO tidegate.tenants AS known (tenant, version)
                    SELECT tenant, max(seq) FROM (
                        SELECT tenant, max(seq) AS seq FROM tidegate.entries GROUP BY tenant
                        UNION ALL SELECT tenant, seq FROM tidegate.openings WHERE user_id = ''
-                   ) last GROUP BY tenant";
+                   ) last GROUP BY tenant
+                   ON CONFLICT (tenant) DO UPDATE SET version = excluded.version WHERE known.version <> excluded.version";
         self.conn.run(sql).await?;
-        let mut after: Option<StateRow> = None;
-        loop {
-            let rows = self.states(States::Tenants, after.as_ref()).await?;
-            let mut plans = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let id = TenantId::trusted(&row.tenant);
-                let state = codec::decode_tenant(id, &row.body)
-                    .map_err(|why| damaged_row(format_args!("tenant {:?}", row.tenant), why))?;
-                plans.push(state.profile.plan.as_str().to_owned());
-            }
-            let tenants: Vec<&str> = rows.iter().map(|row| &*row.tenant).collect();
-            self.set_plans(&tenants, &plans).await?;
-            let is_last = rows.len() < BATCH_ROWS;
-            after = rows.into_iter().next_back();
-            if is_last {
-                break;
-            }
-        }
         self.plans_of_tails().await?;
         // What is not there was dropped by retention; nothing older is looked for.
         let sql = "UPDATE tidegate.kept SET
@@ -215,10 +214,9 @@ impl PostgresSide {
         Ok(self.conn.run("ANALYZE").await?)
     }
 
-    async fn set_plans(&mut self, tenants: &[&str], plans: &[String]) -> Done<()> {
-        let sql = "UPDATE tidegate.tenants t SET plan = p.plan FROM unnest($1::text[], $2::text[]) AS p(tenant, plan)
-                   WHERE t.tenant = p.tenant";
-        self.conn.rows(sql, &[(&tenants, Type::TEXT_ARRAY), (&plans, Type::TEXT_ARRAY)]).await?;
+    async fn set_plan(&mut self, tenant: &str, plan: &str) -> Done<()> {
+        let sql = "UPDATE tidegate.tenants SET plan = $2 WHERE tenant = $1";
+        self.conn.rows(sql, &[(&tenant, Type::TEXT), (&plan, Type::TEXT)]).await?;
         Ok(())
     }
 
@@ -235,7 +233,7 @@ impl PostgresSide {
                 .map_err(|why| damaged_row(format_args!("entry {seq} of tenant {tenant:?}"), why))?;
             for effect in &entry.effects {
                 if let Effect::Profile(profile) = effect {
-                    self.set_plans(&[tenant], &[profile.plan.as_str().to_owned()]).await?;
+                    self.set_plan(tenant, profile.plan.as_str()).await?;
                 }
             }
         }

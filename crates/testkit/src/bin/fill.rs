@@ -1,10 +1,10 @@
-//! `cargo run --release -p testkit --bin fill -- PATH TENANTS IDS`: makes a large ledger, for the benchmarks of start and
-//! memory. It is written by the engine: every tenant with five accounts, then events with ids of their own on the first
-//! 10,000 tenants, spread over the 34 days that end now.
+//! `cargo run --release -p testkit --bin fill -- PATH TENANTS IDS [USERS]`: makes a large ledger, for the benchmarks of start
+//! and memory, and for copies. It is written by the engine: every tenant with five accounts, then events with ids of their own on the first
+//! 10,000 tenants (each with so many users; none unless told), spread over the 34 days that end now.
 
 use domain::{
     catalog::MeterKind,
-    id::TenantId,
+    id::{TenantId, UserId},
     op::{Fact, Movement},
     time::{DAY_MS, Instant, WindowKind},
 };
@@ -30,14 +30,20 @@ const BATCH: u64 = 5_000;
 const BUSY_TENANTS: u64 = 10_000;
 const DAYS: i64 = 34;
 
-fn event(number: u64, tenant: u64, meters: &[&str], source: &Arc<str>) -> Result<Event, Box<dyn Error>> {
+fn event(number: u64, tenant: u64, meters: &[&str], by: &By) -> Result<Event, Box<dyn Error>> {
     let movements = meters.iter().map(|key| (meter(key), Movement::Add(1))).collect();
     Ok(Event {
         tenant: TenantId::new(&format!("t{tenant}"))?,
-        user: None,
-        id: OpId { source: Arc::clone(source), id: format!("{number:x}").into() },
+        user: (by.users > 0).then(|| UserId::new(&format!("u{}", number / BUSY_TENANTS % by.users))).transpose()?,
+        id: OpId { source: Arc::clone(&by.source), id: format!("{number:x}").into() },
         fact: Fact { movements, time: None, dimensions: Vec::new(), binding: None },
     })
+}
+
+/// Who sends events, and for how many users of each tenant.
+struct By {
+    source: Arc<str>,
+    users: u64,
 }
 
 async fn record(engine: &Engine, events: Vec<Event>) -> Result<(), Box<dyn Error>> {
@@ -49,7 +55,11 @@ async fn record(engine: &Engine, events: Vec<Event>) -> Result<(), Box<dyn Error
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path, tenants, ids] = arguments.as_slice() else { return Err("usage: fill PATH TENANTS IDS".into()) };
+    let (path, tenants, ids, users) = match arguments.as_slice() {
+        [path, tenants, ids] => (path, tenants, ids, "0"),
+        [path, tenants, ids, users] => (path, tenants, ids, users.as_str()),
+        _ => return Err("usage: fill PATH TENANTS IDS [USERS]".into()),
+    };
     let (tenants, ids): (u64, u64) = (tenants.parse()?, ids.parse()?);
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
     let clock = Arc::new(SimClock::at(&Instant::from_ms(now_ms - DAYS * DAY_MS).rfc3339()));
@@ -67,20 +77,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
         .await?;
 
-    let source: Arc<str> = "fill".into();
+    let by = By { source: "fill".into(), users: users.parse()? };
     let batches = (tenants.div_ceil(BATCH) + ids.div_ceil(BATCH)).max(1);
     let step_ms = DAYS * DAY_MS / batches as i64;
     let started = std::time::Instant::now();
     for first in (0..tenants).step_by(BATCH as usize) {
         let numbers = first..(first + BATCH).min(tenants);
-        let made: Result<Vec<_>, _> = numbers.map(|number| event(number, number + 1, &METERS, &source)).collect();
+        let made: Result<Vec<_>, _> = numbers.map(|number| event(number, number + 1, &METERS, &by)).collect();
         record(&engine, made?).await?;
         clock.advance_ms(step_ms);
     }
     for first in (0..ids).step_by(BATCH as usize) {
         let numbers = first..(first + BATCH).min(ids);
         let busy = BUSY_TENANTS.min(tenants);
-        let made = numbers.map(|number| event(tenants + number, number % busy + 1, &METERS[..1], &source));
+        let made = numbers.map(|number| event(tenants + number, number % busy + 1, &METERS[..1], &by));
         record(&engine, made.collect::<Result<Vec<_>, _>>()?).await?;
         clock.advance_ms(step_ms);
         if first % 5_000_000 == 0 {
