@@ -21,6 +21,7 @@ need cc build-essential "to compile SQLite and the cryptography"
 need curl curl "to try the commands that the demo prints"
 PATH="$PATH:/usr/sbin"
 need pgbouncer pgbouncer "to try many nodes by way of it"
+need nginx nginx-light "to try the guide to many nodes"
 if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo is missing: install Rust (https://rustup.rs) and start again." >&2
     exit 2

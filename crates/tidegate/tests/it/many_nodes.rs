@@ -9,6 +9,7 @@ mod copying;
 mod disasters;
 mod exact;
 mod following;
+mod guide;
 mod kills;
 mod open_limits;
 mod outages;
