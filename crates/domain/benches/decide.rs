@@ -144,6 +144,7 @@ fn main() {
         zone: Zone::utc(),
         anchor: Instant::from_ms(NOW_MS),
         created_at: Instant::from_ms(NOW_MS),
+        catalog_pin: None,
         overrides: Vec::new(),
     };
     let now = Instant::from_ms(NOW_MS);

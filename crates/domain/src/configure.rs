@@ -30,6 +30,7 @@ impl Tenant {
             anchor: now,
             created_at: now,
             overrides: Vec::new(),
+            catalog_pin: None,
         };
         let profile = changed(profile, change, catalog)?;
         let mut tenant = Tenant::unborn(id, profile.clone());
@@ -71,6 +72,7 @@ fn changed(mut profile: Profile, change: &ProfileChange, catalog: &Catalog) -> R
     }
     let Some(plan) = catalog.plans.get(&profile.plan) else { return Err(OpError::UnknownPlan(profile.plan)) };
     profile.plan = plan.key.clone();
+    profile.catalog_pin = change.catalog_pin.unwrap_or(profile.catalog_pin);
     profile.status = change.status.unwrap_or(profile.status);
     profile.enforce = change.enforce.unwrap_or(profile.enforce);
     profile.zone = change.zone.clone().unwrap_or(profile.zone);

@@ -149,6 +149,8 @@ pub struct Profile {
     pub created_at: Instant,
     /// Limits of its own, at most one per account.
     pub overrides: Vec<Override>,
+    /// The version of the catalog that decides for it; `None` follows the one in force.
+    pub catalog_pin: Option<u32>,
 }
 
 /// The name of a run of identical denials: they share an id and are counted.

@@ -80,6 +80,9 @@ pub struct ProfileChange {
     pub put_overrides: Vec<Override>,
     /// Limits of its own to remove, by account.
     pub remove_overrides: Vec<Override>,
+    /// Which version of the catalog decides for it, which is the one that the change is judged by; `Some(None)` follows
+    /// the one in force again.
+    pub catalog_pin: Option<Option<u32>>,
 }
 
 /// A correction by an administrator.

@@ -9,6 +9,7 @@ use crate::{
     requests::{EngineError, OpId, TenantCard},
 };
 use domain::{
+    catalog::Catalog,
     id::{TenantId, UserId},
     op::{Adjustment, Op, OpError, ProfileChange},
     tenant::Tenant,
@@ -71,9 +72,16 @@ impl Engine {
         change: &ProfileChange,
         actor: &str,
     ) -> Result<(TenantCard, Commit), EngineError> {
+        let op = Op::Configure(change.clone());
+        let pin_to = self.pin_to(change).await?;
         self.commit_with(Whom::known(id, &[]), |open| {
             open.engine.ledger.ready()?;
-            let outcome = open.apply(None, &Op::Configure(change.clone()))?;
+            // A change is judged by the catalog that decides afterwards.
+            let outcome = match (change.catalog_pin, &pin_to) {
+                (None, _) => open.apply(None, &op),
+                (Some(_), Some(catalog)) => open.apply_by(None, &op, catalog),
+                (Some(_), None) => open.apply_by(None, &op, open.in_force),
+            }?;
             let Some(mut entry) = outcome.entry else { return Err(OpError::Empty.into()) };
             entry.note = Some(actor.into());
             let commit = open.append(vec![entry], false, true)?.commit;
@@ -89,6 +97,7 @@ impl Engine {
         actor: &str,
     ) -> Result<Option<(TenantCard, Commit)>, EngineError> {
         let epoch = self.epoch();
+        let pin_to = self.pin_to(change).await?;
         let cell = self.live.cell(id);
         // Since the tenant was found to be unknown, somebody may have created it, and it may have left memory again:
         // an empty cell says nothing, unless the ledger is asked while it stays the tenant's cell.
@@ -104,7 +113,8 @@ impl Engine {
             return Ok(None);
         }
         self.ledger.ready()?;
-        let created = Tenant::create(id.clone(), change, self.clock.now(), &self.catalog.load());
+        let in_force = self.catalog.load();
+        let created = Tenant::create(id.clone(), change, self.clock.now(), pin_to.as_deref().unwrap_or(&in_force));
         let (tenant, mut entry) = match created {
             Ok(Some(created)) => created,
             refused => {
@@ -121,6 +131,14 @@ impl Engine {
         let card = card(&tenant);
         let appended = self.open_created(&cell, &mut place, tenant, entry, true)?;
         Ok(Some((card, appended.commit)))
+    }
+
+    /// The catalog that a change pins its tenant to.
+    async fn pin_to(&self, change: &ProfileChange) -> Result<Option<Arc<Catalog>>, EngineError> {
+        match change.catalog_pin.flatten() {
+            Some(version) => self.catalog_at(version).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Corrects an account, with a reason. Tells whether this repeats a correction made before under the same id.

@@ -23,6 +23,7 @@ struct Made {
     outcome: Outcome,
     /// A denial that is still to be counted: where a commit may be in vain, that is done once it is told.
     counted: Option<PendingDenials>,
+    catalog_pin: Option<u32>,
     epoch: u64,
     seq: Seq,
     leased: bool,
@@ -85,7 +86,8 @@ impl Engine {
                 decision.denial = None;
                 decision.charged = true;
             }
-            Ok(Made { outcome, counted: None, epoch: self.epoch(), seq: open.book.seq, leased: open.is_leased() })
+            let (seq, leased, catalog_pin) = (open.book.seq, open.is_leased(), open.catalog_pin());
+            Ok(Made { outcome, counted: None, epoch: self.epoch(), seq, leased, catalog_pin })
         };
         let whom = Whom::known(&check.tenant, check.user.as_slice()).look(Look::Recent).under_lease();
         let made = self.look_at(whom, look).await?;
@@ -94,7 +96,7 @@ impl Engine {
     }
 
     fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {
-        let Made { outcome, epoch, seq, leased, .. } = made;
+        let Made { outcome, epoch, seq, leased, catalog_pin, .. } = made;
         let Some(decision) = outcome.decision else { return Err(OpError::Empty.into()) };
         self.observe(check, &decision);
         Ok(Admission {
@@ -107,6 +109,7 @@ impl Engine {
             charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq, passed: None }),
             dimensions: check.dimensions.clone(),
             leased,
+            catalog_pin,
             commit,
         })
     }
@@ -190,7 +193,7 @@ impl Engine {
                 return Ok(((), Commit::Done));
             }
             open.engine.ledger.ready()?;
-            let outcome = if open.is_leased() { open.apply_under(user, op)? } else { open.apply(user, op)? };
+            let outcome = if open.is_leased() { open.apply_under(user, op)? } else { open.apply_by(user, op, open.catalog_of_fact(op))? };
             let entries: Vec<_> = outcome.entry.into_iter().collect();
             let commit = match (entries.is_empty(), open.is_leased()) {
                 (true, _) => Commit::Done,
@@ -278,7 +281,8 @@ fn decide(
         }
         _ => (open.book.seq, open.settled()),
     };
-    Ok((Made { outcome, counted, epoch: open.engine.epoch(), seq, leased }, commit))
+    let (epoch, catalog_pin) = (open.engine.epoch(), open.catalog_pin());
+    Ok((Made { outcome, counted, epoch, seq, leased, catalog_pin }, commit))
 }
 
 /// What is known of an operation that is on its way to the ledger.
@@ -305,5 +309,6 @@ fn decide_under(
         }
         None => (open.book.seq, open.settled()),
     };
-    Ok((Made { outcome, counted: None, epoch, seq, leased: true }, commit))
+    let catalog_pin = open.catalog_pin();
+    Ok((Made { outcome, counted: None, epoch, seq, leased: true, catalog_pin }, commit))
 }

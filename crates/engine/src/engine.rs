@@ -5,6 +5,7 @@ use crate::{
     keys::KeyRing,
     live::Live,
     outage::{Desk, OutageStats},
+    pins::Pins,
     ports::{Clock, Follower, Ledger, LedgerError, LedgerStats, Observer, OutageOptions, Spool},
     tail::Tail,
 };
@@ -94,6 +95,8 @@ pub struct Engine {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: ArcSwap<Catalog>,
+    /// What tenants are pinned to.
+    pub(crate) pins: Pins,
     pub(crate) ids: IdKeys,
     pub(crate) live: Live,
     pub(crate) keys: ArcSwap<KeyRing>,

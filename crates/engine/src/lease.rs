@@ -198,10 +198,11 @@ impl Open<'_> {
 
     /// Queues entries that were just decided under the lease.
     pub(crate) fn append_under(&mut self, entries: Vec<Entry>) -> Result<Appended, EngineError> {
+        let in_force = self.pinned_beside();
         let Some(lease) = &mut self.book.lease else { return Err(LedgerError::Stale.into()) };
         self.wrote = Wrote::UnderLease;
         let (follows, basis, under) = (lease.last, lease.basis.clone(), Some(lease.epoch));
-        let append = Append { follows, under, basis, ..Append::new(self.cell.id.clone(), entries) };
+        let append = Append { follows, under, basis, in_force, ..Append::new(self.cell.id.clone(), entries) };
         // What was applied and is not taken must not be believed.
         let appended = self.engine.ledger.append(append).inspect_err(|_| lease.basis.outdate())?;
         lease.last = appended.last;

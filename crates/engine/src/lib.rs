@@ -11,6 +11,7 @@ mod lines;
 mod live;
 mod open;
 mod outage;
+mod pins;
 pub mod ports;
 mod read;
 mod record;

@@ -27,7 +27,10 @@ pub(crate) struct Open<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) cell: &'a Arc<Cell>,
     pub(crate) book: &'a mut Book,
+    /// The one that decides.
     pub(crate) catalog: &'a Catalog,
+    /// The one in force, which decides unless the tenant is pinned.
+    pub(crate) in_force: &'a Catalog,
     pub(crate) now: Instant,
     /// Whether what is in memory is as new as an answer has to be that no commit judges.
     pub(crate) is_recent: bool,
@@ -106,6 +109,8 @@ enum Attempt<T> {
     LoadUsers(Vec<UserId>, u64, Arc<Basis>),
     /// Something has to be committed first.
     Wait(Commit),
+    /// The tenant is pinned to a catalog that is not at hand.
+    LoadCatalog(u32),
     LookAgain,
 }
 
@@ -208,6 +213,7 @@ impl Engine {
                 Attempt::LookAgain => {}
                 // If it is in vain, the next look finds out.
                 Attempt::Wait(commit) => drop(commit.wait().await),
+                Attempt::LoadCatalog(version) => drop(Box::pin(self.catalog_at(version)).await?),
                 Attempt::LoadTenant => {
                     if whom.look == Look::Now {
                         _reader = Some(Reader::of(&cell));
@@ -276,11 +282,19 @@ impl Engine {
         if !missing.is_empty() {
             return Ok(Attempt::LoadUsers(missing, book.user_drops, book.basis.clone()));
         }
-        let catalog = self.catalog.load();
+        let in_force = self.catalog.load();
+        let pinned = match book.tenant.profile.catalog_pin {
+            None => None,
+            Some(version) => match self.pins.ready(version) {
+                None => return Ok(Attempt::LoadCatalog(version)),
+                ready => ready,
+            },
+        };
+        let (in_force, catalog) = (&**in_force, pinned.as_deref().unwrap_or(&in_force));
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
         let is_recent = self.is_recent(book, now, asked_at);
         let done =
-            work(&mut Open { engine: self, cell, book, catalog: &catalog, now, is_recent, wrote: Wrote::Nothing });
+            work(&mut Open { engine: self, cell, book, catalog, in_force, now, is_recent, wrote: Wrote::Nothing });
         drop(place);
         drop(failure);
         if let Err(EngineError::Ledger(error)) = &done {
@@ -342,7 +356,8 @@ impl Engine {
         book.confirmed_at = self.clock.now();
         self.live.list_dirty(cell, &mut book);
         let basis = book.basis.clone();
-        let append = Append { basis, wait, ..Append::new(cell.id.clone(), vec![entry]) };
+        let in_force = book.tenant.profile.catalog_pin.map(|_| self.catalog.load().version);
+        let append = Append { basis, in_force, wait, ..Append::new(cell.id.clone(), vec![entry]) };
         let appended = self.ledger.append(append)?;
         book.seq = appended.last;
         if self.ledger.shared().is_none() {
@@ -384,9 +399,14 @@ impl Open<'_> {
     /// Applies an operation to the tenant. What must be appended is in the outcome; the caller queues it with
     /// [`Open::append`] before it lets go of the tenant.
     pub(crate) fn apply(&mut self, user: Option<&UserId>, op: &Op) -> Result<Outcome, OpError> {
+        self.apply_by(user, op, self.catalog)
+    }
+
+    /// As [`Open::apply`], by another catalog.
+    pub(crate) fn apply_by(&mut self, user: Option<&UserId>, op: &Op, catalog: &Catalog) -> Result<Outcome, OpError> {
         let Book { tenant, users, .. } = &mut *self.book;
         let user = user.and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
-        tenant.apply(user, op, self.now, self.catalog)
+        tenant.apply(user, op, self.now, catalog)
     }
 
     /// A commit that is done when all that can be seen here is. Without other nodes, what is in memory is final.
@@ -408,7 +428,8 @@ impl Open<'_> {
         let foldable = fold && entries.iter().all(is_foldable);
         let fold_after = foldable.then_some(self.book.saved);
         let (tenant, follows, basis) = (self.cell.id.clone(), self.book.seq, self.book.basis.clone());
-        let append = Append { tenant, entries, follows, under: None, basis, fold_after, wait };
+        let in_force = self.pinned_beside();
+        let append = Append { tenant, entries, follows, under: None, basis, fold_after, in_force, wait };
         // What was applied and is not taken must not be believed.
         let appended = self.engine.ledger.append(append).inspect_err(|_| self.book.basis.outdate())?;
         self.book.seq = self.book.seq.max(appended.last);

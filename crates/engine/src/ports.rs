@@ -8,6 +8,7 @@ pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
 pub use spool::{OutageOptions, Spool, SpoolLine};
 
 use domain::{
+    catalog::Catalog,
     decision::Code,
     entry::{ClosedWindow, DenialRun, Entry},
     id::{MeterKey, PlanKey, TenantId, UserId},
@@ -90,6 +91,9 @@ pub struct Append {
     /// amounts alone (same user, dimensions, catalog and windows, no binding), as long as no other entry of the tenant
     /// came in between. `None`: each entry is its own row.
     pub fold_after: Option<Seq>,
+    /// The version of the catalog that was in force when they were decided, where that is not the one they were decided
+    /// on: their tenant is pinned to another.
+    pub in_force: Option<u32>,
     /// Whether the caller waits for the commit.
     pub wait: bool,
 }
@@ -97,7 +101,7 @@ pub struct Append {
 impl Append {
     /// The first entries of a tenant, each its own row, waited for.
     pub fn new(tenant: TenantId, entries: Vec<Entry>) -> Self {
-        Self { tenant, entries, follows: 0, under: None, basis: Arc::default(), fold_after: None, wait: true }
+        Self { tenant, entries, follows: 0, under: None, basis: Arc::default(), fold_after: None, in_force: None, wait: true }
     }
 }
 
@@ -371,6 +375,15 @@ pub struct Decided<'a> {
 pub trait Follower: Send + Sync {
     /// Ends when the catalog of this version, or a newer one, decides here, or can't be had.
     fn follow<'a>(&'a self, in_force: u32) -> BoxFuture<'a, ()>;
+}
+
+/// Reads the catalogs that tenants are pinned to.
+pub trait CatalogReader: Send + Sync {
+    /// What a catalog means that was in force once.
+    ///
+    /// # Errors
+    /// What is wrong with it, for this version of the program.
+    fn read(&self, text: &str) -> Result<Catalog, Arc<str>>;
 }
 
 /// Told of every decision. Must be quick: called on the request path.

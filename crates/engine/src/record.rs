@@ -244,7 +244,10 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
                 Err(EngineError::Ledger(_)) => break,
                 applied => applied,
             },
-            false => open.apply(event.user.as_ref(), &event.op).map_err(EngineError::Op),
+            false => {
+                let catalog = open.catalog_of_fact(&event.op);
+                open.apply_by(event.user.as_ref(), &event.op, catalog).map_err(EngineError::Op)
+            }
         };
         let outcome = match applied {
             Ok(outcome) => {

@@ -5,6 +5,7 @@ use crate::{
     ids::IdKeys,
     keys::KeyRing,
     live::{Live, Place},
+    pins::Pins,
     ports::{Clock, Ledger, Published, SharedLedger},
     requests::EngineError,
     tail::Tail,
@@ -57,6 +58,7 @@ impl Engine {
             ledger,
             clock,
             catalog: ArcSwap::from_pointee(catalog.clone()),
+            pins: Pins::default(),
             observer: OnceLock::new(),
             follower: OnceLock::new(),
             desk: OnceLock::new(),
@@ -124,7 +126,8 @@ impl Engine {
         for shard in 0..self.live.shard_count() {
             for cell in self.live.shard_cells(shard) {
                 if let Place::Open(book) = &*cell.place.lock() {
-                    plans.insert(book.tenant.profile.plan.clone());
+                    let profile = &book.tenant.profile;
+                    plans.extend(profile.catalog_pin.is_none().then(|| profile.plan.clone()));
                 }
             }
         }

@@ -75,6 +75,8 @@ pub struct Admission {
     /// Whether it was decided under a lease, or beside one: its numbers may lack what other nodes charged lately. That is
     /// never so for a refusal.
     pub leased: bool,
+    /// The version of the catalog that the tenant is pinned to, if it was decided on that one.
+    pub catalog_pin: Option<u32>,
     /// Resolves when the answer may go out.
     pub commit: Commit,
 }
@@ -157,4 +159,15 @@ pub enum EngineError {
     /// Plans that tenants are on are missing from a new catalog.
     #[error("tenants are on plans that the new catalog lacks: {0}")]
     PlansInUse(Arc<str>),
+    /// No catalog of this version was in force.
+    #[error("no catalog has version {0}")]
+    UnknownCatalog(u32),
+    /// A tenant is pinned to a catalog that can't be read.
+    #[error("catalog version {version}, which the tenant is pinned to, can't be read: {why}")]
+    UnreadableCatalog {
+        /// Its version.
+        version: u32,
+        /// What is wrong with it.
+        why: Arc<str>,
+    },
 }

@@ -89,7 +89,7 @@ impl Tail {
         for number in 0..lines.len() {
             for effect in lines.entry(number as u32)?.effects {
                 if let Effect::Profile(profile) = effect {
-                    plans.insert(profile.plan);
+                    plans.extend(profile.catalog_pin.is_none().then_some(profile.plan));
                 }
             }
         }

@@ -78,10 +78,14 @@ pub(crate) async fn admit<T>(
         // What the answer explains must be there to be asked about.
         let noted = std::mem::replace(&mut admission.commit, Commit::Done).wait().await;
         return Err(Box::new(match noted {
-            Ok(()) => answer::denial(&admission, demand.asked(), &catalog),
+            Ok(()) => {
+                let catalog = catalog_of(running, &admission, catalog).await;
+                answer::denial(&admission, demand.asked(), &catalog)
+            }
             Err(error) => outage(running, &error),
         }));
     }
+    let catalog = catalog_of(running, &admission, catalog).await;
     let Demand { request_meters, response_meters, charge_when, commit_first, .. } = demand;
     let pledge = Pledge::new(&running.settler, &mut admission, charge_when);
     let metered = Metered {
@@ -95,6 +99,14 @@ pub(crate) async fn admit<T>(
         commit_first,
     };
     Ok(Admitted { request, ticket: Ticket { identity: Some(identity), metered: Some(metered) } })
+}
+
+/// The catalog that decided. (It is at hand; where it no longer is, the one in force has the words.)
+async fn catalog_of(running: &Running, admission: &Admission, in_force: Arc<Catalog>) -> Arc<Catalog> {
+    match admission.catalog_pin {
+        None => in_force,
+        Some(version) => running.settler.engine.catalog_at(version).await.unwrap_or(in_force),
+    }
 }
 
 /// The decision, and whether one unit of what is measured afterwards was charged with it. Where an amount is known
@@ -124,7 +136,7 @@ pub(crate) fn failure(running: &Running, error: &EngineError) -> Response<Respon
             answer::problem(&wire::rescue::problem_of(error))
         }
         EngineError::Op(error) => {
-            tracing::error!(%error, "the route asks for what the catalog in force does not have");
+            tracing::error!(%error, "the route asks for what the catalog does not have that decides for the tenant");
             answer::of(wire::rescue::INTERNAL, "The gateway's rules and the catalog in force do not fit together.")
         }
         _ => answer::problem(&wire::rescue::problem_of(error)),

@@ -158,6 +158,7 @@ fn checkpoint_under_load(bench: &Bench, tenants: u64) {
         zone: Zone::utc(),
         anchor: Instant::EPOCH,
         created_at: Instant::EPOCH,
+        catalog_pin: None,
         overrides: vec![],
     };
     let slot = Slot { window: windows[0], used: 1_000, denied: 3 };

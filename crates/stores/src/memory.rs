@@ -9,6 +9,7 @@ use self::state::{State, answered, closed_order};
 use crate::{
     codec,
     denials::{self, Runs},
+    rows::{is_plan, listed_plan},
 };
 use domain::{
     entry::Entry,
@@ -203,7 +204,7 @@ impl Ledger for MemoryLedger {
     fn plans_in_use<'a>(&'a self) -> BoxFuture<'a, Result<Vec<PlanKey>, LedgerError>> {
         self.read(|state| {
             let mut plans: Vec<PlanKey> =
-                state.tenants.values().map(|tenant| tenant.state.profile.plan.clone()).collect();
+                state.tenants.values().map(|tenant| listed_plan(&tenant.state.profile)).filter(is_plan).collect();
             plans.sort();
             plans.dedup();
             plans

@@ -2,10 +2,25 @@
 
 use crate::codec;
 use domain::{
-    id::{TenantId, UserId},
+    entry::Profile,
+    id::{PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
 };
 use engine::ports::{Seq, Stored};
+
+/// What a tenant is listed under: its plan, which no catalog in force may lack; or the version that it is pinned to, as
+/// what no plan is called.
+pub(crate) fn listed_plan(profile: &Profile) -> PlanKey {
+    match profile.catalog_pin {
+        None => profile.plan.clone(),
+        Some(version) => PlanKey::trusted(&format!("@{version}")),
+    }
+}
+
+/// Whether tenants that are listed under this follow the catalog in force.
+pub(crate) fn is_plan(listed: &PlanKey) -> bool {
+    !listed.as_str().starts_with('@')
+}
 
 /// The bytes of a tenant's row.
 pub(crate) fn tenant_row(tenant: &Stored<Tenant>) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! The catalog file: read, checked whole, and refused with everything that is wrong in it.
 
 use anyhow::bail;
-use std::{fmt, fs, io, path::Path};
+use domain::catalog::Catalog;
+use engine::ports::CatalogReader;
+use std::{fmt, fs, io, path::Path, sync::Arc};
 use wire::catalog::{Loaded, Problem};
 
 /// A catalog file with its text, which is what the ledger keeps.
@@ -49,4 +51,14 @@ pub fn read(path: &Path) -> anyhow::Result<CatalogFile> {
 pub fn parse(text: String, name: &str) -> anyhow::Result<CatalogFile> {
     let loaded = wire::catalog::load(&text, name).map_err(Problems)?;
     Ok(CatalogFile { text, loaded })
+}
+
+/// Reads the catalogs that tenants are pinned to.
+pub struct Reader;
+
+impl CatalogReader for Reader {
+    fn read(&self, text: &str) -> Result<Catalog, Arc<str>> {
+        let read = wire::catalog::load(text, "the catalog").map(|loaded| loaded.catalog);
+        read.map_err(|problems| Problems(problems).to_string().into())
+    }
 }

@@ -229,6 +229,20 @@ pub enum CatalogCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Have a tenant decided by one version, whatever is put in force later
+    Pin {
+        /// Its id
+        tenant: String,
+        /// The version
+        #[arg(required_unless_present = "unpin", conflicts_with = "unpin")]
+        version: Option<u32>,
+        /// Follow the catalog in force again
+        #[arg(long)]
+        unpin: bool,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Show what a file would change
     Diff {
         /// The catalog

@@ -79,6 +79,7 @@ impl Node {
         engine.set_observer(figures.clone());
         let following = Following::new(&engine, settings.gateway_upstream.clone());
         engine.set_follower(following.clone());
+        engine.set_catalog_reader(Arc::new(catalog_file::Reader));
 
         // Addresses first: a key that is shown once should not be shown by a start that fails.
         let (api_listener, api_address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;

@@ -72,6 +72,7 @@ fn answered(
         charged: None,
         dimensions: Vec::new(),
         leased: false,
+        catalog_pin: None,
         commit: Commit::Done,
     };
     let response = response(&admission, charges.first().copied(), catalog).unwrap();

@@ -90,6 +90,10 @@ kinds! {
     /// Tenants are on plans a new catalog lacks.
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
 
+    /// No such version.
+    UNKNOWN_CATALOG = 422 "unknown_catalog" "There is no such catalog";
+    /// A version that this program can't read.
+    CATALOG_UNREADABLE = 503 "catalog_unreadable" "A catalog can't be read";
     /// A catalog that is not valid.
     INVALID_CATALOG = 422 "invalid_catalog" "The catalog is not valid";
 
@@ -169,6 +173,10 @@ pub fn problem_of(error: &EngineError) -> Problem {
         EngineError::PlansInUse(plans) => PLANS_IN_USE.problem(format!(
             "Tenants are on plans that the new catalog lacks: {plans}. Keep these plans, or move the tenants first."
         )),
+        EngineError::UnknownCatalog(version) => UNKNOWN_CATALOG.problem(format!(
+            "There is no catalog version {version}. GET /api/v1/catalogs lists those that were in force."
+        )),
+        EngineError::UnreadableCatalog { .. } => CATALOG_UNREADABLE.problem(sentence(&error.to_string())),
     }
 }
 

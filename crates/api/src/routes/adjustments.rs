@@ -1,5 +1,6 @@
 //! `POST /api/v1/tenants/{id}/adjustments`.
 
+use super::check::pinned;
 use crate::{
     access::Caller,
     body::{Input, TenantPath, idempotency_key},
@@ -28,7 +29,8 @@ pub(crate) async fn adjust(
     Input(request): Input<AdjustmentRequest>,
 ) -> Answer {
     let engine = state.engine();
-    let asked = request.into_asked(&engine.catalog())?;
+    let catalog = pinned(engine, tenant.as_str()).await.unwrap_or_else(|| engine.catalog());
+    let asked = request.into_asked(&catalog)?;
     let id = op_id(asked.id.as_deref(), idempotency_key(&headers)?)?;
     let repeated =
         engine.adjust(&tenant, asked.user.as_ref(), asked.adjustment, id, &caller.actor, &asked.reason).await?;

@@ -8,8 +8,10 @@ use crate::{
     state::ApiState,
 };
 use axum::{Extension, extract::State};
-use engine::{ports::Commit, requests::Ack};
+use domain::{catalog::Catalog, id::TenantId};
+use engine::{Engine, ports::Commit, requests::Ack};
 use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
 use wire::{
     rescue,
     v1::check::{CheckAnswer, CheckRequest},
@@ -35,8 +37,15 @@ pub(crate) async fn check(
 pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Answer {
     let engine = state.engine();
     let catalog = engine.catalog();
-    let request: CheckRequest<'_> = parse(body)?;
-    let (check, ack) = request.into_check(idempotency_key(headers)?, &catalog)?;
+    let header_id = idempotency_key(headers)?;
+    let (check, ack) = match parse::<CheckRequest<'_>>(body)?.into_check(header_id, &catalog) {
+        Ok(asked) => asked,
+        // It may be about something that only the catalog has that the tenant is pinned to.
+        Err(problem) => match pinned(engine, &parse::<CheckRequest<'_>>(body)?.tenant_id).await {
+            Some(catalog) => parse::<CheckRequest<'_>>(body)?.into_check(header_id, &catalog)?,
+            None => return Err(problem.into()),
+        },
+    };
     if caller.only_tenant().is_some() {
         auth::own(caller, &check.tenant)?;
         if check.consume {
@@ -49,10 +58,20 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
     let asked = check.charges.first().map(|charge| (charge.meter.as_str(), charge.amount));
     // Written while the commit is on its way.
     let commit = std::mem::replace(&mut admission.commit, Commit::Done);
+    let catalog = match admission.catalog_pin {
+        None => catalog,
+        Some(version) => engine.catalog_at(version).await?,
+    };
     let json = CheckAnswer::of(&admission, asked, &catalog).to_json();
     if ack == Ack::Disk {
         commit.wait().await?;
     }
     let response = json_bytes(StatusCode::OK, json);
     Ok(if admission.repeated { replayed(response) } else { response })
+}
+
+/// The catalog that a tenant is pinned to.
+pub(crate) async fn pinned(engine: &Engine, tenant: &str) -> Option<Arc<Catalog>> {
+    let card = engine.tenant(&TenantId::new(tenant).ok()?).await.ok()?;
+    engine.catalog_at(card.profile.catalog_pin?).await.ok()
 }

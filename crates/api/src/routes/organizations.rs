@@ -18,8 +18,8 @@ use wire::{
     responses((status = 200, description = "Tier, period and conversation time.", body = OrganizationUsageAnswer)),
 )]
 pub(crate) async fn usage(State(state): State<ApiState>, TenantPath(tenant): TenantPath) -> Answer {
-    let catalog = state.engine().catalog();
     let (card, usage) = state.engine().usage(&tenant, None).await?;
+    let catalog = state.engine().catalog_of(&card.profile).await?;
     match OrganizationUsageAnswer::of(&card.id, &usage, &catalog) {
         Some(answer) => ok(&answer),
         None => Err(rescue::NOT_FOUND

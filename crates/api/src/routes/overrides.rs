@@ -54,10 +54,10 @@ pub(crate) async fn put(
     JsonBytes(body): JsonBytes,
 ) -> Answer {
     let engine = state.engine();
-    let catalog = engine.catalog();
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     // Only a tenant that exists has overrides: a misspelt id must not create one.
     let known = engine.tenant(&id).await?;
+    let catalog = engine.catalog_of(&known.profile).await?;
     let (requests, removed) = if is_list {
         (parse::<Vec<OverrideRequest>>(&body)?, known.profile.overrides)
     } else {
@@ -95,10 +95,12 @@ pub(crate) async fn delete(
     Params(which): Params<Which>,
 ) -> Answer {
     let engine = state.engine();
-    let meter = which.meter.map(|meter| known_meter(&engine.catalog(), &meter)).transpose()?;
+    let profile = engine.tenant(&id).await?.profile;
+    let catalog = engine.catalog_of(&profile).await?;
+    let meter = which.meter.map(|meter| known_meter(&catalog, &meter)).transpose()?;
     let window = which.window.map(|word| window(Some(&word))).transpose()?;
     let scope = which.scope.map(|word| scope(Some(&word))).transpose()?;
-    let mut removed = engine.tenant(&id).await?.profile.overrides;
+    let mut removed = profile.overrides;
     removed.retain(|own| {
         meter.as_ref().is_none_or(|meter| own.meter == *meter)
             && window.is_none_or(|window| own.window == window)

@@ -66,7 +66,7 @@ pub(crate) async fn put(
     TenantPath(id): TenantPath,
     Input(request): Input<TenantRequest>,
 ) -> Answer {
-    let change = request.into_change(&state.engine().catalog())?;
+    let change = request.into_change()?;
     let (card, created) = state.engine().put_tenant(&id, &change, &caller.actor).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &TenantAnswer::of(&card))

@@ -93,6 +93,7 @@ impl<'a> Words<'a> {
             enforce: self.one("enforce").map(Enforce::from_word),
             zone: self.one("zone").map(|name| Zone::named(name).unwrap()),
             anchor: self.instant("anchor"),
+            catalog_pin: None,
             put_overrides: self.all("override").flat_map(put_overrides).collect(),
             remove_overrides: self.all("unset").map(remove_override).collect(),
         }

@@ -70,8 +70,9 @@ fn profile() -> impl Strategy<Value = Profile> {
         instant(),
         instant(),
         vec(own_limit(), 0..4),
+        option::of(any::<u32>()),
     )
-        .prop_map(|(plan, status, enforce, zone, anchor, created_at, overrides)| Profile {
+        .prop_map(|(plan, status, enforce, zone, anchor, created_at, overrides, catalog_pin)| Profile {
             plan: PlanKey::trusted(&plan),
             status,
             enforce,
@@ -79,6 +80,7 @@ fn profile() -> impl Strategy<Value = Profile> {
             anchor,
             created_at,
             overrides,
+            catalog_pin,
         })
 }
 

@@ -19,6 +19,9 @@ const HAS_NOTE: u8 = 8;
 /// Redundant, so that opening a ledger need not read every effect.
 const HAS_DENIALS: u8 = 16;
 
+/// Set in the byte of the status: the version of a catalog stands at the end.
+const IS_PINNED: u8 = 0x80;
+
 const STATUSES: [Status; 2] = [Status::Active, Status::Suspended];
 const ENFORCES: [Enforce; 2] = [Enforce::Observe, Enforce::On];
 const SCOPES: [Scope; 2] = [Scope::Tenant, Scope::User];
@@ -242,7 +245,7 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
 
 pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
     put_text(out, profile.plan.as_str());
-    out.push(position(&STATUSES, &profile.status));
+    out.push(position(&STATUSES, &profile.status) | if profile.catalog_pin.is_some() { IS_PINNED } else { 0 });
     put_option(out, profile.enforce, |out, enforce| out.push(position(&ENFORCES, &enforce)));
     put_text(out, profile.zone.name());
     put_instant(out, profile.anchor);
@@ -257,12 +260,17 @@ pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
         put_option(out, own.until, put_instant);
         put_option(out, own.reason.as_deref(), put_text);
     }
+    if let Some(version) = profile.catalog_pin {
+        put_u64(out, u64::from(version));
+    }
 }
 
 pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
+    let plan = PlanKey::trusted(reader.text()?);
+    let status = reader.byte()?;
     Ok(Profile {
-        plan: PlanKey::trusted(reader.text()?),
-        status: reader.one_of(&STATUSES)?,
+        plan,
+        status: *STATUSES.get(usize::from(status & !IS_PINNED)).ok_or(Malformed("an unknown status"))?,
         enforce: reader.option(|reader| reader.one_of(&ENFORCES))?,
         zone: Zone::named(reader.text()?).ok_or(Malformed("an unknown time zone"))?,
         anchor: reader.instant()?,
@@ -278,6 +286,7 @@ pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
                 reason: reader.option(Reader::shared_text)?,
             })
         })?,
+        catalog_pin: if status & IS_PINNED == 0 { None } else { Some(reader.u32()?) },
     })
 }
 

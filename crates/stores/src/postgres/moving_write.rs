@@ -13,6 +13,7 @@ use crate::{
     codec,
     copy::{EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::{RunFold, Runs},
+    rows::listed_plan,
 };
 use domain::{entry::Effect, id::TenantId, time::Instant};
 use engine::ports::{LedgerError, StoredDenial};
@@ -114,7 +115,7 @@ impl PostgresSide {
         for row in rows {
             let state = codec::decode_tenant(TenantId::trusted(&row.tenant), &row.body)
                 .map_err(|why| damaged_row(format_args!("tenant {:?}", row.tenant), why))?;
-            plans.push(state.profile.plan.as_str().to_owned());
+            plans.push(listed_plan(&state.profile).as_str().to_owned());
         }
         let sql = "INSERT INTO tidegate.tenants (tenant, version, plan)
                    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
@@ -233,7 +234,7 @@ impl PostgresSide {
                 .map_err(|why| damaged_row(format_args!("entry {seq} of tenant {tenant:?}"), why))?;
             for effect in &entry.effects {
                 if let Effect::Profile(profile) = effect {
-                    self.set_plan(tenant, profile.plan.as_str()).await?;
+                    self.set_plan(tenant, listed_plan(profile).as_str()).await?;
                 }
             }
         }

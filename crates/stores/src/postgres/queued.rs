@@ -4,6 +4,7 @@ use super::queue::{Lane, Waiter};
 use crate::{
     codec,
     denials::{self, Runs},
+    rows::listed_plan,
 };
 use domain::{
     entry::{Effect, Entry},
@@ -57,7 +58,7 @@ pub(super) struct Queued {
     pub(super) plan: Option<PlanKey>,
     /// The leases there are from here on, if that has changed: their epochs, and how many entries are under each.
     pub(super) leases: Option<Leases>,
-    /// The oldest catalog that one of the entries was decided on.
+    /// The catalog that was in force when they were decided: of several, the oldest.
     pub(super) catalog: u32,
     pub(super) basis: Arc<Basis>,
     pub(super) waiter: Option<Waiter>,
@@ -65,7 +66,7 @@ pub(super) struct Queued {
 
 impl Queued {
     pub(super) fn new(append: Append) -> Self {
-        let Append { tenant, entries, follows, under, basis, .. } = append;
+        let Append { tenant, entries, follows, under, basis, in_force, .. } = append;
         let mut queued = Self {
             follows,
             under,
@@ -82,6 +83,7 @@ impl Queued {
         for (seq, entry) in (follows + 1..).zip(&entries) {
             queued.take(seq, entry);
         }
+        queued.catalog = in_force.unwrap_or(queued.catalog);
         queued
     }
 
@@ -93,7 +95,7 @@ impl Queued {
         }
         for effect in &entry.effects {
             match effect {
-                Effect::Profile(profile) => self.plan = Some(profile.plan.clone()),
+                Effect::Profile(profile) => self.plan = Some(listed_plan(profile)),
                 Effect::Leases(leases) => self.leases = Some(Leases::new(leases)),
                 _ => {}
             }

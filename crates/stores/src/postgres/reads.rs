@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     codec::{self, Malformed},
-    rows::{read_tenant_row, read_user_row},
+    rows::{is_plan, read_tenant_row, read_user_row},
 };
 use domain::{
     entry::{ClosedWindow, Entry},
@@ -102,7 +102,7 @@ pub(super) async fn tenants(conn: &mut Conn, after: Option<TenantId>, limit: usi
     rows.iter().map(|row| Ok(TenantId::trusted(get(row, 0)?))).collect()
 }
 
-/// The plans of all tenants. Jumps from plan to plan along the index, however many tenants there are.
+/// The plans of all tenants that are not pinned. Jumps from plan to plan along the index, however many tenants there are.
 pub(super) async fn plans(conn: &mut Conn) -> Done<Vec<PlanKey>> {
     let sql = r#"WITH RECURSIVE found(plan) AS (
                     SELECT min(plan) FROM tidegate.tenants WHERE plan IS NOT NULL
@@ -111,7 +111,9 @@ pub(super) async fn plans(conn: &mut Conn) -> Done<Vec<PlanKey>> {
                     FROM found WHERE found.plan IS NOT NULL
                  ) SELECT plan FROM found WHERE plan IS NOT NULL ORDER BY plan COLLATE "C""#;
     let rows = conn.rows(sql, &[]).await?;
-    rows.iter().map(|row| Ok(PlanKey::trusted(get(row, 0)?))).collect()
+    let mut plans: Vec<PlanKey> = rows.iter().map(|row| Ok(PlanKey::trusted(get(row, 0)?))).collect::<Done<_>>()?;
+    plans.retain(is_plan);
+    Ok(plans)
 }
 
 /// Totals of closed windows, oldest first.

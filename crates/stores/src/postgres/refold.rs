@@ -4,7 +4,7 @@ use super::queued::hour_of;
 use crate::{
     codec::{self, Malformed},
     denials::{RunFold, Runs, note_entry},
-    rows::{read_tenant_row, read_user_row},
+    rows::{listed_plan, read_tenant_row, read_user_row},
     verify::VerifyReport,
 };
 use domain::{
@@ -315,7 +315,8 @@ impl Refold {
             }
             Some(_) => {}
         }
-        let known = self.tenant.as_ref().map(|tenant| tenant.state.profile.plan.as_str());
+        let known = self.tenant.as_ref().map(|tenant| listed_plan(&tenant.state.profile));
+        let known = known.as_ref().map(|plan| plan.as_str());
         if version.is_some() && plan != known {
             report.differs(format_args!("tenant {id:?} is listed under plan {plan:?}, its entries say {known:?}"));
         }

@@ -12,6 +12,7 @@ use super::{
     queue::{Frozen, Queue, Work},
     schema,
 };
+use crate::rows::listed_plan;
 pub(super) use crate::rows::{read_tenant_row, read_user_row, tenant_row, user_row};
 use domain::{id::TenantId, tenant::User};
 use engine::ports::{Fold, LedgerError, Seq, Stored};
@@ -130,7 +131,7 @@ pub(super) fn write_fold(conn: &Connection, fold: &Fold) -> rusqlite::Result<u64
         "INSERT INTO tenants(tenant, seq, plan, body) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT(tenant) DO UPDATE SET seq = excluded.seq, plan = excluded.plan, body = excluded.body",
     )?
-    .execute(params![id.as_str(), tenant.seq as i64, tenant.state.profile.plan.as_str(), body])?;
+    .execute(params![id.as_str(), tenant.seq as i64, listed_plan(&tenant.state.profile).as_str(), body])?;
     Ok(rows)
 }
 

@@ -17,6 +17,7 @@ use crate::{
     codec,
     copy::{EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::{RunFold, Runs, note_entry},
+    rows::listed_plan,
 };
 use domain::{
     entry::ClosedWindow,
@@ -100,7 +101,9 @@ impl SqliteSide {
                     self.conn
                         .prepare_cached("INSERT INTO tenants(tenant, seq, plan, body) VALUES (?1, ?2, ?3, ?4)")
                         .and_then(|mut insert| {
-                            insert.execute(params![&*row.tenant, seq, state.profile.plan.as_str(), body]).map(|_| ())
+                            insert
+                                .execute(params![&*row.tenant, seq, listed_plan(&state.profile).as_str(), body])
+                                .map(|_| ())
                         })
                 }
             };

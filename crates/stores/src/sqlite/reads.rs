@@ -6,7 +6,7 @@ use super::{
     errors::{OrDamaged, damaged_row},
     schema,
 };
-use crate::codec;
+use crate::{codec, rows::is_plan};
 use domain::{
     entry::Entry,
     id::{PlanKey, TenantId, UserId},
@@ -160,7 +160,7 @@ pub(super) fn tenants(conn: &Connection, after: Option<&TenantId>, limit: usize)
     rows.map(|id| id.or_damaged().map(|id| TenantId::trusted(&id))).collect()
 }
 
-/// Jumps from plan to plan along the index, however many tenants there are.
+/// Plans of tenants that are not pinned. Jumps from plan to plan along the index, however many tenants there are.
 pub(super) fn plans_in_use(conn: &Connection) -> Result<Vec<PlanKey>, LedgerError> {
     let sql = "SELECT plan FROM tenants INDEXED BY tenants_by_plan WHERE plan > ?1 ORDER BY plan LIMIT 1";
     let mut statement = conn.prepare_cached(sql).or_damaged()?;
@@ -168,7 +168,10 @@ pub(super) fn plans_in_use(conn: &Connection) -> Result<Vec<PlanKey>, LedgerErro
     loop {
         let last = plans.last().map_or("", PlanKey::as_str);
         let next: Option<String> = statement.query_row([last], |row| row.get(0)).optional().or_damaged()?;
-        let Some(next) = next else { return Ok(plans) };
+        let Some(next) = next else {
+            plans.retain(is_plan);
+            return Ok(plans);
+        };
         plans.push(PlanKey::trusted(&next));
     }
 }

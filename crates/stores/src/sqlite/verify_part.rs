@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     denials::{RunFold, Runs, add_to, note_entry},
+    rows::listed_plan,
     verify::VerifyReport,
 };
 use domain::{
@@ -109,7 +110,7 @@ impl<'a> Part<'a> {
             let (seq, body) = seq_and_body(row, 2)?;
             match read_tenant_row(&id, seq, body) {
                 Ok(stored) => {
-                    if stored.state.profile.plan.as_str() != plan {
+                    if listed_plan(&stored.state.profile).as_str() != plan {
                         report.differs(format_args!("tenant {id:?}: its row is listed under plan {plan:?}"));
                     }
                     self.tenant_rows.0.insert(id, stored);

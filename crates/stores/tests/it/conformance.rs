@@ -6,11 +6,13 @@ use crate::{
 };
 use domain::{
     decision::Code,
-    entry::{Cause, Effect, Entry, KindSet},
-    id::{MeterKey, TenantId, UserId},
+    entry::{Cause, Effect, Entry, KindSet, Profile},
+    id::{MeterKey, PlanKey, TenantId, UserId},
     time::{DAY_MS, Instant},
 };
-use engine::ports::{ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq};
+use engine::ports::{
+    ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq, Stored,
+};
 use std::sync::Arc;
 use stores::{
     memory::MemoryLedger,
@@ -302,9 +304,17 @@ fn plans_in_use_are_those_of_the_folds(ledger: &dyn Ledger) {
     let plans = wait(ledger.plans_in_use()).unwrap();
     assert_eq!(plans.is_empty(), ledger.shared().is_none(), "with many writers they are those of the entries");
     done(world.checkpoint(ledger)).unwrap();
-    let plans: Vec<String> = wait(ledger.plans_in_use()).unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(plans, ["free"]);
+    let in_use = || -> Vec<String> { wait(ledger.plans_in_use()).unwrap().iter().map(ToString::to_string).collect() };
+    assert_eq!(in_use(), ["free"]);
+    // No catalog in force has to have what only pinned tenants are on.
     let all = wait(ledger.tenants(None, usize::MAX)).unwrap();
+    for (tenant, pin) in all.iter().zip([Some(1), None]) {
+        let Some(Stored { state, .. }) = wait(ledger.load_tenant(tenant)).unwrap() else { panic!("{tenant} is gone") };
+        let plan = PlanKey::new(if pin.is_some() { "gone" } else { "gold" }).unwrap();
+        world.configure(ledger, tenant, Profile { plan, catalog_pin: pin, ..state.profile });
+    }
+    done(world.checkpoint(ledger)).unwrap();
+    assert_eq!(in_use(), ["free", "gold"]);
     assert!(all.len() > 3 && all.is_sorted());
     assert_eq!(wait(ledger.tenants(Some(&all[1]), 2)).unwrap(), all[2..4]);
 }

@@ -312,6 +312,22 @@ impl World {
         Ok(appended)
     }
 
+    /// Changes what a tenant is, and waits for it.
+    pub fn configure(&mut self, ledger: &dyn Ledger, id: &TenantId, profile: Profile) {
+        let effects = vec![Effect::Profile(Box::new(profile))];
+        let entry =
+            Entry { binding: None, user: None, dimensions: vec![], note: None, effects, ..self.log[0].2.clone() };
+        let entry = Entry { at: self.now, cause: Cause::Admin, ..entry };
+        let tenant = self.live.get_mut(id).unwrap();
+        tenant.state.fold(None, &entry);
+        let (follows, basis) = (tenant.seq, self.bases.entry(id.clone()).or_default().clone());
+        let append = Append { follows, basis, ..Append::new(id.clone(), vec![entry.clone()]) };
+        let appended = ledger.append(append).unwrap();
+        self.stamp(appended.last, id, &entry);
+        self.log.push((appended.last, id.clone(), entry));
+        done(appended.commit).unwrap();
+    }
+
     /// As [`World::step`], many times; waits for all.
     pub fn steps(&mut self, ledger: &dyn Ledger, count: usize) {
         let commits: Vec<Commit> = (0..count).map(|_| self.step(ledger).unwrap().commit).collect();
@@ -359,6 +375,7 @@ impl World {
                 anchor: now,
                 created_at: now,
                 overrides: vec![],
+                catalog_pin: None,
             };
             entry.effects.push(Effect::Profile(Box::new(profile)));
             entry.note = Some("key_1: created".into());

@@ -204,7 +204,9 @@ impl State {
             }
             for effect in &entry.effects {
                 match effect {
-                    Effect::Profile(profile) => row.plan = Some(profile.plan.clone()),
+                    Effect::Profile(profile) => {
+                        row.plan = profile.catalog_pin.is_none().then(|| profile.plan.clone());
+                    }
                     Effect::Leases(leases) => {
                         let there: Vec<(u64, u64)> = leases.iter().map(|lease| (lease.epoch, lease.entries)).collect();
                         let is_kept =

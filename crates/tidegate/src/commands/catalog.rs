@@ -4,10 +4,11 @@ use super::wait_for;
 use crate::{
     catalog_file,
     cli::{CatalogCommand, NodeArgs},
-    client::Client,
+    client::{Client, in_path},
     output::{self, Table, cell},
 };
 use anyhow::{Context, bail};
+use http::Method;
 use serde_json::{Value, json};
 use similar::TextDiff;
 use std::path::Path;
@@ -28,6 +29,7 @@ pub fn run(command: &CatalogCommand) -> anyhow::Result<()> {
             let catalog = wait_for(stored(&client, *version))?;
             if node.json { output::json(&catalog) } else { output::line(cell(&catalog["text"]).trim_end()) }
         }
+        CatalogCommand::Pin { tenant, version, node, .. } => pin(tenant, *version, node),
         CatalogCommand::Diff { file, version, node } => diff(file, *version, node),
     }
 }
@@ -59,6 +61,22 @@ fn list(node: &NodeArgs) -> anyhow::Result<()> {
         table.row(vec![version, applied, bytes, in_force.to_owned()]);
     }
     output::line(&table.shown("no catalog was put in force yet"))
+}
+
+fn pin(tenant: &str, version: Option<u32>, node: &NodeArgs) -> anyhow::Result<()> {
+    let client = Client::of(node)?;
+    let path = format!("/api/v1/tenants/{}", in_path(tenant));
+    // Pinning must not create a tenant whose name was mistyped.
+    wait_for(client.get(&path))?;
+    let tenant = wait_for(client.send(Method::PUT, &path, Some(&json!({ "catalog_pin": version }))))?;
+    if node.json {
+        return output::json(&tenant);
+    }
+    let name = cell(&tenant["tenant_id"]);
+    output::line(&match version {
+        Some(version) => format!("{name} is decided by version {version}, whatever is put in force"),
+        None => format!("{name} follows the catalog in force"),
+    })
 }
 
 fn diff(file: &Path, version: Option<u32>, node: &NodeArgs) -> anyhow::Result<()> {

@@ -66,6 +66,7 @@ fn show(tenant: &Value, as_json: bool) -> anyhow::Result<()> {
         ("plan", "plan"),
         ("status", "status"),
         ("enforce", "enforce"),
+        ("catalog", "catalog_pin"),
         ("time zone", "timezone"),
         ("period anchor", "period_anchor"),
         ("created", "created_at"),
@@ -73,6 +74,10 @@ fn show(tenant: &Value, as_json: bool) -> anyhow::Result<()> {
     for (label, field) in fields {
         let value = if field == "enforce" && tenant[field].is_null() {
             "as the catalog says".to_owned()
+        } else if field == "catalog_pin" {
+            tenant[field]
+                .as_u64()
+                .map_or("the one in force".to_owned(), |version| format!("pinned to version {version}"))
         } else {
             cell(&tenant[field])
         };

@@ -10,5 +10,6 @@ mod lifecycle;
 mod many_nodes;
 mod newcomer;
 mod once;
+mod pins;
 mod plan_change;
 mod streams;

@@ -102,6 +102,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
         charged: None,
         dimensions: Vec::new(),
         leased: false,
+        catalog_pin: None,
         commit: Commit::Done,
     };
     let answer = CheckAnswer::of(&admission, charges.first().copied(), &catalog);

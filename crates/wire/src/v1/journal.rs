@@ -73,7 +73,7 @@ fn effect(effect: &Effect) -> Value {
         Effect::Profile(profile) => json!({
             "effect": "profile", "plan": profile.plan.as_str(), "status": profile.status.word(),
             "timezone": profile.zone.name(), "period_anchor": Time(profile.anchor),
-            "overrides": profile.overrides.len(),
+            "overrides": profile.overrides.len(), "catalog_pin": profile.catalog_pin,
         }),
         Effect::Turn { kind, window } => json!({
             "effect": "turn", "window": kind.word(), "start": Time(window.start), "end": Time(window.end),

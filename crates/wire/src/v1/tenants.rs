@@ -36,10 +36,14 @@ pub struct TenantRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub enforce: Option<Option<String>>,
+    /// The version of the catalog that decides for it, whatever is in force; null follows the one in force again.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, example = 3)]
+    pub catalog_pin: Option<Option<u32>>,
 }
 
 /// Tells a null from what was left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -56,12 +60,11 @@ impl TenantRequest {
     ///
     /// # Errors
     /// A problem that names the field that can't be used.
-    pub fn into_change(self, catalog: &Catalog) -> Result<ProfileChange, Problem> {
-        let plan = match self.plan {
-            Some(plan) if catalog.plan(&plan).is_none() => {
-                return Err(rescue::problem_of_op(&OpError::UnknownPlan(PlanKey::trusted(clipped(&plan)))));
-            }
-            plan => plan.map(|plan| PlanKey::trusted(&plan)),
+    pub fn into_change(self) -> Result<ProfileChange, Problem> {
+        // Whether there is such a plan is judged by the catalog that decides for the tenant.
+        let plan = |name: String| {
+            PlanKey::new(&name)
+                .map_err(|_| rescue::problem_of_op(&OpError::UnknownPlan(PlanKey::trusted(clipped(&name)))))
         };
         let zone = |name: String| Zone::named(&name).ok_or_else(|| wrong("timezone", &name, "an IANA time zone"));
         let status = |word: String| {
@@ -70,7 +73,8 @@ impl TenantRequest {
         let enforce =
             |word: String| Enforce::from_word(&word).ok_or_else(|| wrong("enforce", &word, "\"on\" or \"observe\""));
         Ok(ProfileChange {
-            plan,
+            plan: self.plan.map(plan).transpose()?,
+            catalog_pin: self.catalog_pin,
             zone: self.timezone.map(zone).transpose()?,
             anchor: self.period_anchor.map(|text| instant("period_anchor", &text)).transpose()?,
             status: self.status.map(status).transpose()?,
@@ -93,6 +97,8 @@ pub struct TenantAnswer {
     pub status: &'static str,
     /// `on` or `observe`; null follows the catalog.
     pub enforce: Option<&'static str>,
+    /// The version of the catalog that decides for it; null follows the one in force.
+    pub catalog_pin: Option<u32>,
     /// In which zone its days and months are cut.
     pub timezone: String,
     /// Where its billing period is anchored.
@@ -114,6 +120,7 @@ impl TenantAnswer {
             plan: profile.plan.to_string(),
             status: profile.status.word(),
             enforce: profile.enforce.map(Enforce::word),
+            catalog_pin: profile.catalog_pin,
             timezone: profile.zone.name().to_owned(),
             period_anchor: Time(profile.anchor),
             created_at: Time(profile.created_at),

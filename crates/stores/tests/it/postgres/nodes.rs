@@ -52,6 +52,7 @@ pub fn created(plan: &str) -> Entry {
         anchor: at,
         created_at: at,
         overrides: vec![],
+        catalog_pin: None,
     };
     Entry { cause: Cause::Admin, effects: vec![Effect::Profile(Box::new(profile))], ..used(0) }
 }

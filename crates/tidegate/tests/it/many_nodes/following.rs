@@ -92,3 +92,13 @@ async fn a_catalog_put_in_force_on_one_node_reaches_every_node_within_a_second()
     joined.stop();
     nodes.into_iter().for_each(|node| drop(node.stop()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_tenant_keeps_its_catalog_on_every_node() {
+    let world = World::new(&crate::pins::first()).await;
+    let nodes = world.start(3);
+    crate::pins::pinned_tenants_keep_their_catalog(&nodes).await;
+    nodes.into_iter().for_each(|node| drop(node.stop()));
+    let (status, out, log) = crate::harness::run(&["verify", "--ledger", &world.url]);
+    assert!(status.success(), "{out}{log}");
+}

@@ -1,0 +1,78 @@
+//! Catalogs that tenants are pinned to: those that were needed last are kept ready.
+
+use crate::{engine::Engine, ports::CatalogReader, requests::EngineError};
+use domain::{catalog::Catalog, entry::Profile};
+use parking_lot::RwLock;
+use std::sync::{Arc, OnceLock};
+
+/// Catalogs that are kept ready.
+const CATALOGS_MAX: usize = 32;
+
+/// Older catalogs, as they are needed.
+#[derive(Default)]
+pub(crate) struct Pins {
+    reader: OnceLock<Arc<dyn CatalogReader>>,
+    /// The one that was read last is at the end.
+    ready: RwLock<Vec<Arc<Catalog>>>,
+}
+
+impl Pins {
+    /// One that is ready.
+    pub(crate) fn ready(&self, version: u32) -> Option<Arc<Catalog>> {
+        self.ready.read().iter().find(|catalog| catalog.version == version).cloned()
+    }
+
+    fn keep(&self, catalog: Arc<Catalog>) {
+        let mut ready = self.ready.write();
+        if ready.iter().any(|known| known.version == catalog.version) {
+            return;
+        }
+        if ready.len() >= CATALOGS_MAX {
+            ready.remove(0);
+        }
+        ready.push(catalog);
+    }
+}
+
+impl Engine {
+    /// Who reads the catalogs that tenants are pinned to. Only the first call has an effect.
+    pub fn set_catalog_reader(&self, reader: Arc<dyn CatalogReader>) {
+        let _ = self.pins.reader.set(reader);
+    }
+
+    /// The catalog that decides for a tenant with this profile: the one in force, unless it is pinned.
+    ///
+    /// # Errors
+    /// A failing ledger, or a catalog that can't be read.
+    pub async fn catalog_of(&self, profile: &Profile) -> Result<Arc<Catalog>, EngineError> {
+        match profile.catalog_pin {
+            None => Ok(self.catalog()),
+            Some(version) => self.catalog_at(version).await,
+        }
+    }
+
+    /// A version of the catalog.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownCatalog`] where there is none, [`EngineError::UnreadableCatalog`] where this version of the
+    /// program can't read it; a failing ledger.
+    pub async fn catalog_at(&self, version: u32) -> Result<Arc<Catalog>, EngineError> {
+        if let Some(catalog) = self.pins.ready(version) {
+            return Ok(catalog);
+        }
+        let in_force = self.catalog();
+        let catalog = if in_force.version == version {
+            in_force
+        } else {
+            let stored = self.ledger.catalogs().await?.into_iter().find(|stored| stored.version == version);
+            let stored = stored.ok_or(EngineError::UnknownCatalog(version))?;
+            let unreadable = |why| EngineError::UnreadableCatalog { version, why };
+            let reader = self.pins.reader.get().ok_or_else(|| unreadable("nothing reads catalogs here".into()))?;
+            let mut catalog = reader.read(&stored.text).map_err(unreadable)?;
+            catalog.version = version;
+            Arc::new(catalog)
+        };
+        self.pins.keep(catalog.clone());
+        Ok(catalog)
+    }
+}
