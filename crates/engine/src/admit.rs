@@ -193,7 +193,11 @@ impl Engine {
                 return Ok(((), Commit::Done));
             }
             open.engine.ledger.ready()?;
-            let outcome = if open.is_leased() { open.apply_under(user, op)? } else { open.apply_by(user, op, open.catalog_of_fact(op))? };
+            let outcome = if open.is_leased() {
+                open.apply_under(user, op)?
+            } else {
+                open.apply_by(user, op, open.catalog_of_fact(op))?
+            };
             let entries: Vec<_> = outcome.entry.into_iter().collect();
             let commit = match (entries.is_empty(), open.is_leased()) {
                 (true, _) => Commit::Done,

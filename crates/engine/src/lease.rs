@@ -184,12 +184,13 @@ impl Open<'_> {
     /// # Errors
     /// [`LedgerError::Stale`] if it can't be done under it: the tenant is loaded anew before it is tried again.
     pub(crate) fn apply_under(&mut self, user: Option<&UserId>, op: &Op) -> Result<Outcome, EngineError> {
+        let catalog = self.catalog_of_fact(op);
         let Book { tenant, users, lease, .. } = &mut *self.book;
         let Some(lease) = lease else { return Err(LedgerError::Stale.into()) };
         let user = user.and_then(|user| users.get_mut(user)).map(|live| &mut live.user);
         let has_place = leased_entries(lease.last).is_some_and(|entries| entries < LEASED_ENTRIES_MAX);
         let applied = match has_place {
-            true => tenant.apply_under(lease.epoch, user, op, self.now, self.catalog)?,
+            true => tenant.apply_under(lease.epoch, user, op, self.now, catalog)?,
             false => None,
         };
         lease.closing |= applied.is_none();

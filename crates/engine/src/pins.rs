@@ -1,7 +1,7 @@
 //! Catalogs that tenants are pinned to: those that were needed last are kept ready.
 
-use crate::{engine::Engine, ports::CatalogReader, requests::EngineError};
-use domain::{catalog::Catalog, entry::Profile};
+use crate::{engine::Engine, open::Open, ports::CatalogReader, requests::EngineError};
+use domain::{catalog::Catalog, entry::Profile, op::Op};
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 
@@ -51,6 +51,14 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::catalog_of`], if it is in memory.
+    pub(crate) fn catalog_at_hand(&self, profile: &Profile) -> Option<Arc<Catalog>> {
+        match profile.catalog_pin {
+            None => Some(self.catalog()),
+            Some(version) => self.pins.ready(version),
+        }
+    }
+
     /// A version of the catalog.
     ///
     /// # Errors
@@ -74,5 +82,29 @@ impl Engine {
         };
         self.pins.keep(catalog.clone());
         Ok(catalog)
+    }
+}
+
+impl<'a> Open<'a> {
+    /// The catalog by which something is kept. Facts are read by the one in force, for all tenants alike, and so they are
+    /// kept: by the one that decides for the tenant only if that alone has their meters.
+    pub(crate) fn catalog_of_fact(&self, op: &Op) -> &'a Catalog {
+        let Op::Record(fact) = op else { return self.catalog };
+        let is_in_force =
+            |catalog: &Catalog| fact.movements.iter().all(|(meter, _)| catalog.meters.contains_key(meter));
+        match self.book.tenant.profile.catalog_pin {
+            Some(_) if is_in_force(self.in_force) => self.in_force,
+            _ => self.catalog,
+        }
+    }
+
+    /// The version that the tenant is pinned to.
+    pub(crate) fn catalog_pin(&self) -> Option<u32> {
+        self.book.tenant.profile.catalog_pin
+    }
+
+    /// The version in force, where another decides.
+    pub(crate) fn pinned_beside(&self) -> Option<u32> {
+        self.catalog_pin().map(|_| self.in_force.version)
     }
 }

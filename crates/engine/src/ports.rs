@@ -101,7 +101,16 @@ pub struct Append {
 impl Append {
     /// The first entries of a tenant, each its own row, waited for.
     pub fn new(tenant: TenantId, entries: Vec<Entry>) -> Self {
-        Self { tenant, entries, follows: 0, under: None, basis: Arc::default(), fold_after: None, in_force: None, wait: true }
+        Self {
+            tenant,
+            entries,
+            follows: 0,
+            under: None,
+            basis: Arc::default(),
+            fold_after: None,
+            in_force: None,
+            wait: true,
+        }
     }
 }
 

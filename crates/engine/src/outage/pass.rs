@@ -152,7 +152,8 @@ impl Engine {
             Some(id) => known.users.get_mut(id).or(stranger.as_mut()),
             None => None,
         };
-        Ok(known.tenant.apply(user, &dry(check), self.now(), &self.catalog.load())?.decision)
+        let Some(catalog) = self.catalog_at_hand(&known.tenant.profile) else { return Ok(None) };
+        Ok(known.tenant.apply(user, &dry(check), self.now(), &catalog)?.decision)
     }
 
     /// Lets an operation pass, or refuses it, on what is known. It waits for nothing but the spool.
@@ -206,7 +207,8 @@ impl Engine {
                 let receipt = match (holds, &passed, state.known.get(&check.tenant)) {
                     (true, ..) => sent.receipt.clone(),
                     (false, Some(passed), Some(known)) => {
-                        Some(Box::new(known.tenant.receipt_of(passed, decision.at, &self.catalog.load())))
+                        let catalog = self.catalog_at_hand(&known.tenant.profile);
+                        catalog.map(|catalog| Box::new(known.tenant.receipt_of(passed, decision.at, &catalog)))
                     }
                     _ => None,
                 };
@@ -245,7 +247,8 @@ impl Engine {
             Some(id) => known.users.get_mut(id).or(stranger.as_mut()),
             None => None,
         };
-        let (now, catalog) = (self.now(), self.catalog.load());
+        let now = self.now();
+        let Some(catalog) = self.catalog_at_hand(&known.tenant.profile) else { return Ok((unknown, false)) };
         let passing = known.tenant.pass(user, user_known, (spend, check.cause), outstanding, now, &catalog)?;
         Ok((passing, false))
     }
@@ -274,6 +277,7 @@ impl Engine {
             leased: false,
             charged: None,
             dimensions: check.dimensions.clone(),
+            catalog_pin: None,
             commit: Commit::Done,
         }
     }

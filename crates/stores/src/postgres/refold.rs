@@ -1,6 +1,6 @@
 //! One tenant, folded anew from its opening and its entries, and compared with its rows.
 
-use super::queued::hour_of;
+use super::{queued::hour_of, reads::checked_entry};
 use crate::{
     codec::{self, Malformed},
     denials::{RunFold, Runs, note_entry},
@@ -125,7 +125,7 @@ impl Refold {
 
     /// The id that a row of the journal binds.
     pub(super) fn id_of(&self, seq: i64, at_ms: i64, body: &[u8]) -> Option<u128> {
-        let body = codec::checked(&[self.id.as_str()], &[seq, at_ms], body).ok().filter(|_| !self.is_broken)?;
+        let body = checked_entry(self.id.as_str(), seq, at_ms, body).ok().filter(|_| !self.is_broken)?;
         codec::decode_binding(body).ok()?.map(|binding| binding.id)
     }
 
@@ -134,7 +134,7 @@ impl Refold {
         if self.is_broken {
             return;
         }
-        let read = codec::checked(&[self.id.as_str()], &[seq, at_ms], body)
+        let read = checked_entry(self.id.as_str(), seq, at_ms, body)
             .and_then(|body| codec::decode_entry(Instant::from_ms(at_ms), body));
         let entry = match read {
             Ok(entry) => entry,

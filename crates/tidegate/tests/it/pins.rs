@@ -94,7 +94,8 @@ pub async fn pinned_tenants_keep_their_catalog(nodes: &[Node]) {
     }
 
     // A plan may go when only pinned tenants are on it.
-    let third = || format!("{METERS}{}{}", plan("free", 0, 30), plan("large", 2, 900));
+    let news = "[meters.news]\nkind = \"counter\"\n";
+    let third = || format!("{METERS}{news}{}{}", plan("free", 0, 30), plan("large", 2, 900));
     let (status, problem) = apply(there, third()).await;
     assert_eq!((status, &problem["code"]), (409, &json!("plans_in_use")), "{problem}");
     assert_eq!(put(here, "beta", json!({"catalog_pin": 2})).await.0, 200);
@@ -102,14 +103,20 @@ pub async fn pinned_tenants_keep_their_catalog(nodes: &[Node]) {
     shows(nodes, "acme", 500).await;
     shows(nodes, "beta", 5).await;
     assert_eq!(spend(there, "acme", 60).await["allowed"], true);
+    let event = json!({"id": "e", "source": "app", "type": "news", "subject": "acme", "data": {"value": 7}});
+    let told = there.api(Method::POST, "/api/v1/events", Some(event)).await;
+    assert_eq!(told.status.as_u16(), 204, "{told:?}");
     let (status, problem) = put(here, "acme", json!({"catalog_pin": null})).await;
     assert_eq!((status, &problem["code"]), (422, &json!("unknown_plan")), "{problem}");
     let (status, card) = put(here, "acme", json!({"catalog_pin": null, "plan": "large"})).await;
     assert_eq!((status, &card["catalog_pin"]), (200, &Value::Null), "{card}");
     shows(nodes, "acme", 900).await;
-    // What was used stays used.
+    // What was used stays used, and what was told as a fact while it was pinned was kept.
     let usage = there.usage("acme", "").await;
-    assert_eq!(usage["meters"][0]["used"], 120, "{usage}");
+    let of = |meter: &str| {
+        usage["meters"].as_array().unwrap().iter().find(|found| found["meter"] == meter).unwrap()["used"].clone()
+    };
+    assert_eq!((of("calls"), of("news")), (json!(120), json!(7)), "{usage}");
 
     let by_command = |args: &[&str]| {
         let mut command = crate::harness::binary();
