@@ -13,9 +13,12 @@ pub(super) async fn compare(
     let mut report = CopyReport { entries: source.count().await?, ..CopyReport::default() };
     same("the number of entries", &report.entries, &target.count().await?)?;
     compare_journal(source, target, &mut report, progress).await?;
+    let mut done = report.entries;
     each_page(source, async |table, before, page| {
         same(&format!("{table:?}"), page, &target.page(table, before).await?)?;
         let rows = page.len() as u64;
+        done += rows;
+        progress(done);
         match table {
             Table::States(States::Tenants) => report.tenants += rows,
             Table::States(States::Users) => report.users += rows,

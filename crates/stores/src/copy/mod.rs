@@ -187,11 +187,13 @@ pub async fn copy(from: &Place, to: &Place, progress: &mut dyn FnMut(Progress)) 
             "an earlier copy beside the target is longer than the ledger to be copied: remove it and begin anew".into(),
         ));
     }
-    // Copying and comparing read the journal once each.
-    let total = entries.saturating_mul(2).max(1);
-    copy_journal(&mut source, &mut target, resumed_at, entries, &mut |done| progress(Progress { done, total })).await?;
-    copy_folds(&mut source, &mut target, &small).await?;
-    let mut compared = |done| progress(Progress { done: entries + done, total });
+    // Copying and comparing read everything once each.
+    let all = entries + source.rows().await?;
+    let total = all.saturating_mul(2).max(1);
+    let mut copied = |done| progress(Progress { done, total });
+    copy_journal(&mut source, &mut target, resumed_at, entries, &mut copied).await?;
+    copy_folds(&mut source, &mut target, &small, &mut |rows| copied(entries + rows)).await?;
+    let mut compared = |done| progress(Progress { done: all + done, total });
     let mut report = compare::compare(&mut source, &mut target, &mut compared).await?;
     report.resumed_at = resumed_at;
     target.finish().await?;
@@ -220,9 +222,21 @@ async fn copy_journal(
 }
 
 /// Everything but the journal. It is written anew by each run.
-async fn copy_folds(source: &mut Side, target: &mut Side, small: &Small) -> Result<(), LedgerError> {
+async fn copy_folds(
+    source: &mut Side,
+    target: &mut Side,
+    small: &Small,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), LedgerError> {
     target.begin_folds().await?;
-    each_page(source, async |_, _, page| target.put(page).await).await?;
+    let mut done = 0;
+    each_page(source, async |_, _, page| {
+        target.put(page).await?;
+        done += page.len() as u64;
+        progress(done);
+        Ok(())
+    })
+    .await?;
     target.put_small(small).await?;
     target.end_folds().await
 }

@@ -59,6 +59,8 @@ macro_rules! of_either {
 of_either! {
     /// How many entries there are.
     count() -> u64;
+    /// How many rows there are beside the journal.
+    rows() -> u64;
     /// Whether the journal was cut.
     is_cut() -> bool;
     /// Entries in the order of all, after the first `after`.

@@ -89,6 +89,13 @@ impl PostgresSide {
         Ok(count.unwrap_or(0) as u64)
     }
 
+    pub(crate) async fn rows(&mut self) -> Done<u64> {
+        let tables = ["folds", "user_folds", "openings", "closed", "opening_closed", "denials"];
+        let counts = tables.map(|table| format!("(SELECT count(*) FROM tidegate.{table})"));
+        let rows = self.conn.rows(&format!("SELECT {}", counts.join(" + ")), &[]).await?;
+        Ok(first::<i64>(&rows)?.unwrap_or(0) as u64)
+    }
+
     pub(crate) async fn is_cut(&mut self) -> Done<bool> {
         Ok(!self.offsets.is_empty())
     }

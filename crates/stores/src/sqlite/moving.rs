@@ -143,6 +143,13 @@ impl SqliteSide {
         Ok((self.last()? - self.cut) as u64)
     }
 
+    pub(crate) fn rows(&mut self) -> Done<u64> {
+        let tables = ["tenants", "users", "openings", "closed", "opening_closed", "denials"];
+        let counts = tables.map(|table| format!("(SELECT count(*) FROM {table})"));
+        let sql = format!("SELECT {}", counts.join(" + "));
+        self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|count| count as u64).or_damaged()
+    }
+
     pub(crate) fn is_cut(&mut self) -> Done<bool> {
         Ok(self.cut > 0)
     }
