@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod cursor;
 mod door;
+mod known;
 mod openapi;
 mod reply;
 mod routes;

@@ -3,7 +3,7 @@
 use crate::{
     engine::Engine,
     live::Place,
-    open::{Open, TRIES_MAX, Whom},
+    open::{IfUnknown, Open, TRIES_MAX, Whom},
     ports::{Commit, LedgerError},
     repeat::Once,
     requests::{EngineError, OpId, TenantCard},
@@ -29,13 +29,22 @@ impl Engine {
         actor: &str,
     ) -> Result<(TenantCard, bool), EngineError> {
         for _ in 0..TRIES_MAX {
-            let epoch = self.epoch();
-            let (card, commit, created) = self.put_once(id, change, actor).await?;
+            let (epoch, judged) = (self.epoch(), self.judged());
+            let (card, commit, created) = match self.put_once(id, change, actor).await {
+                Ok(put) => put,
+                Err(error) => {
+                    match self.newer_catalog(&error, IfUnknown::UseDefaultPlan, judged).await? {
+                        Some(in_force) => self.follow(in_force).await?,
+                        None => return Err(error),
+                    }
+                    continue;
+                }
+            };
             match commit.wait().await {
                 Ok(()) => return Ok((card, created)),
                 // Created on another node meanwhile, or by another catalog.
                 Err(LedgerError::Stale) => {}
-                Err(LedgerError::CatalogBehind { in_force }) => self.follow(in_force).await,
+                Err(LedgerError::CatalogBehind { in_force }) => self.follow(in_force).await?,
                 Err(error) => {
                     self.fail(epoch, &error);
                     return Err(error.into());

@@ -103,6 +103,9 @@ pub struct Engine {
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
     /// Who brings this node to the catalog in force.
     pub(crate) follower: OnceLock<Arc<dyn Follower>>,
+    /// The catalog that was in force when it was last asked which one is, and how often it was.
+    pub(crate) looked: tokio::sync::Mutex<Option<u32>>,
+    pub(crate) looks: AtomicU64,
     pub(crate) options: EngineOptions,
     /// What may pass while the ledger can't be written, if this node has a spool.
     pub(crate) desk: OnceLock<Desk>,

@@ -54,7 +54,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Revokes a key; refused everywhere when it returns. `None` if there is no such key.
+    /// Revokes a key; refused here when it returns, and by other nodes once they [follow](Engine::follow_keys). `None` if there is no such key.
     ///
     /// # Errors
     /// A failing ledger.

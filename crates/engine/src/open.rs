@@ -135,7 +135,7 @@ impl Engine {
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
-            let (began, judged_by) = (self.now(), self.catalog.load().version);
+            let (began, judged) = (self.now(), self.judged());
             let mut wrote = Wrote::Nothing;
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
@@ -156,12 +156,10 @@ impl Engine {
                     }
                 }
                 Err(EngineError::Ledger(error)) => error,
-                Err(error @ EngineError::Op(OpError::UnknownPlan(_))) => match self.newer_catalog(judged_by).await? {
-                    // The plan may be one of a catalog that this node has not heard of.
+                Err(error) => match self.newer_catalog(&error, whom.if_unknown, judged).await? {
                     Some(in_force) => LedgerError::CatalogBehind { in_force },
                     None => return Err(error),
                 },
-                Err(error) => return Err(error),
             };
             match error {
                 // Another node was quicker: not again.
@@ -170,7 +168,7 @@ impl Engine {
                     whom = whom.look(Look::Held);
                 }
                 LedgerError::Stale => {}
-                LedgerError::CatalogBehind { in_force } => self.follow(in_force).await,
+                LedgerError::CatalogBehind { in_force } => self.follow(in_force).await?,
                 error => return Err(error.into()),
             }
         }

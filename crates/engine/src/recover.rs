@@ -61,6 +61,8 @@ impl Engine {
             pins: Pins::default(),
             observer: OnceLock::new(),
             follower: OnceLock::new(),
+            looked: tokio::sync::Mutex::new(None),
+            looks: AtomicU64::new(0),
             desk: OnceLock::new(),
             epoch_ends: RwLock::default(),
             options,

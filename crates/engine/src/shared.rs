@@ -5,18 +5,27 @@ use crate::{
     engine::Engine,
     keys::KeyRing,
     live::{Book, Cell, Place, Reload},
-    open::{Look, Whom},
+    open::{IfUnknown, Look, Whom},
     ports::{JobLease, LedgerError, Loaded, SharedLedger, Signals, StoredCatalog},
     requests::EngineError,
     upkeep::snapshot,
 };
-use domain::{catalog::Catalog, demand::PendingDenials, id::TenantId, time::Instant};
+use domain::{catalog::Catalog, demand::PendingDenials, id::TenantId, op::OpError, time::Instant};
 use std::sync::{Arc, atomic::Ordering};
 
 /// How far a node's clock may be off the ledger's.
 const CLOCK_OFF_MAX_MS: i64 = 1000;
 /// How many entries may be read after a tenant's fold before another is written.
 const FOLD_LOADED: usize = 512;
+
+/// By what a decision was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    /// The version of the catalog.
+    catalog: u32,
+    /// How often it had been asked before which one is in force.
+    looks: u64,
+}
 
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
@@ -111,7 +120,8 @@ impl Engine {
                 self.live.list_demanding(cell, book);
             }
         }
-        // Nobody uses a tenant that was just made here before it is: another node, or a newer catalog, may be in the way.
+        // Another node, or a newer catalog, may be in the way of a tenant that was just made here. Who comes before that is
+        // known builds on the guess, and learns from its own commit.
         self.place_tenant(cell, book, self.epoch(), whom.if_unknown)?.wait().await?;
         if after.len() >= FOLD_LOADED {
             self.fold_loaded(cell);
@@ -144,18 +154,68 @@ impl Engine {
         }
     }
 
-    /// Has this node brought to the catalog in force.
-    pub(crate) async fn follow(&self, in_force: u32) {
+    /// Has this node brought to the catalog in force. Where that can't be, it is of no use to decide again.
+    pub(crate) async fn follow(&self, in_force: u32) -> Result<(), LedgerError> {
         if let Some(follower) = self.follower.get() {
             follower.follow(in_force).await;
         }
+        match self.catalog.load().version < in_force {
+            true => Err(LedgerError::CatalogBehind { in_force }),
+            false => Ok(()),
+        }
     }
 
-    /// The version of the catalog in force, if it is newer than the one that was judged by.
-    pub(crate) async fn newer_catalog(&self, judged_by: u32) -> Result<Option<u32>, EngineError> {
+    /// The version of the catalog in force, if it is newer than the one that was judged by and might know what that one
+    /// does not. However many ask at once, the ledger is asked once at a time.
+    pub(crate) async fn newer_catalog(
+        &self,
+        error: &EngineError,
+        if_unknown: IfUnknown,
+        before: Judged,
+    ) -> Result<Option<u32>, EngineError> {
+        use OpError::{UnknownFeature, UnknownMeter, UnknownPlan};
+        let might_know = match error {
+            EngineError::Op(UnknownPlan(_) | UnknownMeter(_) | UnknownFeature(_)) => true,
+            EngineError::UnknownTenant(_) => if_unknown == IfUnknown::UseDefaultPlan,
+            _ => false,
+        };
+        match might_know {
+            true => self.newer_than(before).await,
+            false => Ok(None),
+        }
+    }
+
+    /// Follows the catalog in force, if it is a newer one than a door found something to be missing in. Tells whether it
+    /// was.
+    ///
+    /// # Errors
+    /// A failing ledger; [`LedgerError::CatalogBehind`] where there is a newer one that can't be followed.
+    pub async fn catch_up(&self, version: u32) -> Result<bool, EngineError> {
+        let newer = self.newer_than(Judged { catalog: version, ..self.judged() }).await?;
+        if let Some(in_force) = newer {
+            self.follow(in_force).await?;
+        }
+        Ok(newer.is_some())
+    }
+
+    async fn newer_than(&self, before: Judged) -> Result<Option<u32>, EngineError> {
         let Some(shared) = self.ledger.shared() else { return Ok(None) };
-        let in_force = shared.signals().await?.catalog_version;
-        Ok((in_force > judged_by).then_some(in_force))
+        let mut looked = self.looked.lock().await;
+        // Whoever waited here takes the answer to a question that was asked after it had decided.
+        let in_force = match *looked {
+            Some(in_force) if self.looks.load(Ordering::Acquire) > before.looks => in_force,
+            _ => {
+                *looked = None;
+                self.looks.fetch_add(1, Ordering::AcqRel);
+                *looked.insert(shared.signals().await?.catalog_version)
+            }
+        };
+        Ok((in_force > before.catalog).then_some(in_force))
+    }
+
+    /// By what a decision is made that begins now.
+    pub(crate) fn judged(&self) -> Judged {
+        Judged { catalog: self.catalog.load().version, looks: self.looks.load(Ordering::Acquire) }
     }
 
     /// Decides by a catalog that another node put in force. An older one than the present one is not adopted.

@@ -13,6 +13,7 @@ use domain::{
     id::UserId,
     tenant::{Accounts, Tenant, User},
 };
+use futures_util::{StreamExt, stream};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -23,6 +24,8 @@ use std::sync::{
 const FOLD_BATCH: usize = 2_048;
 /// Where other nodes write as well: how many entries of a tenant are read one by one before they are folded.
 const FOLD_AFTER: Seq = 32;
+/// How many runs of denials are written at a time.
+const FLUSH_AT_ONCE: usize = 64;
 /// How many shards one upkeep sweeps at most.
 const SWEEP_SHARDS: usize = 8;
 
@@ -83,14 +86,20 @@ impl Engine {
     async fn flush_denials(&self) -> Result<(), EngineError> {
         let mut taken = self.live.take_demanding();
         let mut failed = Ok(());
-        while let Some(cell) = taken.cells.last().cloned() {
-            for user in users_waiting(&cell) {
+        while !taken.cells.is_empty() {
+            let rest = taken.cells.len().saturating_sub(FLUSH_AT_ONCE);
+            let due: Vec<_> = taken.cells[rest..]
+                .iter()
+                .flat_map(|cell| users_waiting(cell).into_iter().map(|user| (cell.clone(), user)))
+                .collect();
+            // Many wait for the same commit.
+            let flushes = due.into_iter().map(|(cell, user)| async move { self.flush_denials_of(&cell, user).await });
+            let mut flushed = stream::iter(flushes).buffer_unordered(FLUSH_AT_ONCE);
+            while let Some(outcome) = flushed.next().await {
                 // A tenant that can't be written must not keep the others from it.
-                if let Err(error) = self.flush_denials_of(&cell, user).await {
-                    failed = failed.and(Err(error));
-                }
+                failed = failed.and(outcome);
             }
-            taken.cells.pop();
+            taken.cells.truncate(rest);
         }
         failed
     }
@@ -179,7 +188,8 @@ impl Engine {
     }
 
     async fn checkpointed(&self, commit: Commit) -> Result<(), EngineError> {
-        // A fold that was taken and not written is lost to memory's book-keeping: only a recovery finds it again.
+        // A fold that was taken and not written is lost to memory's book-keeping: a recovery finds it again. (Where other
+        // nodes write as well its basis is outdated instead, and it is loaded anew.)
         let epoch = self.epoch();
         Ok(commit.wait().await.inspect_err(|error| self.fail(epoch, error))?)
     }

@@ -4,6 +4,7 @@ use super::check::pinned;
 use crate::{
     access::Caller,
     body::{Input, TenantPath, idempotency_key},
+    known::by_catalog,
     reply::{Answer, no_content, replayed},
     state::ApiState,
 };
@@ -29,8 +30,10 @@ pub(crate) async fn adjust(
     Input(request): Input<AdjustmentRequest>,
 ) -> Answer {
     let engine = state.engine();
-    let catalog = pinned(engine, tenant.as_str()).await.unwrap_or_else(|| engine.catalog());
-    let asked = request.into_asked(&catalog)?;
+    let asked = match pinned(engine, tenant.as_str()).await {
+        Some(catalog) => request.into_asked(&catalog)?,
+        None => by_catalog(engine, |catalog| request.clone().into_asked(catalog)).await?.0,
+    };
     let id = op_id(asked.id.as_deref(), idempotency_key(&headers)?)?;
     let repeated =
         engine.adjust(&tenant, asked.user.as_ref(), asked.adjustment, id, &caller.actor, &asked.reason).await?;

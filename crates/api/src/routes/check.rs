@@ -4,6 +4,7 @@ use crate::{
     access::Caller,
     auth,
     body::{JsonBytes, idempotency_key, parse},
+    known::is_missing,
     reply::{Answer, json_bytes, replayed},
     state::ApiState,
 };
@@ -36,16 +37,20 @@ pub(crate) async fn check(
 /// The road of a check behind its door: the router's handler and the fast path both end here.
 pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Answer {
     let engine = state.engine();
-    let catalog = engine.catalog();
     let header_id = idempotency_key(headers)?;
-    let (check, ack) = match parse::<CheckRequest<'_>>(body)?.into_check(header_id, &catalog) {
-        Ok(asked) => asked,
-        // It may be about something that only the catalog has that the tenant is pinned to.
-        Err(problem) => match pinned(engine, &parse::<CheckRequest<'_>>(body)?.tenant_id).await {
-            Some(catalog) => parse::<CheckRequest<'_>>(body)?.into_check(header_id, &catalog)?,
-            None => return Err(problem.into()),
-        },
-    };
+    let read = |catalog: &Catalog| parse::<CheckRequest<'_>>(body)?.into_check(header_id, catalog);
+    let mut catalog = engine.catalog();
+    let mut asked = read(&catalog);
+    if asked.as_ref().is_err_and(is_missing) {
+        // Only the catalog may have it that the tenant is pinned to, or a newer one than this node's.
+        if let Some(pinned) = pinned(engine, &parse::<CheckRequest<'_>>(body)?.tenant_id).await {
+            asked = read(&pinned);
+        } else if engine.catch_up(catalog.version).await? {
+            catalog = engine.catalog();
+            asked = read(&catalog);
+        }
+    }
+    let (check, ack) = asked?;
     if caller.only_tenant().is_some() {
         auth::own(caller, &check.tenant)?;
         if check.consume {

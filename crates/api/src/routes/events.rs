@@ -2,12 +2,14 @@
 
 use crate::{
     body::{EVENTS_MAX_BYTES, read},
+    known::{by_catalog, is_missing},
     reply::{Answer, no_content, ok, replayed},
     state::ApiState,
 };
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use engine::requests::EventOutcome;
+use domain::catalog::Catalog;
+use engine::requests::{Event, EventOutcome};
 use http::{HeaderMap, header};
 use wire::{
     cloudevents::{Batch, Envelope, Form, Reader, Text, binary_envelope, read_batch, read_one},
@@ -63,7 +65,7 @@ where
 }
 
 async fn one(state: &ApiState, envelope: &Envelope<'_>, plain: bool) -> Answer {
-    let event = Reader::new(&state.engine().catalog()).event(envelope, plain)?;
+    let (event, _) = by_catalog(state.engine(), |catalog| Reader::new(catalog).event(envelope, plain)).await?;
     let outcomes = state.engine().record(vec![event]).await?;
     match outcomes.into_iter().next() {
         Some(EventOutcome::Accepted) => Ok(no_content()),
@@ -75,21 +77,11 @@ async fn one(state: &ApiState, envelope: &Envelope<'_>, plain: bool) -> Answer {
 
 async fn many(state: &ApiState, envelopes: &[Envelope<'_>], plain: bool) -> Answer {
     let catalog = state.engine().catalog();
-    let mut answer = BatchAnswer::default();
-    let mut events = Vec::with_capacity(envelopes.len());
-    let mut places = Vec::with_capacity(envelopes.len());
-    {
-        let mut reader = Reader::new(&catalog);
-        for (index, envelope) in envelopes.iter().enumerate() {
-            match reader.event(envelope, plain) {
-                Ok(event) => {
-                    events.push(event);
-                    places.push(index);
-                }
-                Err(problem) => answer.reject(index, id_of(envelope), problem),
-            }
-        }
+    let mut sorted = Sorted::by(&catalog, envelopes, plain);
+    if sorted.is_missing && state.engine().catch_up(catalog.version).await? {
+        sorted = Sorted::by(&state.engine().catalog(), envelopes, plain);
     }
+    let Sorted { mut answer, events, places, .. } = sorted;
     if !events.is_empty() {
         let outcomes = state.engine().record(events).await?;
         if outcomes.len() != places.len() {
@@ -100,6 +92,37 @@ async fn many(state: &ApiState, envelopes: &[Envelope<'_>], plain: bool) -> Answ
         }
     }
     ok(&answer.in_order())
+}
+
+/// A batch, read.
+struct Sorted {
+    answer: BatchAnswer,
+    events: Vec<Event>,
+    /// Where each of them is in the batch.
+    places: Vec<usize>,
+    /// Whether a newer catalog might read more.
+    is_missing: bool,
+}
+
+impl Sorted {
+    fn by(catalog: &Catalog, envelopes: &[Envelope<'_>], plain: bool) -> Self {
+        let (events, places) = (Vec::with_capacity(envelopes.len()), Vec::with_capacity(envelopes.len()));
+        let mut sorted = Self { answer: BatchAnswer::default(), events, places, is_missing: false };
+        let mut reader = Reader::new(catalog);
+        for (index, envelope) in envelopes.iter().enumerate() {
+            match reader.event(envelope, plain) {
+                Ok(event) => {
+                    sorted.events.push(event);
+                    sorted.places.push(index);
+                }
+                Err(problem) => {
+                    sorted.is_missing |= is_missing(&problem);
+                    sorted.answer.reject(index, id_of(envelope), problem);
+                }
+            }
+        }
+        sorted
+    }
 }
 
 fn id_of<'e>(envelope: &'e Envelope<'_>) -> Option<&'e str> {

@@ -66,7 +66,7 @@ pub(crate) async fn create(
     json(StatusCode::CREATED, &KeyAnswer { key: Some(&text), ..KeyAnswer::of(&key) })
 }
 
-/// Revokes a key: from here on it is refused everywhere. Revoking it again changes nothing.
+/// Revokes a key: from here on it is refused; by other nodes within a second. Revoking it again changes nothing.
 #[utoipa::path(
     delete, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "revokeKey",
     params(("id" = String, Path, description = "The `key_id`.")),

@@ -24,8 +24,8 @@ const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60
 /// A ledger that is read, or made.
 pub(crate) struct PostgresSide {
     pub(super) conn: Conn,
-    /// Held open with a lock that keeps nodes from writing.
-    _guard: Option<Conn>,
+    /// Held open with a lock that keeps nodes from writing to what is copied, and other copies from what is made.
+    _guard: Conn,
     schema: String,
     /// What is taken off a tenant's positions, where its journal was cut.
     offsets: FxHashMap<Box<str>, i64>,
@@ -47,7 +47,7 @@ impl PostgresSide {
         if others.unwrap_or(0) > 0 || locked.is_err() {
             return Err(unopenable("nodes run on the ledger to be copied: stop them first"));
         }
-        let mut side = Self::with(pool.get().await?, Some(guard), schema);
+        let mut side = Self::with(pool.get().await?, guard, schema);
         let sql = "SELECT tenant, seq FROM tidegate.openings WHERE user_id = ''";
         for row in side.conn.rows(sql, &[]).await? {
             side.offsets.insert(get::<&str>(&row, 0)?.into(), get::<i64>(&row, 1)? - 1);
@@ -59,6 +59,13 @@ impl PostgresSide {
     pub(crate) async fn target(url: &str, secret: &[u8; 32]) -> Result<Self, LedgerError> {
         let (pool, schema) = pool(url, "_copying")?;
         let place = schema.strip_suffix("_copying").unwrap_or(&schema).to_owned();
+        let mut guard = pool.get().await?;
+        guard.begin("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+        let sql = "SELECT pg_try_advisory_xact_lock(1413958724, hashtext($1))";
+        let rows = guard.rows(sql, &[(&format!("tidegate copies to {schema}"), Type::TEXT)]).await?;
+        if first::<bool>(&rows)? != Some(true) {
+            return Err(unopenable(format_args!("another copy into the schema {place} is under way")));
+        }
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         if first::<bool>(&pool.rows(sql, &[(&place, Type::TEXT)]).await?)? == Some(true) {
             return Err(unopenable(format_args!(
@@ -72,10 +79,10 @@ impl PostgresSide {
                  begin anew"
             )));
         }
-        Ok(Self::with(pool.get().await?, None, place))
+        Ok(Self::with(pool.get().await?, guard, place))
     }
 
-    fn with(conn: Conn, guard: Option<Conn>, schema: String) -> Self {
+    fn with(conn: Conn, guard: Conn, schema: String) -> Self {
         Self { conn, _guard: guard, schema, offsets: FxHashMap::default(), reached: (0, i64::MIN) }
     }
 

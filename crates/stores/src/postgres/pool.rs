@@ -17,6 +17,9 @@ use tokio_postgres::{Row, types::Type};
 /// How long a caller waits for a connection.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// For what may take hours, and is waited for.
+const AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// The schema's name in this program's statements.
 const SCHEMA: &str = "tidegate";
 
@@ -120,6 +123,11 @@ impl Conn {
     /// No statement is waited for longer than this.
     pub(super) fn limit(&mut self, limit: Duration) {
         self.timeout = self.timeout.min(limit);
+    }
+
+    /// Statements are waited for as long as they take, within reason.
+    pub(super) fn take_time(&mut self) {
+        self.timeout = AS_LONG_AS_IT_TAKES;
     }
 
     fn object(&self) -> Done<&Object> {

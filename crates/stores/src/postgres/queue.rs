@@ -139,7 +139,8 @@ impl Queue {
         };
         let mut state = self.state.lock();
         state.check()?;
-        // Under the lock under which bases are outdated: what is queued after that is refused, what was before is failed.
+        // A part that is not written outdates its basis under this lock: what is queued after that is refused, what was
+        // before is failed. Who outdates one for another reason does so at any time: what is queued is judged by its commit.
         if queued.basis.is_stale() {
             return Err(LedgerError::Stale);
         }

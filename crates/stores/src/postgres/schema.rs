@@ -110,7 +110,9 @@ async fn find(pool: &Pool, schema: &str) -> Done<Option<Found>> {
 async fn migrate(pool: &Pool, schema: &str, random: &[u8; 32], version: i32) -> Done<()> {
     loop {
         let mut conn = pool.get().await?;
-        conn.begin("SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0").await?;
+        // A step, and the wait for another node that is at it, take what they take.
+        conn.take_time();
+        conn.begin("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
         let lock = "SELECT pg_advisory_xact_lock(1413958724, hashtext($1)) IS NOT NULL";
         conn.rows(lock, &[(&format!("tidegate migrations of {schema}"), Type::TEXT)]).await?;
         // Another node may have been quicker. What it did is committed: it held the lock until then.
@@ -120,6 +122,8 @@ async fn migrate(pool: &Pool, schema: &str, random: &[u8; 32], version: i32) -> 
         let Some(step) = step else {
             return conn.roll_back().await;
         };
+        // Older nodes go on meanwhile: a step that waits for them makes them wait too.
+        conn.run("SET LOCAL lock_timeout = '5s'").await?;
         if found.is_none() {
             conn.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
         }

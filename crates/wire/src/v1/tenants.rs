@@ -270,7 +270,7 @@ fn reason(text: &str) -> Result<&str, Problem> {
 }
 
 /// A correction: exactly one of `set` and `add`, and why.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AdjustmentRequest)]
 pub struct AdjustmentRequest {

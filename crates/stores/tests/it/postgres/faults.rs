@@ -272,3 +272,22 @@ fn what_can_not_be_opened_says_why_and_no_password() {
     assert!(open(&role).contains("synchronous_commit"));
     database.sql(&format!("DROP ROLE {}", database.schema()));
 }
+
+/// Another node may be at it for longer than any statement may take otherwise.
+#[test]
+fn a_node_that_starts_waits_for_one_that_makes_the_tables() {
+    let database = Database::new();
+    let client = database.client();
+    let lock = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock(1413958724, hashtext('tidegate migrations of {}'))",
+        database.schema()
+    );
+    run(client.batch_execute(&lock)).unwrap();
+    std::thread::scope(|scope| {
+        let url = database.url("&statement_timeout=300");
+        let opened = scope.spawn(move || run(PostgresLedger::open(&url, PostgresOptions::default())).map(|_| ()));
+        std::thread::sleep(Duration::from_millis(900));
+        run(client.batch_execute("COMMIT")).unwrap();
+        assert_eq!(opened.join().unwrap(), Ok(()));
+    });
+}

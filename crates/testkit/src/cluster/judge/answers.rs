@@ -151,6 +151,11 @@ impl Judge<'_> {
         let ask = &self.attempt.ask;
         match (error, ask) {
             (EngineError::Ledger(LedgerError::Unwritable(_) | LedgerError::Overloaded { .. }), _) => Ok(()),
+            // The node knew that it was behind, and could not read what it should follow.
+            (EngineError::Ledger(LedgerError::CatalogBehind { in_force }), _) => match self.case.catalog(*in_force) {
+                Ok(_) if *in_force > self.attempt.catalog => Ok(()),
+                _ => Err("it was not behind".to_owned()),
+            },
             (EngineError::IdempotencyConflict { .. }, Ask::Check(check)) => {
                 self.conflict(check.id.as_ref().ok_or("it has no id")?)
             }

@@ -1,7 +1,7 @@
 //! `tidegate copy`: a ledger goes from a file to PostgreSQL and back, and is the same one everywhere.
 
 use super::cluster::World;
-use crate::harness::{Node, Place, run};
+use crate::harness::{Node, PATIENCE, Place, run};
 use http::Method;
 use serde_json::{Value, json};
 use stores::copy::{Place as CopyPlace, copy};
@@ -165,4 +165,28 @@ async fn a_ledger_goes_to_postgresql_and_back_and_is_the_same() {
     }
     let (status, _, log) = run(&["copy", "--from", &file, "--to", "sqlite:other.db"]);
     assert_eq!(status.code(), Some(2), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_copy_to_the_same_place_is_refused_while_the_first_is_under_way() {
+    let world = World::new(CATALOG).await;
+    let node = world.place.start(None);
+    live(&node).await;
+    node.stop();
+    let twin = Place::new(CATALOG);
+    std::fs::copy(world.place.ledger(), twin.ledger()).unwrap();
+    let (from, to) = (CopyPlace::Sqlite(world.place.ledger()), CopyPlace::Postgres(world.url.clone()));
+    let first_batch = tokio::sync::Notify::new();
+    let mut progress = |_| first_batch.notify_one();
+    let mut first = std::pin::pin!(copy(&from, &to, &mut progress));
+    tokio::select! {
+        biased;
+        () = first_batch.notified() => {}
+        ended = &mut first => panic!("it has ended: {ended:?}"),
+    }
+    let mut unseen = |_| {};
+    let also_from = CopyPlace::Sqlite(twin.ledger());
+    let second = tokio::time::timeout(PATIENCE, copy(&also_from, &to, &mut unseen)).await.expect("it is told at once");
+    assert!(second.as_ref().is_err_and(|error| error.to_string().contains("another copy")), "{second:?}");
+    first.await.unwrap();
 }

@@ -64,19 +64,68 @@ async fn a_revoked_key_is_refused_by_every_node_within_a_second() {
     nodes.into_iter().for_each(|node| drop(node.stop()));
 }
 
+/// Puts a catalog in force; its version.
+async fn put_in_force(node: &Node, catalog: &str) -> Option<u64> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("{}/api/v1/catalogs", node.api))
+        .header("authorization", format!("Bearer {ADMIN_KEY}"))
+        .header("content-type", "application/toml")
+        .body(Full::new(catalog.to_owned().into()))
+        .unwrap();
+    let applied = crate::harness::send(&crate::harness::http_client(), request).await.unwrap();
+    assert_eq!(applied.status, 200, "{applied:?}");
+    applied.json()["version"].as_u64()
+}
+
+/// Nodes hear of a catalog a little later: what they have not heard of they ask for before they say that it does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_catalog_knows_is_known_on_every_node_at_once() {
+    let catalog = CATALOG.replace("default_plan = \"free\"\n", "");
+    let world = World::new(&catalog).await;
+    let nodes = world.start(2);
+    nodes[1].put_tenant("acme", json!({"plan": "free"})).await;
+    let check = async |body: serde_json::Value| nodes[1].api(Method::POST, "/api/v1/check", Some(body)).await;
+    let mut catalog = catalog;
+    for round in 0..4 {
+        let [meter, feature] = ["meter", "feature"].map(|kind| format!("{kind}_{round}"));
+        assert_eq!(check(json!({"tenant_id": "acme", "meter": meter, "consume": true})).await.status, 422);
+        catalog.push_str(&format!("[meters.{meter}]\nkind = \"counter\"\n[features.{feature}]\ntitle = \"x\"\n"));
+        put_in_force(&nodes[0], &catalog).await.unwrap();
+        let event =
+            json!({"specversion": "1.0", "source": "app", "id": meter, "type": meter, "subject": "acme", "data": {}});
+        let answer = match round {
+            0 => check(json!({"tenant_id": "acme", "meter": meter, "consume": true})).await,
+            1 => check(json!({"tenant_id": "acme", "feature": feature})).await,
+            2 => nodes[1].api(Method::POST, "/api/v1/events", Some(event)).await,
+            _ => nodes[1].api(Method::POST, "/api/v1/events", Some(json!([event]))).await,
+        };
+        assert!(answer.status.is_success(), "round {round}: {answer:?}");
+        assert!(answer.json()["rejected"].as_array().is_none_or(Vec::is_empty), "round {round}: {answer:?}");
+    }
+    for (round, way) in ["check", "put"].into_iter().enumerate() {
+        let tenant = format!("newcomer-{round}");
+        let with_default = format!("default_plan = \"free\"\n# {round}\n{catalog}");
+        put_in_force(&nodes[0], &catalog.replace("kind", &format!("kind {}", " ".repeat(round)))).await.unwrap();
+        until("there is no default plan", || async {
+            check(json!({"tenant_id": "nobody", "meter": "calls"})).await.status == 404
+        })
+        .await;
+        put_in_force(&nodes[0], &with_default).await.unwrap();
+        let answer = match way {
+            "check" => check(json!({"tenant_id": tenant, "meter": "calls", "consume": true})).await,
+            _ => nodes[1].api(Method::PUT, &format!("/api/v1/tenants/{tenant}"), Some(json!({}))).await,
+        };
+        assert!(answer.status.is_success(), "{way}: {answer:?}");
+    }
+    nodes.into_iter().for_each(|node| drop(node.stop()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catalog_put_in_force_on_one_node_reaches_every_node_within_a_second() {
     let world = World::new(CATALOG).await;
     let nodes = world.start(3);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("{}/api/v1/catalogs", nodes[0].api))
-        .header("authorization", format!("Bearer {ADMIN_KEY}"))
-        .header("content-type", "application/toml")
-        .body(Full::new(format!("{CATALOG}{LARGE}").into()))
-        .unwrap();
-    let applied = crate::harness::send(&crate::harness::http_client(), request).await.unwrap();
-    assert_eq!((applied.status.as_u16(), applied.json()["version"].as_u64()), (200, Some(2)), "{applied:?}");
+    assert_eq!(put_in_force(&nodes[0], &format!("{CATALOG}{LARGE}")).await, Some(2));
     soon_everywhere("the plan is known", &nodes, |number| {
         let node = &nodes[number];
         async move {
