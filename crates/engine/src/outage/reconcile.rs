@@ -130,7 +130,8 @@ impl Engine {
             EventOutcome::Duplicate => Ok(Ended::Duplicate),
             // Another node accepted something else under the client's id. This was done as well, and has to be counted.
             EventOutcome::Rejected(EngineError::IdempotencyConflict { .. }) => {
-                let renamed = Passed { binding: derived(passed.binding, CONFLICT), ..passed.clone() };
+                let renamed =
+                    Passed { binding: derived(passed.binding, CONFLICT ^ mark_of(passed.binding)), ..passed.clone() };
                 reconciled.conflicts += 1;
                 let outcome = self.record_passed(tenant, &[&renamed]).await?.pop();
                 Ok(match outcome {
@@ -160,6 +161,11 @@ impl Engine {
             Once::Repeat => Ok(()),
         }
     }
+}
+
+/// Several may have passed under one id, on several nodes.
+fn mark_of(binding: Binding) -> u128 {
+    u128::from(binding.fingerprint) << 64
 }
 
 fn derived(binding: Binding, from: u128) -> Binding {

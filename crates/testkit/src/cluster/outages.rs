@@ -203,7 +203,8 @@ impl World {
             let is_empty = |member: &Member| member.spool.len() == 0 && member.spool.is_idle();
             let idle = self.members.iter().all(|member| member.node.ledger.is_idle() && is_empty(member));
             if idle && self.tasks.is_empty() && self.database.state().astray.is_empty() {
-                return Ok(());
+                let mut aside = self.members.iter().flat_map(|member| member.spool.aside());
+                return aside.next().map_or(Ok(()), |why| Err(format!("something was set aside: {why}")));
             }
             self.tick(false)?;
         }
@@ -341,3 +342,7 @@ impl World {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "outages_tests.rs"]
+mod tests;

@@ -11,12 +11,19 @@ use engine::requests::{Admission, Check, EngineError};
 impl World {
     pub(super) fn ask_new(&mut self, node: usize) {
         let number = self.operations.len();
+        // Sometimes under the id of something else.
+        let other = self.operations.get(self.chance.below(number)).filter(|_| self.chance.percent(10));
+        let other = other.and_then(|other| Some((other.check.tenant.clone(), other.check.id.clone()?)));
         let check = self.chance.with(|random| {
             let (key, most) = *random.pick(&[("tokens", 5), ("tokens", 1), ("requests", 2), ("strict", 2)]);
             let amount = random.between(1, most);
             let check = spend(random.pick::<&str>(&["t1", "t2"]), vec![charge(key, amount)]);
             let check = if random.percent(50) { with_id(check, &format!("o{number}")) } else { check };
             let check = if random.percent(60) { by_user(check, random.pick::<&str>(&["al", "bo"])) } else { check };
+            let check = match other {
+                Some((tenant, id)) => Check { tenant, id: Some(id), ..check },
+                None => check,
+            };
             let cause = if check.id.is_none() { Cause::Gateway } else { Cause::Check };
             Check { cause, dimensions: mark(&number.to_string()), ..check }
         });
@@ -76,6 +83,11 @@ impl World {
         let operation = &mut self.operations[number];
         let admission = match decided {
             Ok(admission) => admission,
+            // Something else was accepted under its id, though this may have passed before.
+            Err(EngineError::IdempotencyConflict { .. }) => {
+                operation.told.push(Told::Refused);
+                return Ok(());
+            }
             Err(EngineError::Ledger(_)) => {
                 operation.told.push(Told::Unknown);
                 return Ok(());

@@ -18,6 +18,7 @@ type Done = oneshot::Sender<Result<(), LedgerError>>;
 enum Work {
     Line(u64, SpoolLine),
     Remove(Vec<u64>),
+    SetAside(Vec<(u64, String)>),
     Nothing,
 }
 
@@ -26,6 +27,7 @@ struct Inner {
     next: u64,
     durable: u64,
     lines: BTreeMap<u64, SpoolLine>,
+    aside: BTreeMap<u64, String>,
     waiting: VecDeque<(Work, Done)>,
 }
 
@@ -94,6 +96,11 @@ impl SimSpool {
         self.inner.lock().lines.values().any(is_it)
     }
 
+    /// What will never be recorded, and why.
+    pub(super) fn aside(&self) -> Vec<String> {
+        self.inner.lock().aside.values().cloned().collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.inner.lock().lines.len()
     }
@@ -107,6 +114,10 @@ impl Inner {
                 self.durable = number;
             }
             Work::Remove(numbers) => self.lines.retain(|number, _| !numbers.contains(number)),
+            Work::SetAside(reasons) => {
+                self.lines.retain(|number, _| reasons.iter().all(|(aside, _)| aside != number));
+                self.aside.extend(reasons);
+            }
             Work::Nothing => {}
         }
     }
@@ -142,7 +153,9 @@ impl Spool for SimSpool {
         self.inner.lock().durable
     }
 
-    fn settle(&self, recorded: Vec<u64>, _set_aside: Vec<(u64, String)>) -> Commit {
-        self.inner.lock().queue(Work::Remove(recorded))
+    fn settle(&self, recorded: Vec<u64>, set_aside: Vec<(u64, String)>) -> Commit {
+        let mut inner = self.inner.lock();
+        drop(inner.queue(Work::Remove(recorded)));
+        inner.queue(Work::SetAside(set_aside))
     }
 }
