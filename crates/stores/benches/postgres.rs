@@ -5,6 +5,8 @@
 //! processes: ours (or pgbench's) and the server's.
 #![allow(clippy::unwrap_used)]
 
+mod processes;
+
 use domain::{
     entry::{Binding, Cause, Effect, Entry, KindSet},
     id::{MeterKey, TenantId},
@@ -12,6 +14,7 @@ use domain::{
 };
 use engine::ports::{Append, Basis, Ledger};
 use parking_lot::Mutex;
+use processes::{client_seconds, postmaster, server_seconds};
 use std::{
     path::PathBuf,
     process::Command,
@@ -44,36 +47,6 @@ fn entry(meter: &MeterKey, number: u64) -> Entry {
         note: None,
         effects: vec![Effect::Use { meter: meter.clone(), amount: 1, open: KindSet::ALL, closed: vec![] }],
     }
-}
-
-/// The fields of a process's `stat` after its name.
-fn stat(pid: &str) -> Vec<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = text.rsplit(')').next().unwrap_or_default();
-    after_name.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect()
-}
-
-fn ticks(stat: &[u64], fields: &[usize]) -> u64 {
-    fields.iter().filter_map(|index| stat.get(*index)).sum()
-}
-
-/// Processor time of a server, its ended processes included, in seconds.
-fn server_seconds(postmaster: u64) -> f64 {
-    let own = stat(&postmaster.to_string());
-    let mut sum = ticks(&own, &[11, 12, 13, 14]);
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        let name = process.file_name();
-        let of_process = stat(&name.to_string_lossy());
-        if of_process.get(1) == Some(&postmaster) {
-            sum += ticks(&of_process, &[11, 12]);
-        }
-    }
-    sum as f64 / 100.0
-}
-
-/// Processor time of this process, and of those it started and waited for, in seconds.
-fn client_seconds() -> f64 {
-    ticks(&stat("self"), &[11, 12, 13, 14]) as f64 / 100.0
 }
 
 struct Bench {
@@ -175,15 +148,12 @@ fn main() {
     let mut number = |or: u64| arguments.next().map_or(or, |text| text.parse().unwrap());
     let (seconds, callers, connections) = (number(10), number(64), number(8));
     let url = std::env::var("TIDEGATE_TEST_POSTGRES").expect("eval \"$(.ci/postgres start)\" first");
-    let directory = std::env::var("TIDEGATE_TEST_POSTGRES_DIR").expect("eval \"$(.ci/postgres start)\" first");
-    let pid_file = std::fs::read_to_string(format!("{directory}/data/postmaster.pid")).unwrap();
-    let postmaster = pid_file.lines().next().unwrap().trim().parse().unwrap();
     let schema = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../bench/pg/schema.sql");
     assert!(Command::new("psql").args(["-q", "-f"]).arg(schema).arg(&url).status().unwrap().success());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let own = format!("{url}?schema=bench&sslmode=disable&pool_max={connections}");
     let ledger = runtime.block_on(PostgresLedger::open(&own, PostgresOptions::default())).unwrap();
-    let bench = Bench { url, postmaster, seconds, callers };
+    let bench = Bench { url, postmaster: postmaster(), seconds, callers };
     for round in 1..=3 {
         println!("round {round}, {callers} callers, {TENANTS} tenants, {seconds} s each");
         let before = ledger.stats();

@@ -27,6 +27,13 @@
 //! (that node is about to change the version, or keeps it for a caller who lost before): the part is stale. So batches
 //! never wait for each other but in creating the same tenant, which they do in order of id: there is no deadlock.
 //!
+//! What was charged **under leases** is sent by another committer (`commit_leased.sql`). Its part is written if and only if
+//! the tenant's row says that the lease is there and how many entries were made under it last, which is what the part
+//! follows. The row's version does not matter: it is what gives the entries their positions. Such parts wait for rows that
+//! others have locked, in order of tenant, as two nodes that charge one tenant lock its row in turns; other tenants'
+//! commits are not kept waiting by it. The condition is looked at on the newest version of the row, as above; ids are not:
+//! one that another lease has bound since the statement began breaks the unique index, and the batch is sent again.
+//!
 //! A part that is not written says that its basis is outdated, and fails everything queued on the same basis; other
 //! parts go through.
 //!
