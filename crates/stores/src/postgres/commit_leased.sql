@@ -3,7 +3,9 @@
 -- was written under it last, and gives the entries their places.
 WITH in_force AS MATERIALIZED (
     SELECT catalog_version FROM tidegate.meta
-    WHERE one AND pg_advisory_xact_lock_shared(1413958724, 'tidegate.meta'::regclass::oid::integer) IS NOT NULL
+    -- Behind a pooler no session could bring the limit along.
+    WHERE one AND CASE WHEN set_config('lock_timeout', '2s', true) = '2s' THEN
+        pg_advisory_xact_lock_shared(1413958724, 'tidegate.meta'::regclass::oid::integer) IS NOT NULL END
     FOR SHARE
 ), part AS MATERIALIZED (
     SELECT p.ord, p.tenant, p.epoch, p.follows, p.entries, p.token
