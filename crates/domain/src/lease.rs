@@ -3,7 +3,7 @@
 //! A lease is a part of the tenant's state like any other: a grant and an end are effects of entries, so every node that
 //! folds the journal knows what is set aside. What is charged under a lease comes out of its slices, and everybody else
 //! decides as if the slices were used already. So use can't pass a limit, whoever charges first. Nobody is refused for
-//! what is only set aside: who would be ends all leases in the same entry and looks at what was really used.
+//! what is only set aside: who would be ends all leases in the same entry, and has the room.
 
 use crate::{
     catalog::{Catalog, Limit, MeterKind, Mode, Scope},
@@ -123,9 +123,22 @@ impl Tenant {
         Ok(done)
     }
 
+    /// Whether an operation could be applied under a lease now.
+    pub fn is_covered(&mut self, epoch: u64, user: Option<&User>, op: &Op, now: Instant, catalog: &Catalog) -> bool {
+        let Some(place) = self.leases.iter().position(|lease| lease.epoch == epoch) else { return false };
+        let lease = self.leases.remove(place);
+        let covers = self.covers(&lease, user, op, now, catalog);
+        self.leases.insert(place, lease);
+        covers
+    }
+
     fn covers(&self, lease: &Lease, user: Option<&User>, op: &Op, now: Instant, catalog: &Catalog) -> bool {
         let at = self.instant(now);
-        let lasts = lease.catalog == catalog.version && self.windows.iter().all(|window| at < window.end);
+        // What was set aside was so by limits that are still the same.
+        let is_over = |until: Instant| lease.granted_at < until && until <= at;
+        let lasts = lease.catalog == catalog.version
+            && self.windows.iter().all(|window| at < window.end)
+            && !self.profile.overrides.iter().any(|own| own.until.is_some_and(is_over));
         let fits = |meter: &MeterKey, amount| self.has_slices(lease, user, (meter, amount), at, catalog);
         lasts
             && match op {
@@ -138,8 +151,7 @@ impl Tenant {
 
     fn covers_spend(&self, spend: &Spend, catalog: &Catalog, fits: impl Fn(&MeterKey, i64) -> bool) -> bool {
         let has = |feature| self.plan(catalog).is_ok_and(|plan| plan.has(feature));
-        spend.consume
-            && self.profile.status == Status::Active
+        self.profile.status == Status::Active
             && spend.features.iter().all(has)
             && is_each_once(spend.charges.iter().map(|charge| &charge.meter))
             && spend.charges.iter().all(|charge| fits(&charge.meter, charge.amount))

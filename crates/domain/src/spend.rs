@@ -61,11 +61,12 @@ impl Tenant {
 
         let mut limits = self.limit_states(user.as_deref(), plan, &ask);
         let mut verdict = self.verdict(plan, &ask, &limits);
-        // Nobody is refused for what is only set aside: all leases end, and then there is nothing set aside.
-        let ends_leases = verdict.refused.is_some() && limits.iter().any(|state| state.set_aside > 0);
-        if ends_leases {
+        let mut ends_leases = false;
+        if verdict.refused.is_some() && limits.iter().any(|state| state.set_aside > 0) {
+            // Nobody is refused for what is only set aside: all leases end, and there is room.
             limits.iter_mut().for_each(|state| state.set_aside = 0);
             verdict = self.verdict(plan, &ask, &limits);
+            ends_leases = verdict.refused.is_none();
         }
         let observed = self.enforce(spend, catalog) == Enforce::Observe;
         let (denial, shadow) = match verdict {

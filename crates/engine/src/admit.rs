@@ -261,7 +261,11 @@ fn decide(
     let is_allowed = outcome.decision.as_ref().is_some_and(|decision| decision.allowed);
     let by_limit = outcome.decision.as_ref().and_then(|decision| decision.denial.as_ref()?.limit).is_some();
     // Under a lease not all use is seen: enough to allow something, never to refuse it.
-    let is_known = if open.is_leased() { is_allowed || open.is_recent && !by_limit } else { open.is_recent };
+    let is_known = match open.is_leased() {
+        true if is_allowed => open.is_covered(check.user.as_ref(), op),
+        true => open.is_recent && !by_limit,
+        false => open.is_recent,
+    };
     if !is_written && !is_known {
         // No commit judges it: it is only told of what is known to be so.
         open.distrust();
@@ -280,7 +284,7 @@ fn decide(
             // Where a commit may be in vain, nobody is told before it.
             let wait = ack == Ack::Disk || open.engine.ledger.shared().is_some();
             let appended = open.append(vec![entry], fold, wait)?;
-            note_sent(bound, (open.book.basis.clone(), appended.last), &outcome);
+            note_sent(bound, open.book.decided(), &outcome);
             (appended.last, appended.commit)
         }
         _ => (open.book.seq, open.settled()),
@@ -310,6 +314,11 @@ fn decide_under(
             let appended = open.append_under(vec![entry])?;
             note_sent(bound, open.book.decided(), &outcome);
             (appended.last, appended.commit)
+        }
+        None if !open.is_covered(check.user.as_ref(), op) => {
+            // No commit judges it.
+            open.distrust();
+            return Err(LedgerError::Stale.into());
         }
         None => (open.book.seq, open.settled()),
     };

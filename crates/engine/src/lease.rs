@@ -4,14 +4,14 @@
 
 use crate::{
     engine::Engine,
-    live::{Book, Cell, LiveLease},
+    live::{Book, Cell, LiveLease, Place},
     open::{Look, Open, Whom, Wrote},
     ports::{Append, Appended, Commit, LEASED_ENTRIES_MAX, LedgerError, Seq, leased_entries, leased_seq},
     requests::EngineError,
 };
 use domain::{
     entry::Entry,
-    id::UserId,
+    id::{TenantId, UserId},
     op::{Op, Outcome},
     time::Instant,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Contention {
     until_ms: AtomicI64,
     /// The lease this node had last, until it is known to have ended; 0 if none.
     own: AtomicU64,
+    /// Whether it stands in the list of tenants that this node has, or had, a lease of.
+    is_listed: AtomicBool,
     /// Whether the next to load the tenant keeps others from writing to it.
     hold: AtomicBool,
     /// How many want to see what all nodes did. No lease is taken meanwhile: they would not see all.
@@ -39,8 +41,9 @@ pub(crate) struct Contention {
 impl Default for Contention {
     fn default() -> Self {
         let never = || AtomicI64::new(i64::MIN);
-        let (own, hold, readers) = (AtomicU64::new(0), AtomicBool::new(false), AtomicUsize::new(0));
-        Self { lost_at_ms: never(), until_ms: never(), own, hold, readers }
+        let no = || AtomicBool::new(false);
+        let (own, readers) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { lost_at_ms: never(), until_ms: never(), own, is_listed: no(), hold: no(), readers }
     }
 }
 
@@ -61,8 +64,27 @@ impl Contention {
         now.ms() < self.until_ms.load(Ordering::Relaxed) && self.readers.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether a lease of this node may be set aside still.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn take_hold(&self) -> bool {
         self.hold.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Cell {
+    /// The lease has ended for good; `false` if there is another by now.
+    fn has_given_back(&self, own: u64) -> bool {
+        let Some(reload) = &self.reload else { return true };
+        let contention = &reload.contention;
+        let is_leased = matches!(&*self.place.lock(), Place::Open(book) if book.lease.is_some());
+        let gone = !is_leased && contention.own.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if gone {
+            contention.is_listed.store(false, Ordering::Release);
+        }
+        gone
     }
 }
 
@@ -103,6 +125,9 @@ impl Engine {
             // It is not granted yet, and perhaps never will be.
             return Way::Wait(basis.settled(*seq));
         }
+        if let Some(reload) = &cell.reload {
+            reload.contention.own.store(lease.epoch, Ordering::Relaxed);
+        }
         let is_used = lease.last != leased_seq(lease.epoch, 0);
         let sees_too_little = match whom.look {
             Look::Memory | Look::Recent | Look::Held => false,
@@ -121,31 +146,37 @@ impl Engine {
             if lease.basis.has_others() {
                 reload.contention.is_met(now);
             }
-            reload.contention.hold.store(!matches!(whom.look, Look::Now | Look::Loaded), Ordering::Release);
+            // Who only looks writes nothing that others would have to wait for.
+            reload.contention.hold.store(matches!(whom.look, Look::Memory | Look::Held), Ordering::Release);
         }
         Way::Reload
     }
 
+    /// What was begun under a lease at `at` was committed: the lease was there then.
+    pub(crate) fn note_lasted(&self, tenant: &TenantId, at: Instant) {
+        let Some(cell) = self.live.known(tenant) else { return };
+        if let Place::Open(book) = &mut *cell.place.lock()
+            && let Some(lease) = &mut book.lease
+        {
+            lease.lasted_at = lease.lasted_at.max(at);
+        }
+    }
+
     /// Gives back the leases of tenants that are not charged any more; all of them with `all`.
     pub(crate) async fn give_leases_back(&self, all: bool) -> Result<(), EngineError> {
-        let cells = std::mem::take(&mut *self.live.leased.lock());
+        let mut taken = self.live.take_leased();
+        let mut leasing = self.live.none_leased();
         let mut failed = Ok(());
-        for cell in cells {
+        while let Some(cell) = taken.cells.last().cloned() {
             if !all && self.is_leasing(&cell) {
-                self.live.leased.lock().push(cell);
+                leasing.cells.extend(taken.cells.pop());
                 continue;
             }
-            let given_back = self.commit_with(Whom::known(&cell.id, &[]), |open| open.give_lease_back()).await;
-            match given_back {
-                Ok((own, _)) => {
-                    let reload = cell.reload.as_ref();
-                    reload.map(|reload| {
-                        reload.contention.own.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed)
-                    });
-                }
-                Err(EngineError::UnknownTenant(_)) => {}
+            match self.commit_with(Whom::known(&cell.id, &[]), |open| open.give_lease_back()).await {
+                Ok((own, _)) if !cell.has_given_back(own) => leasing.cells.extend(taken.cells.pop()),
+                Ok(_) | Err(EngineError::UnknownTenant(_)) => drop(taken.cells.pop()),
                 Err(error) => {
-                    self.live.leased.lock().push(cell);
+                    leasing.cells.extend(taken.cells.pop());
                     failed = failed.and(Err(error));
                 }
             }
@@ -157,10 +188,9 @@ impl Engine {
     fn is_leasing(&self, cell: &Cell) -> bool {
         let now = self.now();
         let is_wanted = cell.reload.as_ref().is_some_and(|reload| reload.contention.wants_lease(now));
-        let crate::live::Place::Open(book) = &*cell.place.lock() else { return is_wanted };
-        let is_fresh = |lease: &LiveLease| {
-            (0..2 * self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms())) || lease.closing
-        };
+        let Place::Open(book) = &*cell.place.lock() else { return is_wanted };
+        let is_fresh =
+            |lease: &LiveLease| (0..2 * self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms()));
         book.lease.as_ref().map_or(is_wanted, |lease| is_fresh(lease))
     }
 }
@@ -177,6 +207,17 @@ impl Open<'_> {
     /// Whether what happens here happens under a lease.
     pub(crate) fn is_leased(&self) -> bool {
         self.book.lease.is_some()
+    }
+
+    /// Whether something may be told from beside the lease that leaves no entry to be judged: there is room for it under
+    /// the lease, and the lease was there a moment ago, so that the tenant is what it was.
+    pub(crate) fn is_covered(&mut self, user: Option<&UserId>, op: &Op) -> bool {
+        let Book { tenant, users, lease, .. } = &mut *self.book;
+        let Some(lease) = lease else { return false };
+        let user = user.and_then(|user| users.get(user)).map(|live| &live.user);
+        let age_ms = self.now.ms() - lease.lasted_at.ms();
+        (0..=self.engine.options.recent_ms).contains(&age_ms)
+            && tenant.is_covered(lease.epoch, user, op, self.now, self.catalog)
     }
 
     /// Applies an operation under the lease of this node.
@@ -221,10 +262,10 @@ impl Open<'_> {
         let before = contention.own.load(Ordering::Relaxed);
         let terms = self.engine.options.leases.terms;
         if self.book.tenant.grant(entry, epoch, (before != 0).then_some(before), op, &terms, self.catalog) {
-            contention.own.store(epoch, Ordering::Relaxed);
+            // Its own it is when the grant is committed: another node may have come first to the same position.
             self.book.lease = Some(Box::new(LiveLease::new(epoch, self.now)));
-            if before == 0 {
-                self.engine.live.leased.lock().push(self.cell.clone());
+            if !contention.is_listed.swap(true, Ordering::AcqRel) {
+                self.engine.live.list_leased(self.cell);
             }
         }
     }

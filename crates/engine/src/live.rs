@@ -66,6 +66,8 @@ pub(crate) struct LiveLease {
     /// What stands for the last entry that was made under it.
     pub(crate) last: Seq,
     pub(crate) since: Instant,
+    /// When it is known to have been there last.
+    pub(crate) lasted_at: Instant,
     /// Nothing more is made under it: the tenant is loaded anew when what was is committed.
     pub(crate) closing: bool,
 }
@@ -73,7 +75,7 @@ pub(crate) struct LiveLease {
 impl LiveLease {
     pub(crate) fn new(epoch: u64, since: Instant) -> Self {
         let last = leased_seq(epoch, 0);
-        Self { epoch, basis: Arc::new(Basis::at(last)), last, since, closing: false }
+        Self { epoch, basis: Arc::new(Basis::at(last)), last, since, lasted_at: since, closing: false }
     }
 }
 
@@ -161,7 +163,7 @@ pub(crate) struct Live {
     dirty: Mutex<Vec<Arc<Cell>>>,
     demanding: Mutex<Vec<Arc<Cell>>>,
     /// Tenants that this node has, or had, a lease of.
-    pub(crate) leased: Mutex<Vec<Arc<Cell>>>,
+    leased: Mutex<Vec<Arc<Cell>>>,
     pub(crate) tenants: AtomicU64,
     pub(crate) users: AtomicU64,
 }
@@ -267,6 +269,21 @@ impl Live {
     /// Takes the list of books with denials to write down.
     pub(crate) fn take_demanding(&self) -> Taken<'_> {
         Taken::from(&self.demanding)
+    }
+
+    /// Puts a tenant on the list of those that this node has a lease of.
+    pub(crate) fn list_leased(&self, cell: &Arc<Cell>) {
+        self.leased.lock().push(cell.clone());
+    }
+
+    /// Takes the list of tenants that this node has, or had, a lease of.
+    pub(crate) fn take_leased(&self) -> Taken<'_> {
+        Taken::from(&self.leased)
+    }
+
+    /// None of the leased tenants yet: what is put here goes on the list.
+    pub(crate) fn none_leased(&self) -> Taken<'_> {
+        Taken { list: &self.leased, cells: Vec::new() }
     }
 
     /// The cells of one shard, for sweeps.

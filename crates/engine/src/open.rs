@@ -150,6 +150,9 @@ impl Engine {
                             if says_something {
                                 self.confirm(whom.tenant, began);
                             }
+                            if wrote == Wrote::UnderLease {
+                                self.note_lasted(whom.tenant, began);
+                            }
                             return Ok((value, Commit::Done));
                         }
                         Err(error) => error,

@@ -109,8 +109,8 @@ impl Engine {
         }
         let began = self.now();
         // What was known stays known if this fails.
-        let Loaded { fold, after } =
-            shared.load(&cell.id, whom.look == Look::Held || reload.contention.take_hold()).await?;
+        let hold = reload.contention.take_hold() || whom.look == Look::Held;
+        let Loaded { fold, after } = shared.load(&cell.id, hold).await?;
         let mut book = self.book_of(&cell.id, fold, &after).await?;
         reload.known.lock().take();
         if let Some(book) = &mut book {
@@ -123,7 +123,8 @@ impl Engine {
         // Another node, or a newer catalog, may be in the way of a tenant that was just made here. Who comes before that is
         // known builds on the guess, and learns from its own commit.
         self.place_tenant(cell, book, self.epoch(), whom.if_unknown)?.wait().await?;
-        if after.len() >= FOLD_LOADED {
+        // Not all nodes at once: one that is held comes alone.
+        if hold && after.len() >= FOLD_LOADED {
             self.fold_loaded(cell);
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use crate::{
     engine::Engine,
-    live::{Book, Cell, Place},
+    live::{Book, Cell, Place, Reload},
     open::Whom,
     ports::{Commit, Fold, LedgerError, Retention, Seq, Stored},
     requests::EngineError,
@@ -222,7 +222,8 @@ impl Engine {
         let Place::Open(book) = &mut *place else { return };
         if self.ledger.shared().is_some() {
             // Nothing is lost with it that is not committed or about to be.
-            let is_left = cell.reload.as_ref().is_some_and(|reload| !reload.left.lock().is_empty());
+            let is_needed = |reload: &Reload| !reload.left.lock().is_empty() || reload.contention.is_listed();
+            let is_left = cell.reload.as_deref().is_some_and(is_needed);
             if book.tenant.pending.is_empty() && !is_left && book.lease.is_none() {
                 self.drop_book(cell, &mut place);
                 *place = Place::Gone;

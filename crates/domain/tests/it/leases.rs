@@ -5,9 +5,10 @@
 
 use crate::world::{add_plan, at, catalog, meter};
 use domain::{
-    catalog::Catalog,
-    entry::{Cause, Entry},
-    id::{PlanKey, TenantId},
+    catalog::{Catalog, Limit, Mode, Scope},
+    decision::Code,
+    entry::{Cause, Entry, Override},
+    id::{FeatureKey, PlanKey, TenantId},
     lease::{Slice, Terms},
     op::{Adjustment, Charge, Fact, Movement, Op, OpError, Outcome, ProfileChange, Spend},
     tenant::Tenant,
@@ -30,6 +31,10 @@ enum Step {
     Adjust { amount: i64 },
     /// Puts the tenant on a plan.
     Plan { large: bool },
+    /// Gives more room for a while, or less.
+    Override { max: i64, lasts_ms: i64 },
+    /// Asks for what the plan has not, and some of what is set aside.
+    Feature,
     /// Gives its lease back.
     GiveBack,
 }
@@ -41,6 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..30_i64).prop_map(|amount| Step::Fact { amount }),
         1 => (-20..20_i64).prop_map(|amount| Step::Adjust { amount }),
         1 => any::<bool>().prop_map(|large| Step::Plan { large }),
+        2 => (10..400_i64, 1..4_000_i64).prop_map(|(max, lasts_ms)| Step::Override { max, lasts_ms }),
+        1 => Just(Step::Feature),
         1 => Just(Step::GiveBack),
     ]
 }
@@ -140,9 +147,15 @@ impl Cluster {
 
     /// Room under the hard limits on a meter.
     fn room(&self, key: &str, now: Instant) -> i64 {
+        let at = self.truth.instant(now);
         let limits = self.catalog.plans[&self.truth.profile.plan].limits.on(&meter(key));
-        let hard = limits.iter().filter(|limit| limit.mode == domain::catalog::Mode::Hard);
-        hard.map(|limit| limit.max.unwrap() - self.used(key, limit.window.unwrap(), now)).min().unwrap_or(i64::MAX)
+        let hard = limits.iter().filter(|limit| limit.mode == Mode::Hard);
+        let max = |limit: &Limit| {
+            let mut own = self.truth.profile.overrides.iter();
+            let own = own.find(|own| own.meter == limit.meter && own.window == limit.window);
+            own.filter(|own| own.until.is_none_or(|until| at < until)).map_or(limit.max, |own| own.max).unwrap()
+        };
+        hard.map(|limit| max(limit) - self.used(key, limit.window.unwrap(), now)).min().unwrap_or(i64::MAX)
     }
 
     fn spend(&mut self, node: usize, amount: i64, key: &str, now: Instant, take: bool) {
@@ -178,6 +191,32 @@ impl Cluster {
                 let op = Op::Configure(ProfileChange { plan: Some(plan), ..Default::default() });
                 self.do_seeing(node, &op, now, false).unwrap();
                 assert!(self.truth.leases.is_empty(), "what was set aside was by another plan");
+            }
+            Step::Override { max, lasts_ms } => {
+                let own = Override {
+                    meter: meter("messages"),
+                    window: Some(WindowKind::Day),
+                    scope: Scope::Tenant,
+                    max: Some(*max),
+                    mode: Mode::Hard,
+                    until: Some(now.plus_ms(*lasts_ms)),
+                    reason: None,
+                };
+                let op = Op::Configure(ProfileChange { put_overrides: vec![own], ..Default::default() });
+                self.do_seeing(node, &op, now, false).unwrap();
+            }
+            Step::Feature => {
+                let charges = vec![Charge { meter: meter("messages"), amount: 1 }];
+                let features = vec![FeatureKey::new("analytics").unwrap()];
+                let op = Op::Spend(Spend { charges, features, consume: true, ..Spend::default() }, Cause::Check);
+                assert!(self.do_leased(node, &op, now).is_none(), "there is something to refuse");
+                self.read(node);
+                let leases = self.truth.leases.clone();
+                let turns = self.truth.windows_at(self.truth.instant(now)) != self.truth.windows;
+                let refused = self.do_seeing(node, &op, now, false).unwrap().decision.unwrap();
+                assert_eq!(refused.code(), Code::FeatureNotInPlan);
+                // That has nothing to do with what is set aside, unless windows turned.
+                assert!(self.truth.leases == leases || turns);
             }
             Step::GiveBack => {
                 let Some((epoch, _)) = self.nodes[node].lease else { return };
@@ -244,7 +283,7 @@ fn slices_follow_use_and_shrink_with_what_is_left() {
 }
 
 #[test]
-fn a_refusal_ends_all_leases_and_says_what_was_really_used() {
+fn who_needs_what_is_set_aside_gets_it_and_ends_all_leases() {
     let mut cluster = Cluster::new(2);
     let now = at("2027-01-31T23:58:00Z");
     cluster.spend(0, 1, "messages", now, true);

@@ -216,9 +216,19 @@ impl Committer {
         };
         self.queue.state.lock().stats.commit_failures += 1;
         match failure {
-            Failure::Again(_) if *tries < TRIES_AT_ONCE => {
+            Failure::Again(_) if *tries < self.tries_at_once() => {
                 *tries += 1;
                 Ok(parts)
+            }
+            // One row that is not to be had must not keep other tenants from being charged: each is sent by itself, and
+            // what was not sent before is not written.
+            Failure::Again(_) if self.lane == Lane::Leased && parts.len() > 1 => {
+                parts.iter_mut().for_each(|part| part.alone = true);
+                Ok(parts)
+            }
+            Failure::Again(_) if self.lane == Lane::Leased && !uncertain => {
+                parts.into_iter().for_each(|part| self.queue.fail(part, &LedgerError::Stale));
+                Ok(Vec::new())
             }
             // Something in it can't be stored: the others must not suffer for it.
             Failure::Unfit(_) if parts.len() > 1 => {
@@ -236,6 +246,14 @@ impl Committer {
                 Ok(Vec::new())
             }
             failure => Err((parts, failure)),
+        }
+    }
+
+    fn tries_at_once(&self) -> u32 {
+        match self.lane {
+            Lane::Main => TRIES_AT_ONCE,
+            // Each may have waited for as long as a row may be waited for.
+            Lane::Leased => 1,
         }
     }
 

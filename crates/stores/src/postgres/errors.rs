@@ -71,9 +71,9 @@ fn refusal(error: &DbError) -> Failure {
         &SqlState::T_R_SERIALIZATION_FAILURE
         | &SqlState::T_R_DEADLOCK_DETECTED
         | &SqlState::LOCK_NOT_AVAILABLE
-        | &SqlState::QUERY_CANCELED
+        | &SqlState::QUERY_CANCELED => Failure::Again(why),
         // Two transactions bound an id at once. The next try sees who was first.
-        | &SqlState::UNIQUE_VIOLATION => Failure::Again(why),
+        &SqlState::UNIQUE_VIOLATION if error.constraint() == Some("ids_pkey") => Failure::Again(why),
         // The session ends; what it was doing may be committed.
         _ if ends_session || code.code().starts_with("08") || code.code().starts_with("57P") => Failure::Lost(why),
         _ => match &code.code()[..2] {

@@ -102,6 +102,9 @@ pub(super) async fn load(inner: &Arc<Inner>, tenant: &TenantId) -> Done<Loaded> 
 /// Locks the row; false if there is none.
 async fn lock(conn: &mut Conn, tenant: &TenantId) -> Done<bool> {
     conn.begin(SETTINGS).await?;
+    // As commits do, before any row: whoever waits to put a catalog in force must not stand between the two.
+    let first_of_all = "SELECT pg_advisory_xact_lock_shared(1413958724, 'tidegate.meta'::regclass::oid::integer)";
+    conn.run(first_of_all).await?;
     let sql = "SELECT version FROM tidegate.tenants WHERE tenant = $1 FOR NO KEY UPDATE";
     let rows = conn.rows(sql, &[(&tenant.as_str(), Type::TEXT)]).await?;
     Ok(first::<i64>(&rows)?.is_some())

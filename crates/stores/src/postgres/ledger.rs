@@ -118,7 +118,8 @@ impl PostgresLedger {
             queue: queue.clone(),
             pool: pool.clone(),
             options: options.clone(),
-            nudge: nudge.clone(),
+            // The main one is asked to look again.
+            nudge: if lane == Lane::Main { nudge.clone() } else { Arc::default() },
             conn: None,
             wait: Duration::ZERO,
             last: (0, Duration::ZERO),

@@ -91,7 +91,7 @@ async fn drop_denials(inner: &Inner, from: Instant) -> Done<()> {
 async fn walk(inner: &Inner, before: Instant, history_from: Instant, now: Instant) -> Done<()> {
     let mut after = String::new();
     loop {
-        // Instants of a tenant's entries never go back, so its first entry tells whether there is anything to cut.
+        // Instants of a tenant's entries hardly go back, so its first entry tells whether there is anything to cut.
         let sql = "SELECT f.tenant, f.seq, f.state, coalesce(e.at_ms, $2) < $2
                    FROM tidegate.folds f LEFT JOIN LATERAL (
                        SELECT e.at_ms FROM tidegate.entries e WHERE e.tenant = f.tenant ORDER BY e.seq LIMIT 1
@@ -143,8 +143,14 @@ async fn cut(inner: &Inner, id: &TenantId, through: Seq, before: Instant) -> Don
     let mut conn = inner.pool.get().await?;
     conn.begin("SET LOCAL lock_timeout = '2s'; SET LOCAL idle_in_transaction_session_timeout = '5s'").await?;
     // Two that cut the same at once: the second waits here for the first, and then finds nothing.
+    // Under leases entries are in the order of their commits, not of their instants: none is cut behind one that stays.
     let sql = "DELETE FROM tidegate.entries WHERE tenant = $1 AND seq IN (
-                   SELECT seq FROM tidegate.entries WHERE tenant = $1 AND seq <= $2 AND at_ms < $3 ORDER BY seq LIMIT $4)
+                   SELECT seq FROM (
+                       SELECT seq, bool_and(at_ms < $3) OVER (ORDER BY seq) AS is_old FROM (
+                           SELECT seq, at_ms FROM tidegate.entries WHERE tenant = $1 AND seq <= $2
+                           ORDER BY seq LIMIT $4
+                       ) AS first_ones
+                   ) AS judged WHERE is_old)
                RETURNING seq, at_ms, body";
     let through = i64::try_from(through).unwrap_or(i64::MAX);
     let params: super::values::Params<'_> =

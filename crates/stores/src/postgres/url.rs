@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// PostgreSQL cuts names after 63 bytes; a copy on its way adds `_copying`.
 const SCHEMA_MAX_BYTES: usize = 54;
 const POOL_MAX: usize = 8;
-const POOL_LEAST: usize = 3;
+const POOL_LEAST: usize = 4;
 
 /// Reads a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`.
 pub(super) fn parse(url: &str) -> Result<Settings, LedgerError> {
@@ -91,7 +91,7 @@ impl Ours {
             }
             "pool_max" => {
                 let number = value.parse().ok().filter(|number| (POOL_LEAST..=1_000).contains(number));
-                self.pool_max = Some(number.ok_or_else(|| bad(key, "give a number from 3 to 1000"))?);
+                self.pool_max = Some(number.ok_or_else(|| bad(key, "give a number from 4 to 1000"))?);
             }
             "statement_timeout" => {
                 let ms = value.parse().ok().filter(|ms| (100..=600_000).contains(ms));

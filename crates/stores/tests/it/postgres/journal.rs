@@ -55,7 +55,7 @@ fn the_journal_does_not_run_ahead_when_places_are_given_anew() {
 #[test]
 fn readers_of_the_journal_that_wait_leave_connections_to_others() {
     let database = Database::new();
-    let ledger = run(PostgresLedger::open(&database.url("&pool_max=3"), Default::default())).unwrap();
+    let ledger = run(PostgresLedger::open(&database.url("&pool_max=4"), Default::default())).unwrap();
     let slow = id("slow");
     commit(&*ledger, append(&slow, 0, &Arc::default(), vec![created("free")])).unwrap();
     let client = database.client();

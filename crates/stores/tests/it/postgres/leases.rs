@@ -11,10 +11,11 @@ use domain::{
     entry::{Effect, Entry},
     id::TenantId,
     lease::Lease,
-    time::Instant,
+    tenant::Tenant,
+    time::{DAY_MS, Instant},
 };
-use engine::ports::{Append, Basis, Ledger, LedgerError, Lookup, leased_seq};
-use std::{sync::Arc, time::Duration};
+use engine::ports::{Append, Basis, Fold, Ledger, LedgerError, Lookup, Retention, Stored, leased_seq};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use stores::postgres::{PostgresLedger, PostgresOptions};
 
 /// An entry after which there are these leases, each with so many entries under it.
@@ -200,4 +201,42 @@ fn what_is_charged_under_a_lease_and_cut_before_it_arrives_is_applied_once() {
 #[test]
 fn what_is_charged_under_a_lease_and_whose_answer_is_cut_is_applied_once() {
     cut_under_lease(Mode::CutReply);
+}
+
+#[test]
+fn what_was_charged_under_a_lease_verifies_and_is_cut_from_the_front() {
+    let database = Database::new();
+    let (one, _two) = two(&database);
+    let acme = id("acme");
+    let first = used(0).at;
+    let at = |entry: Entry, after_ms: i64| Entry { at: first.plus_ms(after_ms), ..entry };
+    let begin = vec![created("free"), leases(&[(2, 0), (3, 0)])];
+    commit(&*one, append(&acme, 0, &Arc::default(), begin)).unwrap();
+    let mut basis = BTreeMap::new();
+    // Two nodes whose clocks differ: instants go back and forth.
+    for (number, late_ms) in [(1_u64, 90), (2, 60), (3, 130), (4, 100), (5, 150), (6, 120)] {
+        let epoch = 2 + number % 2;
+        let made = basis.entry(epoch).or_insert((Arc::new(Basis::at(leased_seq(epoch, 0))), 0));
+        made.1 += 1;
+        let mut append = under(&acme, epoch, made.1, &made.0, &[u128::from(number)]);
+        append.entries = append.entries.into_iter().map(|entry| at(entry, late_ms)).collect();
+        leased(&*one, append).unwrap();
+    }
+    commit(&*one, append(&acme, 8, &Arc::default(), vec![at(leases(&[]), 200)])).unwrap();
+    let verified = || run(stores::postgres::verify(&database.url(""), &mut |_| {})).unwrap();
+    let report = verified();
+    assert!(report.is_clean() && report.entries == 9 && report.ids == 6, "{:?}", report.differences);
+    let loaded = wait(one.shared().unwrap().load(&acme, false)).unwrap();
+    let mut state = Tenant::born(acme.clone(), &loaded.after[0].1).unwrap();
+    loaded.after.iter().for_each(|(_, entry)| state.fold(None, entry));
+    let fold = Fold { tenant: Stored { state, seq: 9 }, users: vec![], from: 0, basis: Arc::new(Basis::at(9)) };
+    done(one.checkpoint(vec![fold], None)).unwrap();
+    // Everything before this instant goes, but nothing behind an entry that stays.
+    let days = |days| days * DAY_MS;
+    let retention =
+        Retention { dedupe_ms: days(3), journal_ms: days(5), denials_ms: days(20), history_ms: days(1_000) };
+    wait(one.retain(retention, first.plus_ms(days(5) + 125))).unwrap();
+    assert_eq!(database.sql("SELECT seq::text FROM @.entries ORDER BY seq"), ["5", "6", "7", "8", "9"]);
+    let report = verified();
+    assert!(report.is_clean() && report.entries == 5, "{:?}", report.differences);
 }
