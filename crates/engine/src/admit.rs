@@ -37,7 +37,7 @@ impl Engine {
     /// [`EngineError`]; then nothing was charged.
     pub async fn admit(&self, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
         match self.desk.get() {
-            Some(desk) if !desk.is_empty() || desk.has_open(&self.catalog.load()) => {
+            Some(desk) if !desk.is_empty() || self.has_open(desk) => {
                 Box::pin(self.admit_or_pass(desk, check, ack)).await
             }
             _ => self.ask_ledger(check, ack, None).await,

@@ -184,9 +184,14 @@ impl Engine {
         self.ledger.shared().is_some() && self.desk.get().is_none()
     }
 
+    /// Whether a limit may be open in an outage.
+    pub(crate) fn has_open(&self, desk: &Desk) -> bool {
+        desk.has_open(&self.catalog.load()) || self.pins.any_open()
+    }
+
     /// Whether some requests are answered all the same while the ledger can't be written.
     pub fn passes_outages(&self) -> bool {
-        self.desk.get().is_some_and(|desk| desk.has_open(&self.catalog.load())) && self.check_failure().is_ok()
+        self.desk.get().is_some_and(|desk| self.has_open(desk)) && self.check_failure().is_ok()
     }
 
     /// Whether decisions can be made and kept.

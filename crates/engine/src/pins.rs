@@ -3,7 +3,10 @@
 use crate::{engine::Engine, open::Open, ports::CatalogReader, requests::EngineError};
 use domain::{catalog::Catalog, entry::Profile, op::Op};
 use parking_lot::RwLock;
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Catalogs that are kept ready.
 const CATALOGS_MAX: usize = 32;
@@ -14,6 +17,8 @@ pub(crate) struct Pins {
     reader: OnceLock<Arc<dyn CatalogReader>>,
     /// The one that was read last is at the end.
     ready: RwLock<Vec<Arc<Catalog>>>,
+    /// Whether one of those that were ready leaves a limit open in an outage.
+    any_open: AtomicBool,
 }
 
 impl Pins {
@@ -22,7 +27,13 @@ impl Pins {
         self.ready.read().iter().find(|catalog| catalog.version == version).cloned()
     }
 
+    /// Whether a tenant may be pinned to a catalog that leaves a limit open in an outage.
+    pub(crate) fn any_open(&self) -> bool {
+        self.any_open.load(Ordering::Relaxed)
+    }
+
     fn keep(&self, catalog: Arc<Catalog>) {
+        self.any_open.fetch_or(catalog.any_open(), Ordering::Relaxed);
         let mut ready = self.ready.write();
         if ready.iter().any(|known| known.version == catalog.version) {
             return;
