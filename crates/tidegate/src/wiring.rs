@@ -36,6 +36,9 @@ use wire::catalog::{GatewayRules, Upstream};
 const UPKEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often what is past its time is dropped.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+/// How often a node looks whether that is its turn, and how long it keeps the turn from others without renewing it: one
+/// that dies in the middle delays it no longer than that.
+const RETENTION_TURN: Duration = Duration::from_secs(60);
 /// The name of the upstream that `TIDEGATE_GATEWAY_UPSTREAM` sets.
 const SET_UPSTREAM: &str = "default";
 /// How long a connection to that upstream may take, where the catalog gives none.
@@ -290,7 +293,8 @@ impl Upkeep {
     async fn keep(&self) {
         let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
         upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut retained = tokio::time::Instant::now();
+        let mut looked = tokio::time::Instant::now();
+        let mut retained: Option<tokio::time::Instant> = None;
         let mut well = true;
         loop {
             upkeep.tick().await;
@@ -303,10 +307,14 @@ impl Upkeep {
             well = outcome.is_ok();
             if !well {
                 self.figures.upkeep_failed();
-            } else if retained.elapsed() >= RETENTION_EVERY {
-                retained = tokio::time::Instant::now();
-                if let Err(error) = self.retain().await {
-                    tracing::error!(%error, "what is past its time could not be dropped; the next round tries again");
+            } else if looked.elapsed() >= RETENTION_TURN && retained.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
+                looked = tokio::time::Instant::now();
+                match self.retain().await {
+                    Ok(true) => retained = Some(looked),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "what is past its time could not be dropped; the next round tries again");
+                    }
                 }
             }
         }
@@ -319,11 +327,23 @@ impl Upkeep {
         }
     }
 
-    async fn retain(&self) -> Result<(), EngineError> {
-        let held_ms = RETENTION_EVERY.as_millis() as i64;
-        match self.engine.claim("retention", &self.node, held_ms).await? {
-            Some(_) => self.engine.retain(self.retention).await,
-            None => Ok(()),
+    /// Whether it was this node's turn.
+    async fn retain(&self) -> Result<bool, EngineError> {
+        let claim = |held: Duration| self.engine.claim("retention", &self.node, held.as_millis() as i64);
+        if claim(RETENTION_TURN).await?.is_none() {
+            return Ok(false);
         }
+        let mut work = std::pin::pin!(self.engine.retain(self.retention));
+        loop {
+            match tokio::time::timeout(RETENTION_TURN / 4, &mut work).await {
+                Ok(done) => break done?,
+                // Whoever has it now does the rest.
+                Err(_) if claim(RETENTION_TURN).await?.is_none() => return Ok(false),
+                Err(_) => {}
+            }
+        }
+        // It is nobody's turn until then.
+        claim(RETENTION_EVERY).await?;
+        Ok(true)
     }
 }
