@@ -114,11 +114,13 @@ impl Tenant {
             true => self.apply(user, op, now, catalog).map(Some),
             false => Ok(None),
         };
-        self.leases.insert(place, lease);
+        // Nothing that is covered ends leases.
+        debug_assert!(place <= self.leases.len(), "the others are still there");
+        self.leases.insert(place.min(self.leases.len()), lease);
         let mut done = done?;
         if let Some(entry) = done.as_mut().and_then(|outcome| outcome.entry.as_mut()) {
             entry.effects.insert(0, Effect::Under { epoch });
-            self.leases[place].take(entry);
+            self.leases.iter_mut().filter(|lease| lease.epoch == epoch).for_each(|lease| lease.take(entry));
         }
         Ok(done)
     }
@@ -136,7 +138,10 @@ impl Tenant {
         let at = self.instant(now);
         // What was set aside was so by limits that are still the same.
         let is_over = |until: Instant| lease.granted_at < until && until <= at;
-        let lasts = lease.catalog == catalog.version
+        // Those of others, too: what is done by another catalog than theirs may end them.
+        let is_of_catalog = |lease: &Lease| lease.catalog == catalog.version;
+        let lasts = is_of_catalog(lease)
+            && self.leases.iter().all(is_of_catalog)
             && self.windows.iter().all(|window| at < window.end)
             && !self.profile.overrides.iter().any(|own| own.until.is_some_and(is_over));
         let fits = |meter: &MeterKey, amount| self.has_slices(lease, user, (meter, amount), at, catalog);
@@ -292,6 +297,10 @@ impl Tenant {
     pub(crate) fn crowds_leases(&self, meter: &MeterKey, amount: i64, at: Instant, catalog: &Catalog) -> bool {
         if self.leases.is_empty() || amount <= 0 {
             return false;
+        }
+        // What was set aside by another catalog can't be judged by this one.
+        if self.leases.iter().any(|lease| lease.catalog != catalog.version) {
+            return true;
         }
         let Ok(plan) = self.plan(catalog) else { return true };
         let mut states = Vec::new();

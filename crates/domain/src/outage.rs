@@ -36,11 +36,13 @@ impl Passed {
     /// What is recorded of it: a fact of its own time, or of the oldest time that is still accepted.
     pub fn fact(&self, now: Instant, catalog: &Catalog) -> Fact {
         let late_ms = catalog.event_bounds.late_ms;
-        let oldest = now.plus_ms(LATE_MARGIN_MS.min(late_ms) - late_ms);
+        // Where nothing may be late it happens when it is recorded.
+        let oldest = (late_ms > LATE_MARGIN_MS).then(|| now.plus_ms(LATE_MARGIN_MS - late_ms));
         let movement = |charge: &Charge| (charge.meter.clone(), Movement::Add(charge.amount));
         Fact {
             movements: self.charges.iter().map(movement).collect(),
-            time: Some(self.at.max(oldest)),
+            // A node's clock may have been ahead in the outage.
+            time: oldest.map(|oldest| self.at.max(oldest).min(now)),
             dimensions: self.dimensions.clone(),
             binding: Some(self.binding),
         }

@@ -61,14 +61,15 @@ impl Tenant {
 
         let mut limits = self.limit_states(user.as_deref(), plan, &ask);
         let mut verdict = self.verdict(plan, &ask, &limits);
+        let observed = self.enforce(spend, catalog) == Enforce::Observe;
         let mut ends_leases = false;
         if verdict.refused.is_some() && limits.iter().any(|state| state.set_aside > 0) {
             // Nobody is refused for what is only set aside: all leases end, and there is room.
             limits.iter_mut().for_each(|state| state.set_aside = 0);
             verdict = self.verdict(plan, &ask, &limits);
-            ends_leases = verdict.refused.is_none();
+            // What is only observed is charged whatever refuses it.
+            ends_leases = verdict.refused.is_none() || observed;
         }
-        let observed = self.enforce(spend, catalog) == Enforce::Observe;
         let (denial, shadow) = match verdict {
             Verdict { refused: Some(denial), .. } if !observed => (Some(denial), None),
             Verdict { refused, shadowed } => (None, refused.or(shadowed)),

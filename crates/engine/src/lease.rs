@@ -79,7 +79,9 @@ impl Cell {
     fn has_given_back(&self, own: u64) -> bool {
         let Some(reload) = &self.reload else { return true };
         let contention = &reload.contention;
-        let is_leased = matches!(&*self.place.lock(), Place::Open(book) if book.lease.is_some());
+        // Leases are taken under this lock.
+        let place = self.place.lock();
+        let is_leased = matches!(&*place, Place::Open(book) if book.lease.is_some());
         let gone = !is_leased && contention.own.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if gone {
             contention.is_listed.store(false, Ordering::Release);

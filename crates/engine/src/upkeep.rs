@@ -45,6 +45,13 @@ impl Engine {
             (Some(_), None) => return self.recover().await,
             (Some(error), Some(_)) => return Err(error.into()),
         }
+        let done = self.write_down().await;
+        // Also while nothing can be written: what was asked for in vain must not fill the memory.
+        self.evict();
+        done
+    }
+
+    async fn write_down(&self) -> Result<(), EngineError> {
         self.fold_some(self.options.fold_max).await?;
         self.give_leases_back(false).await?;
         let now_ms = self.now().ms();
@@ -57,7 +64,6 @@ impl Engine {
         {
             self.checkpoint().await?;
         }
-        self.evict();
         Ok(())
     }
 

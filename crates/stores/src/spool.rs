@@ -51,6 +51,18 @@ struct Shared {
     /// The last durable line.
     durable: AtomicU64,
     lines: AtomicU64,
+    /// Lines that could not be written, as stretches in order: first and last.
+    lost: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Shared {
+    fn lose(&self, number: u64) {
+        let mut lost = self.lost.lock();
+        match lost.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => lost.push((number, number)),
+        }
+    }
 }
 
 /// A spool in a file.
@@ -94,7 +106,8 @@ impl FileSpool {
             .query_row("SELECT coalesce(max(number), 0), count(*) FROM lines", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .or_damaged()?;
         let (last, count) = (u64::try_from(last).unwrap_or(0), u64::try_from(count).unwrap_or(0));
-        let shared = Arc::new(Shared { durable: AtomicU64::new(last), lines: AtomicU64::new(count) });
+        let shared =
+            Arc::new(Shared { durable: AtomicU64::new(last), lines: AtomicU64::new(count), lost: Mutex::default() });
         let (work, waiting) = mpsc::channel();
         let writer = Writer { conn, waiting, shared: shared.clone(), _lock: lock };
         let writer = thread::Builder::new()
@@ -153,6 +166,10 @@ impl Spool for FileSpool {
 
     fn durable(&self) -> u64 {
         self.shared.durable.load(Ordering::Acquire)
+    }
+
+    fn is_lost(&self, number: u64) -> bool {
+        self.shared.lost.lock().iter().any(|(first, last)| (*first..=*last).contains(&number))
     }
 
     fn settle(&self, recorded: Vec<u64>, set_aside: Vec<(u64, String)>) -> Commit {

@@ -16,7 +16,7 @@ use domain::{
 };
 use engine::{
     Engine, EngineOptions, LeaseOptions,
-    ports::Clock,
+    ports::{Clock, Ledger},
     requests::{Ack, Check},
 };
 use processes::{client_seconds, postmaster, server_seconds};
@@ -86,8 +86,14 @@ fn catalog() -> Catalog {
 async fn nodes(url: &str, asked: Asked) -> Vec<(Arc<PostgresLedger>, Arc<Engine>)> {
     let lost_within_ms =
         if matches!(asked, Asked::HotWithoutLeases) { -1 } else { LeaseOptions::DEFAULT.lost_within_ms };
-    let options =
-        EngineOptions { leases: LeaseOptions { lost_within_ms, ..LeaseOptions::DEFAULT }, ..EngineOptions::default() };
+    let options = EngineOptions {
+        leases: LeaseOptions {
+            lost_within_ms,
+            lasts_ms: std::env::var("LASTS").map_or(1000, |t| t.parse().unwrap()),
+            ..LeaseOptions::DEFAULT
+        },
+        ..EngineOptions::default()
+    };
     let mut nodes = Vec::new();
     for _ in 0..2 {
         let ledger = PostgresLedger::open(url, PostgresOptions::default()).await.unwrap();
@@ -149,22 +155,31 @@ fn measure(runtime: &tokio::runtime::Runtime, url: &str, asked: Asked, seconds: 
         .collect();
     // Tenants are made, and nodes meet.
     runtime.block_on(ask(engines.clone(), asked, 2, callers));
+    let commits = || {
+        nodes
+            .iter()
+            .map(|(ledger, _)| ledger.stats())
+            .fold((0, 0), |sum, stats| (sum.0 + stats.commits, sum.1 + stats.entries))
+    };
+    let before = commits();
     let (server, client) = (server_seconds(postmaster()), client_seconds());
     let began = std::time::Instant::now();
     let mut took = runtime.block_on(ask(engines.clone(), asked, seconds, callers));
     let elapsed = began.elapsed().as_secs_f64();
     let (server, client) = (server_seconds(postmaster()) - server, client_seconds() - client);
+    let after = commits();
     upkeep.iter().for_each(tokio::task::JoinHandle::abort);
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
     let per_cpu_second = took.len() as f64 / (server + client);
     println!(
         "  {asked:?}: {:.0} a second, {per_cpu_second:.0} per processor second; half within {:.1} ms, 99 of 100 {:.1} ms, \
-         999 of 1000 {:.1} ms; server {:.2} cores, nodes {:.2} cores",
+         999 of 1000 {:.1} ms; {:.1} entries a commit; server {:.2} cores, nodes {:.2} cores",
         took.len() as f64 / elapsed,
         at(0.5),
         at(0.99),
         at(0.999),
+        (after.1 - before.1) as f64 / (after.0 - before.0).max(1) as f64,
         server / elapsed,
         client / elapsed,
     );
@@ -187,7 +202,8 @@ fn main() {
     for round in 1..=rounds {
         println!("round {round}, {callers} callers, {TENANTS} tenants or one, {seconds} s each");
         let schema = |asked: Asked| format!("{url}?schema=nodes_{round}_{}&sslmode=disable", asked as u8);
-        let found = ALL.map(|asked| measure(&runtime, &schema(asked), asked, seconds, callers));
+        let all = if std::env::var("HOT").is_ok() { [Asked::HotByBoth; 5] } else { ALL };
+        let found = all.map(|asked| measure(&runtime, &schema(asked), asked, seconds, callers));
         let ratio = |asked: Asked| found[asked as usize] / found[Asked::EachByOne as usize];
         println!(
             "  per processor second, one hot tenant from two nodes is {:.2} x many tenants; without leases {:.2} x",

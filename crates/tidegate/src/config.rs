@@ -215,6 +215,10 @@ impl Settings {
         }
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
         let outage_after_ms = duration("TIDEGATE_LEDGER_OUTAGE_AFTER", &args.outage_after, 1_000)?;
+        if outage_after_ms < 100 {
+            let least = "TIDEGATE_LEDGER_OUTAGE_AFTER is too short: commits take their time; give at least 100ms";
+            bail!(WrongSetting(least.into()));
+        }
         let api_listen = given(args.api_listen.as_deref()).unwrap_or(API_LISTEN);
         let metrics_open = match given(args.metrics.as_deref()) {
             // Figures name no tenant, but a business can be read from them: open by default on the machine itself alone.

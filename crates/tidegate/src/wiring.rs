@@ -74,15 +74,16 @@ impl Node {
         }
         let spool = outages::spool(&settings, &*ledger, &loaded.catalog)?;
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
-        if let Some(spool) = spool {
-            engine.set_spool(spool, outages::options(settings.outage_after_ms)?)?;
-            outages::reconcile(&engine).await;
-        }
         let figures = Arc::new(Figures::new(&engine));
         engine.set_observer(figures.clone());
         let following = Following::new(&engine, settings.gateway_upstream.clone());
         engine.set_follower(following.clone());
         engine.set_catalog_reader(Arc::new(catalog_file::Reader));
+        if let Some(spool) = spool {
+            engine.set_spool(spool, outages::options(settings.outage_after_ms)?)?;
+            // Only now: what passed may be of tenants that are pinned to other catalogs.
+            outages::reconcile(&engine).await;
+        }
 
         // Addresses first: a key that is shown once should not be shown by a start that fails.
         let (api_listener, api_address) = listen::bind(&settings.api_listen, "TIDEGATE_API_LISTEN").await?;

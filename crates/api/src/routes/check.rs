@@ -42,7 +42,11 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
     let mut catalog = engine.catalog();
     let mut asked = read(&catalog);
     if asked.as_ref().is_err_and(is_missing) {
-        // Only the catalog may have it that the tenant is pinned to, or a newer one than this node's.
+        // Only the catalog may have it that the tenant is pinned to, or a newer one than this node's. To ask for another
+        // tenant's is refused before anything is said of it.
+        if let Ok(tenant) = TenantId::new(&parse::<CheckRequest<'_>>(body)?.tenant_id) {
+            auth::own(caller, &tenant)?;
+        }
         if let Some(pinned) = pinned(engine, &parse::<CheckRequest<'_>>(body)?.tenant_id).await {
             asked = read(&pinned);
         } else if engine.catch_up(catalog.version).await? {

@@ -5,7 +5,7 @@
 
 use crate::world::{add_plan, at, catalog, meter};
 use domain::{
-    catalog::{Catalog, Limit, Mode, Scope},
+    catalog::{Catalog, Enforce, Limit, Mode, Scope},
     decision::Code,
     entry::{Cause, Entry, Override},
     id::{FeatureKey, PlanKey, TenantId},
@@ -35,6 +35,10 @@ enum Step {
     Override { max: i64, lasts_ms: i64 },
     /// Asks for what the plan has not, and some of what is set aside.
     Feature,
+    /// As [`Step::Feature`], where it is only observed: it is charged all the same.
+    Observed { amount: i64 },
+    /// A fact that is kept by another catalog than leases are granted by.
+    FactOfNewer { amount: i64 },
     /// Gives its lease back.
     GiveBack,
 }
@@ -48,6 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|large| Step::Plan { large }),
         2 => (10..400_i64, 1..4_000_i64).prop_map(|(max, lasts_ms)| Step::Override { max, lasts_ms }),
         1 => Just(Step::Feature),
+        2 => (1..30_i64).prop_map(|amount| Step::Observed { amount }),
+        2 => (1..30_i64).prop_map(|amount| Step::FactOfNewer { amount }),
         1 => Just(Step::GiveBack),
     ]
 }
@@ -217,6 +223,24 @@ impl Cluster {
                 assert_eq!(refused.code(), Code::FeatureNotInPlan);
                 // That has nothing to do with what is set aside, unless windows turned.
                 assert!(self.truth.leases == leases || turns);
+            }
+            Step::Observed { amount } => {
+                let charges = vec![Charge { meter: meter("messages"), amount: *amount }];
+                let features = vec![FeatureKey::new("analytics").unwrap()];
+                let enforce = Some(Enforce::Observe);
+                let op =
+                    Op::Spend(Spend { charges, features, enforce, consume: true, ..Spend::default() }, Cause::Check);
+                let observed = self.do_seeing(node, &op, now, false).unwrap().decision.unwrap();
+                assert!(observed.allowed && observed.charged && observed.shadow.is_some());
+            }
+            Step::FactOfNewer { amount } => {
+                let mut newer = Catalog { version: 2, ..plans() };
+                add_plan(&mut newer, "small", 0, &[], &["messages<=6000/day"]);
+                let movements = vec![(meter("messages"), Movement::Add(*amount))];
+                let op = Op::Record(Fact { movements, time: None, dimensions: vec![], binding: None });
+                let ours = std::mem::replace(&mut self.catalog, newer);
+                self.do_seeing(node, &op, now, false).unwrap();
+                self.catalog = ours;
             }
             Step::GiveBack => {
                 let Some((epoch, _)) = self.nodes[node].lease else { return };

@@ -28,6 +28,8 @@ pub(super) struct Known {
     /// What it was in memory.
     basis: Arc<Basis>,
     seq: Seq,
+    /// Whether something passed on it. Until then memory may know better.
+    pub(super) is_charged: bool,
 }
 
 impl Known {
@@ -180,7 +182,7 @@ impl Desk {
     /// Takes over what is known of a tenant, and of a user of it.
     pub(super) fn learn(&self, id: &TenantId, user: Option<&UserId>, book: &Book) {
         let mut state = self.state.lock();
-        if !self.is_under_way() {
+        if state.known.get(id).is_some_and(|known| !known.is_charged) {
             // What was learnt for an operation that did not pass is old by now.
             state.known.remove(id);
         }
@@ -188,7 +190,7 @@ impl Desk {
             // What is set aside for others does not matter: the allowance bounds what passes.
             let tenant = Tenant { pending: Default::default(), leases: Vec::new(), ..book.tenant.clone() };
             let (basis, seq) = book.decided();
-            Known { tenant, users: FxHashMap::default(), basis, seq }
+            Known { tenant, users: FxHashMap::default(), basis, seq, is_charged: false }
         });
         if let Some(live) = user.and_then(|user| book.users.get(user))
             && !known.users.contains_key(&live.user.id)
@@ -199,9 +201,17 @@ impl Desk {
 
     /// Whether nothing more can be learnt from memory.
     pub(super) fn knows(&self, id: &TenantId, user: Option<&UserId>) -> bool {
+        let knows_user = |known: &Known| user.is_none_or(|user| known.users.contains_key(user));
         let state = self.state.lock();
-        self.is_under_way()
-            && state.known.get(id).is_some_and(|known| user.is_none_or(|user| known.users.contains_key(user)))
+        self.is_under_way() && state.known.get(id).is_some_and(|known| known.is_charged && knows_user(known))
+    }
+
+    /// Nothing passed of what was learnt of a tenant.
+    pub(super) fn unlearn(&self, id: &TenantId) {
+        let mut state = self.state.lock();
+        if state.known.get(id).is_some_and(|known| !known.is_charged) {
+            state.known.remove(id);
+        }
     }
 
     /// Queues a line that passed; the caller waits for it.
@@ -225,6 +235,11 @@ impl Desk {
         if kept.number > self.spool.durable() {
             self.spool.flushed().wait().await?;
         }
+        if self.spool.is_lost(kept.number) {
+            // Its own caller may be gone.
+            self.failed(id);
+            return Ok(None);
+        }
         Ok(Some(kept.passed))
     }
 
@@ -243,7 +258,8 @@ impl Desk {
         let mut waiting: BTreeMap<TenantId, Vec<Kept>> = BTreeMap::new();
         // Nothing is recorded that might not be told of.
         let durable = self.spool.durable();
-        for kept in self.state.lock().kept.values_mut().filter(|kept| kept.number <= durable) {
+        let is_written = |kept: &&mut Kept| kept.number <= durable && !self.spool.is_lost(kept.number);
+        for kept in self.state.lock().kept.values_mut().filter(is_written) {
             kept.in_work = true;
             waiting.entry(kept.tenant.clone()).or_default().push(kept.clone());
         }

@@ -162,7 +162,9 @@ impl Engine {
         if !desk.knows(&check.tenant, check.user.as_ref()) {
             self.learn(desk, &check.tenant, check.user.as_ref());
         }
-        match self.ask_desk(desk, check, binding, &sent)? {
+        let said = self.ask_desk(desk, check, binding, &sent);
+        desk.unlearn(&check.tenant);
+        match said? {
             Said::Closed => Ok(Answered::Nowhere),
             Said::Repeat => Ok(Answered::Before),
             Said::Refused(admission, counted) => {
@@ -201,7 +203,8 @@ impl Engine {
             Passing::Refused(decision, counted) => {
                 let (key, counted): (Option<DenialKey>, _) = counted.unzip();
                 let denial_id = key.map(|key| denial_id(&check.tenant, &key));
-                Ok(Said::Refused(Admission { denial_id, ..self.passed(check, *decision) }, counted))
+                let catalog_pin = state.known.get(&check.tenant).and_then(|known| known.tenant.profile.catalog_pin);
+                Ok(Said::Refused(Admission { denial_id, catalog_pin, ..self.passed(check, *decision) }, counted))
             }
             Passing::Through(decision, passed) => {
                 let receipt = match (holds, &passed, state.known.get(&check.tenant)) {
@@ -213,8 +216,13 @@ impl Engine {
                     _ => None,
                 };
                 let mut admission = self.passed(check, *decision);
+                admission.catalog_pin =
+                    state.known.get(&check.tenant).and_then(|known| known.tenant.profile.catalog_pin);
                 let Some(passed) = passed else { return Ok(Said::Passed(admission, Commit::Done)) };
                 let Ok(commit) = desk.keep(&mut state, &check.tenant, passed) else { return Ok(Said::Closed) };
+                if let Some(known) = state.known.get_mut(&check.tenant) {
+                    known.is_charged = true;
+                }
                 desk.begin();
                 admission.charged = receipt.map(|receipt| self.charged(receipt, binding.id));
                 Ok(Said::Passed(admission, commit))

@@ -11,7 +11,7 @@ use crate::{
 use domain::{
     entry::Binding,
     id::{TenantId, UserId},
-    op::Op,
+    op::{Op, OpError},
     outage::Passed,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -133,14 +133,13 @@ impl Engine {
                 let renamed =
                     Passed { binding: derived(passed.binding, CONFLICT ^ mark_of(passed.binding)), ..passed.clone() };
                 reconciled.conflicts += 1;
-                let outcome = self.record_passed(tenant, &[&renamed]).await?.pop();
-                Ok(match outcome {
-                    Some(EventOutcome::Rejected(error)) => Ended::SetAside(error.to_string()),
-                    Some(EventOutcome::Duplicate) => Ended::Duplicate,
-                    Some(EventOutcome::Accepted) | None => Ended::Recorded,
-                })
+                match self.record_passed(tenant, &[&renamed]).await?.pop() {
+                    Some(EventOutcome::Rejected(error)) => set_aside(error),
+                    Some(EventOutcome::Duplicate) => Ok(Ended::Duplicate),
+                    Some(EventOutcome::Accepted) | None => Ok(Ended::Recorded),
+                }
             }
-            EventOutcome::Rejected(error) => Ok(Ended::SetAside(error.to_string())),
+            EventOutcome::Rejected(error) => set_aside(error),
         }
     }
 
@@ -160,6 +159,18 @@ impl Engine {
             Once::Done((), commit) => Ok(commit.wait().await?),
             Once::Repeat => Ok(()),
         }
+    }
+}
+
+/// Sets a line aside if the ledger will never take it. Otherwise it is tried again.
+fn set_aside(error: EngineError) -> Result<Ended, EngineError> {
+    match error {
+        // The clock is to blame, or a catalog that came in between.
+        EngineError::Op(OpError::TooLate { .. } | OpError::TooEarly { .. }) => Err(error),
+        EngineError::Op(_) | EngineError::UnknownTenant(_) | EngineError::IdempotencyConflict { .. } => {
+            Ok(Ended::SetAside(error.to_string()))
+        }
+        error => Err(error),
     }
 }
 

@@ -33,6 +33,9 @@ pub trait Spool: Send + Sync {
     /// The number of the last durable line; 0 before the first.
     fn durable(&self) -> u64;
 
+    /// Whether a line that was taken could not be written, whatever came of later ones.
+    fn is_lost(&self, number: u64) -> bool;
+
     /// Removes lines that are in the ledger, and sets aside what the ledger will never take, with the reason.
     fn settle(&self, recorded: Vec<u64>, set_aside: Vec<(u64, String)>) -> Commit;
 }

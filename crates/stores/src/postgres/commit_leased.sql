@@ -29,7 +29,8 @@ WITH in_force AS MATERIALIZED (
 ), written AS (
     UPDATE tidegate.tenants t
     SET version = t.version + c.entries, lease_entries[c.place] = c.follows + c.entries
-    FROM clear c WHERE t.tenant = c.tenant
+    -- The array has the rows looked up by their key, whatever else the planner makes of the join.
+    FROM clear c WHERE t.tenant = c.tenant AND t.tenant = ANY(ARRAY(SELECT tenant FROM clear))
     RETURNING c.ord, t.tenant, t.version - c.entries AS before, c.token
 ), entry AS (
     INSERT INTO tidegate.entries (tenant, seq, token, at_ms, body)

@@ -73,7 +73,10 @@ impl Writer {
                 Work::Line { number, done, .. } => {
                     match &written {
                         Ok(_) => _ = self.shared.durable.fetch_max(number, Ordering::AcqRel),
-                        Err(_) => gone += 1,
+                        Err(_) => {
+                            gone += 1;
+                            self.shared.lose(number);
+                        }
                     }
                     done
                 }
