@@ -174,7 +174,9 @@ impl Engine {
                 leasing.cells.extend(taken.cells.pop());
                 continue;
             }
-            match self.commit_with(Whom::known(&cell.id, &[]), |open| open.give_lease_back()).await {
+            // Others need not wait for what may turn out to be nothing.
+            let whom = Whom::known(&cell.id, &[]).look(Look::Recent);
+            match self.commit_with(whom, |open| open.give_lease_back()).await {
                 Ok((own, _)) if !cell.has_given_back(own) => leasing.cells.extend(taken.cells.pop()),
                 Ok(_) | Err(EngineError::UnknownTenant(_)) => drop(taken.cells.pop()),
                 Err(error) => {

@@ -238,6 +238,11 @@ impl State {
         Loaded { fold: row.fold.clone(), after: after.map(|(seq, written)| (seq, written.entry.clone())).collect() }
     }
 
+    /// Nobody keeps any row.
+    pub(super) fn let_go(&mut self) {
+        self.tenants.values_mut().for_each(|row| row.held = None);
+    }
+
     pub(super) fn fold(&self, tenant: &TenantId) -> Option<Stored<Tenant>> {
         self.tenants.get(tenant)?.fold.clone()
     }
