@@ -29,11 +29,11 @@ impl Engine {
         actor: &str,
     ) -> Result<(TenantCard, bool), EngineError> {
         for _ in 0..TRIES_MAX {
-            let (epoch, judged) = (self.epoch(), self.judged());
+            let (epoch, judged_by) = (self.epoch(), self.catalog.load().version);
             let (card, commit, created) = match self.put_once(id, change, actor).await {
                 Ok(put) => put,
                 Err(error) => {
-                    match self.newer_catalog(&error, IfUnknown::UseDefaultPlan, judged).await? {
+                    match self.newer_catalog(&error, IfUnknown::UseDefaultPlan, judged_by).await? {
                         Some(in_force) => self.follow(in_force).await?,
                         None => return Err(error),
                     }

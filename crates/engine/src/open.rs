@@ -135,7 +135,7 @@ impl Engine {
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
-            let (began, judged) = (self.now(), self.judged());
+            let (began, judged_by) = (self.now(), self.catalog.load().version);
             let mut wrote = Wrote::Nothing;
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
@@ -159,8 +159,13 @@ impl Engine {
                     }
                 }
                 Err(EngineError::Ledger(error)) => error,
-                Err(error) => match self.newer_catalog(&error, whom.if_unknown, judged).await? {
+                Err(error) => match self.newer_catalog(&error, whom.if_unknown, judged_by).await? {
                     Some(in_force) => LedgerError::CatalogBehind { in_force },
+                    // The tenant may have left the plan since it was loaded, before the catalog dropped it.
+                    None if matches!(error, EngineError::Op(OpError::UnknownPlan(_))) && whom.look != Look::Now => {
+                        whom = whom.look(Look::Now);
+                        continue;
+                    }
                     None => return Err(error),
                 },
             };

@@ -4,12 +4,13 @@
 use crate::{
     administer::card,
     engine::Engine,
-    open::{Look, Whom},
+    open::{Look, Open, Whom},
     ports::{ClosedRow, DenialId, DenialQuery, Line, Seq, StoredDenial},
     requests::{EngineError, TenantCard},
 };
 use domain::{
     id::{TenantId, UserId},
+    op::OpError,
     view::Usage,
 };
 
@@ -61,11 +62,24 @@ impl Engine {
     /// [`EngineError::UnknownTenant`], or a failing ledger.
     pub async fn usage(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<(TenantCard, Usage), EngineError> {
         let users: Vec<UserId> = user.cloned().into_iter().collect();
-        self.look_at(Whom::known(tenant, &users).look(Look::Now), |open| {
+        let whom = Whom::known(tenant, &users).look(Look::Now);
+        let seen = |open: &mut Open<'_>| {
             let user = user.and_then(|user| open.book.users.get(user)).map(|live| &live.user);
-            Ok((card(&open.book.tenant), open.book.tenant.usage(user, open.now, open.catalog)))
-        })
-        .await
+            (card(&open.book.tenant), open.book.tenant.usage(user, open.now, open.catalog))
+        };
+        let with_plan = |open: &mut Open<'_>| {
+            let plan = &open.book.tenant.profile.plan;
+            match open.catalog.plans.contains_key(plan) {
+                true => Ok(seen(open)),
+                // Where other nodes put catalogs in force it may be one of a newer one, which is followed then.
+                false => Err(EngineError::Op(OpError::UnknownPlan(plan.clone()))),
+            }
+        };
+        match self.look_at(whom, with_plan).await {
+            // Reading is never refused.
+            Err(EngineError::Op(OpError::UnknownPlan(_))) => self.look_at(whom, |open| Ok(seen(open))).await,
+            looked => looked,
+        }
     }
 
     /// Denials, newest first. What was counted in the last seconds is in [`Engine::usage`] before it is here.

@@ -18,15 +18,6 @@ const CLOCK_OFF_MAX_MS: i64 = 1000;
 /// How many entries may be read after a tenant's fold before another is written.
 const FOLD_LOADED: usize = 512;
 
-/// By what a decision was made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Judged {
-    /// The version of the catalog.
-    catalog: u32,
-    /// How often it had been asked before which one is in force.
-    looks: u64,
-}
-
 impl Engine {
     /// Whether what is in a place is too old for this look at it.
     pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant, asked_at: Instant) -> bool {
@@ -172,7 +163,7 @@ impl Engine {
         &self,
         error: &EngineError,
         if_unknown: IfUnknown,
-        before: Judged,
+        judged_by: u32,
     ) -> Result<Option<u32>, EngineError> {
         use OpError::{UnknownFeature, UnknownMeter, UnknownPlan};
         let might_know = match error {
@@ -181,7 +172,7 @@ impl Engine {
             _ => false,
         };
         match might_know {
-            true => self.newer_than(before).await,
+            true => self.newer_than(judged_by).await,
             false => Ok(None),
         }
     }
@@ -192,31 +183,28 @@ impl Engine {
     /// # Errors
     /// A failing ledger; [`LedgerError::CatalogBehind`] where there is a newer one that can't be followed.
     pub async fn catch_up(&self, version: u32) -> Result<bool, EngineError> {
-        let newer = self.newer_than(Judged { catalog: version, ..self.judged() }).await?;
+        let newer = self.newer_than(version).await?;
         if let Some(in_force) = newer {
             self.follow(in_force).await?;
         }
         Ok(newer.is_some())
     }
 
-    async fn newer_than(&self, before: Judged) -> Result<Option<u32>, EngineError> {
+    async fn newer_than(&self, version: u32) -> Result<Option<u32>, EngineError> {
         let Some(shared) = self.ledger.shared() else { return Ok(None) };
+        // Not when the decision began: what it was made on may have been loaded later than that.
+        let asked_before = self.looks.load(Ordering::Acquire);
         let mut looked = self.looked.lock().await;
         // Whoever waited here takes the answer to a question that was asked after it had decided.
         let in_force = match *looked {
-            Some(in_force) if self.looks.load(Ordering::Acquire) > before.looks => in_force,
+            Some(in_force) if self.looks.load(Ordering::Acquire) > asked_before => in_force,
             _ => {
                 *looked = None;
                 self.looks.fetch_add(1, Ordering::AcqRel);
                 *looked.insert(shared.signals().await?.catalog_version)
             }
         };
-        Ok((in_force > before.catalog).then_some(in_force))
-    }
-
-    /// By what a decision is made that begins now.
-    pub(crate) fn judged(&self) -> Judged {
-        Judged { catalog: self.catalog.load().version, looks: self.looks.load(Ordering::Acquire) }
+        Ok((in_force > version).then_some(in_force))
     }
 
     /// Decides by a catalog that another node put in force. An older one than the present one is not adopted.
