@@ -136,9 +136,9 @@ pub struct JobLease {
 /// a decision is final when its commit is, not before. The ledger tells the [`Basis`] of what was appended: with
 /// [`Basis::made_durable`] when it is written, with [`Basis::outdate`] when it is not, or nobody knows.
 ///
-/// What is appended [under a lease](Append::under) is written if and only if the lease is among those of the tenant's
+/// What is appended [under a lease](super::Append::under) is written if and only if the lease is among those of the tenant's
 /// last [`Effect::Leases`](domain::entry::Effect::Leases), exactly as many entries were made under it as it
-/// [follows](Append::follows), none of its ids is bound, and it was decided on the catalog in force. It is
+/// [follows](super::Append::follows), none of its ids is bound, and it was decided on the catalog in force. It is
 /// [`LedgerError::Stale`] if not, and [`Basis::placed`] if so.
 pub trait SharedLedger: Send + Sync {
     /// A tenant with all that is committed. With `hold`, no other node can write to the tenant until what is appended
