@@ -53,18 +53,21 @@ impl Engine {
 
     async fn write_down(&self) -> Result<(), EngineError> {
         self.fold_some(self.options.fold_max).await?;
-        self.give_leases_back(false).await?;
+        // A tenant whose lease can't be given back, or whose denials can't be written, must not keep folds from being
+        // written.
+        let given_back = self.give_leases_back(false).await;
         let now_ms = self.now().ms();
-        if due(&self.rounds.last_flush_ms, now_ms, self.options.flush_denials_every_ms) {
-            self.flush_denials().await?;
-        }
+        let flushed = match due(&self.rounds.last_flush_ms, now_ms, self.options.flush_denials_every_ms) {
+            true => self.flush_denials().await,
+            false => Ok(()),
+        };
         let tail = self.ledger.stats().tail_entries;
         if tail >= self.options.tail_max
             || (tail > 0 && due(&self.rounds.last_checkpoint_ms, now_ms, self.options.checkpoint_every_ms))
         {
             self.checkpoint().await?;
         }
-        Ok(())
+        given_back.and(flushed)
     }
 
     /// Writes everything down: on shutdown, after the doors are closed.
