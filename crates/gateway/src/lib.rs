@@ -19,6 +19,7 @@ mod rules;
 mod scrub;
 mod server;
 mod settle;
+pub mod tap;
 mod tunnel;
 mod upstream;
 
