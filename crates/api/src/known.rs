@@ -24,6 +24,13 @@ pub(crate) async fn by_catalog<T>(
 
 /// Whether a newer catalog may have what this one lacks.
 pub(crate) fn is_missing(problem: &Problem) -> bool {
-    let missing = [rescue::UNKNOWN_METER, rescue::UNKNOWN_FEATURE, rescue::UNKNOWN_PLAN, rescue::UNKNOWN_EVENT_TYPE];
+    let missing = [
+        rescue::UNKNOWN_METER,
+        rescue::UNKNOWN_FEATURE,
+        rescue::UNKNOWN_PLAN,
+        rescue::UNKNOWN_EVENT_TYPE,
+        rescue::UNKNOWN_COST,
+        rescue::UNKNOWN_PRICE,
+    ];
     missing.iter().any(|kind| kind.code == &*problem.code)
 }

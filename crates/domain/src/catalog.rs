@@ -2,7 +2,8 @@
 //! `tidegate.toml` is the business of `wire`; what is here has been validated whole.
 
 use crate::{
-    id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
+    cost::{CostError, CostTable},
+    id::{CostKey, DimensionKey, FeatureKey, MeterKey, PlanKey},
     time::WindowKind,
 };
 use std::{collections::BTreeMap, ops::Index, sync::Arc};
@@ -352,6 +353,8 @@ pub struct Catalog {
     pub features: BTreeMap<FeatureKey, Arc<Feature>>,
     /// Plans, by key.
     pub plans: BTreeMap<PlanKey, Arc<Plan>>,
+    /// Price lists, by key.
+    pub costs: BTreeMap<CostKey, Arc<CostTable>>,
     /// The plan of tenants that were never configured; `None` refuses them.
     pub default_plan: Option<PlanKey>,
     /// Declared dimensions.
@@ -374,6 +377,13 @@ impl Catalog {
     /// The plan with this key.
     pub fn plan(&self, key: &str) -> Option<&Arc<Plan>> {
         self.plans.get(key)
+    }
+    /// The price list with this key.
+    ///
+    /// # Errors
+    /// [`CostError::UnknownTable`], if there is none.
+    pub fn cost(&self, key: &str) -> Result<&Arc<CostTable>, CostError> {
+        self.costs.get(key).ok_or_else(|| CostError::unknown_table(key))
     }
     /// Whether a limit of any plan lets pass while the ledger can't be written.
     pub fn any_open(&self) -> bool {

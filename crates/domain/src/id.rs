@@ -151,3 +151,7 @@ name!(
     /// A declared dimension that entries keep, such as `model` or `route`.
     DimensionKey, check_catalog_key
 );
+name!(
+    /// A price list, such as `request` or `tokens`.
+    CostKey, check_catalog_key
+);

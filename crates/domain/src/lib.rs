@@ -7,6 +7,7 @@ pub mod account;
 mod adjust;
 pub mod catalog;
 mod configure;
+pub mod cost;
 pub mod decision;
 pub mod demand;
 pub mod entry;

@@ -9,10 +9,12 @@ use crate::{
     requests::{EngineError, TenantCard},
 };
 use domain::{
+    catalog::Catalog,
     id::{TenantId, UserId},
     op::OpError,
     view::Usage,
 };
+use std::sync::Arc;
 
 impl Engine {
     /// A tenant.
@@ -21,6 +23,20 @@ impl Engine {
     /// [`EngineError::UnknownTenant`], or a failing ledger.
     pub async fn tenant(&self, id: &TenantId) -> Result<TenantCard, EngineError> {
         self.card_of(id, Look::Now).await
+    }
+
+    /// The catalog whose price lists hold for a tenant: the one that decides for it. Where that can't be said (the tenant
+    /// is unknown, or the ledger away) it is the one in force, and what is asked next is judged as it would be anyway.
+    ///
+    /// # Errors
+    /// A catalog, which the tenant is pinned to, that can't be read.
+    pub async fn prices_for(&self, tenant: &TenantId) -> Result<Arc<Catalog>, EngineError> {
+        let pinned = self.look_at(Whom::known(tenant, &[]).under_lease(), |open| Ok(open.catalog_pin())).await;
+        match pinned {
+            Ok(Some(version)) => self.catalog_at(version).await,
+            Ok(None) | Err(EngineError::UnknownTenant(_) | EngineError::Ledger(_)) => Ok(self.catalog()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn card_of(&self, id: &TenantId, look: Look) -> Result<TenantCard, EngineError> {

@@ -224,7 +224,7 @@ impl Running {
         let dialer = Dialer::new(needs_tls(&rules)).map_err(GatewayError::Roots)?;
         let pause_without_keys = options.jwks_pause.min(Duration::from_secs(5));
         let fetch = Fetch { dialer: dialer.clone(), pause: options.jwks_pause, pause_without_keys };
-        let identifier = Identifier::new(&rules.identity, &fetch)?;
+        let identifier = Identifier::new(&rules.identity, &rules.claims().into(), &fetch)?;
         let mut upstreams = BTreeMap::new();
         for (name, upstream) in &rules.upstreams {
             // What stays as it was keeps its connections; what is said in a file may have changed.
@@ -294,7 +294,12 @@ impl Running {
             (true, None) => BodySize::Unknown,
         };
         let catalog = self.settler.engine.catalog();
-        let demand = rules::demand(&matched, request.headers(), body, &identity, &catalog);
+        let prices = match rules::needs_prices(matched.route) {
+            true => Some(self.settler.engine.prices_for(&identity.tenant).await.map_err(|e| admit::failure(self, &e))?),
+            false => None,
+        };
+        let known = rules::Known { catalog: &catalog, prices: prices.as_deref().unwrap_or(&catalog) };
+        let demand = rules::demand(&matched, request.headers(), body, &identity, &known);
         match demand.map_err(|problem| answer::problem(&problem))? {
             None => Ok(Admitted::unmetered(outbound(request)?, Some(identity))),
             Some(demand) => admit::admit(self, outbound(request)?, identity, demand, catalog).await,

@@ -14,6 +14,7 @@ mod gateway;
 mod identity;
 mod observe;
 pub mod path;
+mod priced;
 mod routes;
 mod rules;
 mod scrub;

@@ -1,6 +1,10 @@
 //! From a request to what is asked of the engine. Pure: head, identity and route in, a check out.
 
-use crate::{identity::Identity, routes::Matched};
+use crate::{
+    identity::Identity,
+    priced::{Asked, priced},
+    routes::Matched,
+};
 use domain::{
     catalog::Catalog,
     entry::Cause,
@@ -60,16 +64,30 @@ impl Demand {
     }
 }
 
+/// What amounts and dimensions are read by.
+pub(crate) struct Known<'a> {
+    /// The catalog in force.
+    pub(crate) catalog: &'a Catalog,
+    /// The one whose price lists hold for the tenant.
+    pub(crate) prices: &'a Catalog,
+}
+
+/// Whether a price list has to be asked what a request costs on this route.
+pub(crate) fn needs_prices(route: &Route) -> bool {
+    route.charges.iter().any(|charge| matches!(charge.amount, AmountSource::Cost { .. }))
+}
+
 /// What a request costs on its route; `None` where it costs nothing and needs nothing.
 ///
 /// # Errors
-/// A problem where the path names somebody else, or a header that says an amount can't be read.
+/// A problem where the path names somebody else, a header that says an amount can't be read, or what is asked for has
+/// no price.
 pub(crate) fn demand(
     matched: &Matched<'_>,
     headers: &HeaderMap,
     body: BodySize,
     identity: &Identity,
-    catalog: &Catalog,
+    known: &Known<'_>,
 ) -> Result<Option<Demand>, Problem> {
     own_path(matched, identity)?;
     let route = matched.route;
@@ -84,7 +102,7 @@ pub(crate) fn demand(
             features: route.features.clone(),
             consume: true,
             enforce: route.enforce,
-            dimensions: dimensions(matched, headers, catalog),
+            dimensions: dimensions(matched, headers, known.catalog),
             id: None,
             cause: Cause::Gateway,
         },
@@ -98,6 +116,11 @@ pub(crate) fn demand(
         let amount = match (&charge.amount, body) {
             (AmountSource::Constant(amount), _) => *amount,
             (AmountSource::Header { name, default }, _) => header_amount(headers, name, *default)?,
+            (AmountSource::Cost { cost, properties }, _) => {
+                let asked = Asked { matched, headers, identity };
+                demand.check.charges.push(priced(known.prices, cost, properties, &asked)?);
+                continue;
+            }
             (AmountSource::RequestBytes, BodySize::Known(bytes)) => i64::try_from(bytes).unwrap_or(i64::MAX),
             (AmountSource::RequestBytes, BodySize::Unknown) => {
                 demand.request_meters.push(meter.clone());

@@ -7,7 +7,12 @@ use http::Method;
 use wire::catalog::Loaded;
 
 fn identity(tenant: &str, user: Option<&str>) -> Identity {
-    Identity { tenant: TenantId::trusted(tenant), user: user.map(UserId::trusted), own_credential: None }
+    Identity {
+        tenant: TenantId::trusted(tenant),
+        user: user.map(UserId::trusted),
+        own_credential: None,
+        claims: Default::default(),
+    }
 }
 
 fn asked(
@@ -24,7 +29,7 @@ fn asked(
     let table = RouteTable::new(&loaded.gateway.routes);
     let segments = path::segments(path).unwrap();
     let matched = table.find(&Method::POST, &segments).unwrap();
-    demand(&matched, &map, body, identity, &loaded.catalog)
+    demand(&matched, &map, body, identity, &Known { catalog: &loaded.catalog, prices: &loaded.catalog })
 }
 
 fn charges(check: &Check) -> Vec<(&str, i64)> {

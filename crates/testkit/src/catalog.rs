@@ -64,6 +64,7 @@ impl Default for Draft {
             event_bounds: EventBounds { late_ms: 35 * DAY_MS, future_ms: 300_000 },
             upgrade_url: None,
             warn_percent: 80,
+            costs: BTreeMap::new(),
         })
     }
 }

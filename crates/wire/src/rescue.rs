@@ -2,6 +2,7 @@
 
 use crate::problem::{Kind, Problem};
 use domain::{
+    cost::CostError,
     decision::{Code, Denial, LimitState},
     op::OpError,
 };
@@ -51,7 +52,15 @@ kinds! {
     UNKNOWN_FEATURE = 422 "unknown_feature" "The catalog has no such feature";
     /// No such plan in the catalog.
     UNKNOWN_PLAN = 422 "unknown_plan" "The catalog has no such plan";
-    /// Neither meter nor feature nor charges.
+    /// No such price list in the catalog.
+    UNKNOWN_COST = 422 "unknown_cost" "The catalog has no such cost table";
+    /// A value (or the lack of one) that has no price.
+    UNKNOWN_PRICE = 422 "unknown_price" "This has no price";
+    /// A property that the price list does not look at.
+    UNKNOWN_PROPERTY = 422 "unknown_property" "The cost table has no such property";
+    /// A quantity that the price list has no prices for, or none at all.
+    UNKNOWN_QUANTITY = 422 "unknown_quantity" "The cost table has no such quantity";
+    /// Neither meter nor feature nor charges nor a cost.
     NOTHING_ASKED = 422 "nothing_asked" "Nothing was asked for";
     /// A negative amount where a meter only adds up.
     NEGATIVE_AMOUNT = 422 "negative_amount" "This amount must not be negative";
@@ -196,6 +205,19 @@ pub fn problem_of_op(error: &OpError) -> Problem {
         OpError::TooEarly { .. } => EVENT_TOO_EARLY,
         OpError::WindowDoesNotFit(_) => WINDOW_DOES_NOT_FIT,
         OpError::TooManyOverrides(_) => TOO_MANY_OVERRIDES,
+    };
+    kind.problem(sentence(&error.to_string()))
+}
+
+/// What is answered where something has no price.
+pub fn problem_of_cost(error: &CostError) -> Problem {
+    let kind = match error {
+        CostError::UnknownTable(_) => UNKNOWN_COST,
+        CostError::UnknownValue { .. } | CostError::MissingProperty { .. } => UNKNOWN_PRICE,
+        CostError::UnknownProperty { .. } => UNKNOWN_PROPERTY,
+        CostError::UnknownQuantity { .. } | CostError::NoQuantity { .. } => UNKNOWN_QUANTITY,
+        CostError::QuantityOutOfRange { amount, .. } if *amount < 0 => NEGATIVE_AMOUNT,
+        CostError::QuantityOutOfRange { .. } | CostError::AmountTooLarge(_) => AMOUNT_TOO_LARGE,
     };
     kind.problem(sentence(&error.to_string()))
 }

@@ -5,7 +5,7 @@ use crate::{
     auth,
     body::{JsonBytes, idempotency_key, parse},
     known::is_missing,
-    reply::{Answer, json_bytes, replayed},
+    reply::{Answer, Failure, json_bytes, replayed},
     state::ApiState,
 };
 use axum::{Extension, extract::State};
@@ -39,8 +39,9 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
     let engine = state.engine();
     let header_id = idempotency_key(headers)?;
     let read = |catalog: &Catalog| parse::<CheckRequest<'_>>(body)?.into_check(header_id, catalog);
-    let mut catalog = engine.catalog();
-    let mut asked = read(&catalog);
+    let request = parse::<CheckRequest<'_>>(body)?;
+    let mut catalog = prices(engine, caller, &request).await?;
+    let mut asked = request.into_check(header_id, &catalog);
     if asked.as_ref().is_err_and(is_missing) {
         // Only the catalog may have it that the tenant is pinned to, or a newer one than this node's. To ask for another
         // tenant's is refused before anything is said of it.
@@ -77,6 +78,17 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
     }
     let response = json_bytes(StatusCode::OK, json);
     Ok(if admission.repeated { replayed(response) } else { response })
+}
+
+/// The catalog that a check is read by. Prices are those of the tenant's own, also where another has the same names.
+async fn prices(engine: &Engine, caller: &Caller, request: &CheckRequest<'_>) -> Result<Arc<Catalog>, Failure> {
+    match TenantId::new(&request.tenant_id) {
+        Ok(tenant) if request.cost.is_some() => {
+            auth::own(caller, &tenant)?;
+            Ok(engine.prices_for(&tenant).await?)
+        }
+        _ => Ok(engine.catalog()),
+    }
 }
 
 /// The catalog that a tenant is pinned to.

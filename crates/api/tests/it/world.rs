@@ -55,6 +55,25 @@ values = ["small", "large"]
 [features.analytics]
 title = "Unlock advanced analytics"
 
+[costs.request]
+meter = "tokens"
+base = 1
+unknown = "refuse"
+[[costs.request.parts]]
+property = "mode"
+prices = { analyst = 20, none = 0 }
+[[costs.request.parts]]
+property = "tool"
+prices = { general = 1 }
+missing = 4
+
+[costs.models]
+meter = "tokens"
+property = "model"
+quantities = ["prompt_tokens", "completion_tokens"]
+prices = { small = { prompt_tokens = 1, completion_tokens = 2 } }
+unknown = { prompt_tokens = 20, completion_tokens = 60 }
+
 [plans.free]
 rank = 0
 price = { amount = 0, currency = "USD", per = "month" }

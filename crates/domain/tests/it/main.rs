@@ -4,6 +4,7 @@
 
 mod auditor;
 mod bounds;
+mod costs;
 mod coverage;
 mod leases;
 mod outage;
@@ -22,6 +23,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 pub fn config(cases: u32, name: &'static str) -> Config {
     let file = match name {
         "windows" => "tests/it/regressions/windows.txt",
+        "costs" => "tests/it/regressions/costs.txt",
         _ => "tests/it/regressions/auditor.txt",
     };
     let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)) as Box<_>);

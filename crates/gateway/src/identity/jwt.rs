@@ -2,7 +2,7 @@
 //! are required. Validity is judged by the machine's own clock, since tokens are issued in the real world's time.
 
 use super::{
-    Found, Identity,
+    Claims, Found, Identity,
     jwks::{Fetch, Jwks, Key},
 };
 use crate::GatewayError;
@@ -12,12 +12,14 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::{fmt, path::Path, sync::Arc};
-use wire::catalog::{JwtIdentity, JwtKeys};
+use wire::catalog::{COST_VALUE_MAX_CHARS, JwtIdentity, JwtKeys};
 
 /// How many verified tokens are remembered, how long at most, and how long one may be.
 const REMEMBERED_MAX: usize = 4096;
 const REMEMBERED_MAX_S: u64 = 60;
 const REMEMBERED_MAX_BYTES: usize = 2048;
+/// How much of a claim is kept, in characters: more than anything that has a price may have.
+const CLAIM_MAX_CHARS: usize = COST_VALUE_MAX_CHARS + 1;
 /// The shortest shared secret (RFC 7518, 3.2: as long as the hash).
 const SECRET_MIN_BYTES: usize = 32;
 
@@ -29,6 +31,8 @@ pub(crate) struct Issuer {
     validations: Vec<(Algorithm, Validation)>,
     tenant_claim: Arc<str>,
     user_claim: Option<Arc<str>>,
+    /// The claims that routes look at.
+    wanted: Arc<[Arc<str>]>,
     /// Tokens that were verified, until when. Only what was verified gets in.
     remembered: Mutex<FxHashMap<Box<str>, (u64, Identity)>>,
 }
@@ -45,7 +49,7 @@ impl fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    pub(crate) fn new(rules: &JwtIdentity, fetch: &Fetch) -> Result<Self, GatewayError> {
+    pub(crate) fn new(rules: &JwtIdentity, wanted: &Arc<[Arc<str>]>, fetch: &Fetch) -> Result<Self, GatewayError> {
         let algorithms = rules
             .algorithms
             .iter()
@@ -67,6 +71,7 @@ impl Issuer {
             validations,
             tenant_claim: rules.tenant_claim.clone(),
             user_claim: rules.user_claim.clone(),
+            wanted: wanted.clone(),
             remembered: Mutex::default(),
         })
     }
@@ -123,9 +128,17 @@ impl Issuer {
                 None => return Found::Invalid("the token's claims name a user that can't be read"),
             },
         };
-        let identity = Identity { tenant, user, own_credential: None };
+        let identity = Identity { tenant, user, own_credential: None, claims: self.claims(claims) };
         self.remember(token, claims, &identity, now_s);
         Found::Somebody(identity)
+    }
+
+    fn claims(&self, claims: &Value) -> Claims {
+        if self.wanted.is_empty() {
+            return Claims::default();
+        }
+        let said = |pointer: &Arc<str>| Some((pointer.clone(), word(claims.pointer(pointer)?)?));
+        Claims(Some(self.wanted.iter().filter_map(said).collect()))
     }
 
     fn remember(&self, token: &str, claims: &Value, identity: &Identity, now_s: u64) {
@@ -142,6 +155,16 @@ impl Issuer {
             remembered.insert(token.into(), (until_s, identity.clone()));
         }
     }
+}
+
+/// What a claim says, as one word; `None` where it says nothing. It is kept only as far as anything with a price is long.
+fn word(claim: &Value) -> Option<Box<str>> {
+    let word = match claim {
+        Value::Null => return None,
+        Value::String(word) => word.clone(),
+        other => other.to_string(),
+    };
+    Some(word.chars().take(CLAIM_MAX_CHARS).collect())
 }
 
 /// A name inside claims: a string, or an integer, as many issuers write ids.

@@ -11,7 +11,7 @@ use engine::{Engine, ports::KeyScope};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jwt::Issuer;
 use sha2::{Digest, Sha256};
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 use wire::{
     catalog::{IdentitySource, Network},
     tokens::{self as tenant_tokens, TokenError},
@@ -27,6 +27,23 @@ pub(crate) struct Identity {
     pub(crate) user: Option<UserId>,
     /// The header that held a Tidegate key or tenant token, which the upstream has no use for.
     pub(crate) own_credential: Option<HeaderName>,
+    /// What the verified token says of the claims that routes look at.
+    pub(crate) claims: Claims,
+}
+
+/// Claims of a verified token. Empty for every other credential.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Claims(Option<Arc<[Claim]>>);
+
+/// Its JSON pointer, and what it says.
+type Claim = (Arc<str>, Box<str>);
+
+impl Claims {
+    /// What a claim says, if the token has it.
+    pub(crate) fn get(&self, pointer: &str) -> Option<&str> {
+        let (_, value) = self.0.as_deref()?.iter().find(|(known, _)| **known == *pointer)?;
+        Some(value)
+    }
 }
 
 /// What a look at a request's credentials found.
@@ -61,13 +78,17 @@ enum Source {
 }
 
 impl Identifier {
-    /// Reads secrets and keys from where the catalog says they are.
-    pub(crate) fn new(sources: &[IdentitySource], fetch: &jwks::Fetch) -> Result<Self, GatewayError> {
+    /// Reads secrets and keys from where the catalog says they are. `wanted` are the claims that routes look at.
+    pub(crate) fn new(
+        sources: &[IdentitySource],
+        wanted: &Arc<[Arc<str>]>,
+        fetch: &jwks::Fetch,
+    ) -> Result<Self, GatewayError> {
         let mut ready: Vec<Source> = Vec::with_capacity(sources.len());
         for source in sources {
             match source {
                 IdentitySource::Jwt(rules) => {
-                    let issuer = Issuer::new(rules, fetch)?;
+                    let issuer = Issuer::new(rules, wanted, fetch)?;
                     // Which issuer a token is from is read from the token: all of them stand where the first stood.
                     let known = ready.iter_mut().find_map(|source| match source {
                         Source::Tokens(issuers) => Some(issuers),
@@ -174,7 +195,12 @@ fn by_own_credential(credential: &str, sent_in: &HeaderName, engine: &Engine) ->
         return known_key(credential, sent_in, engine);
     }
     match tenant_tokens::verify(&engine.secret(), credential, engine.now()) {
-        Ok(tenant) => Found::Somebody(Identity { tenant, user: None, own_credential: Some(sent_in.clone()) }),
+        Ok(tenant) => Found::Somebody(Identity {
+            tenant,
+            user: None,
+            own_credential: Some(sent_in.clone()),
+            claims: Claims::default(),
+        }),
         Err(TokenError::Expired) => Found::Invalid("the token has expired"),
         Err(TokenError::Forged) => Found::Invalid("the token is not one of this server's"),
     }
@@ -184,9 +210,12 @@ fn by_own_credential(credential: &str, sent_in: &HeaderName, engine: &Engine) ->
 fn known_key(key: &str, sent_in: &HeaderName, engine: &Engine) -> Found {
     let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     match engine.key_by_hash(&hash).as_deref().map(|key| &key.scope) {
-        Some(KeyScope::Tenant(tenant)) => {
-            Found::Somebody(Identity { tenant: tenant.clone(), user: None, own_credential: Some(sent_in.clone()) })
-        }
+        Some(KeyScope::Tenant(tenant)) => Found::Somebody(Identity {
+            tenant: tenant.clone(),
+            user: None,
+            own_credential: Some(sent_in.clone()),
+            claims: Claims::default(),
+        }),
         Some(KeyScope::Admin | KeyScope::Ingest | KeyScope::Read) => {
             Found::Invalid("this API key belongs to no tenant, so it can't be used here")
         }
@@ -215,7 +244,7 @@ fn by_header(
             None => return Found::Invalid("the header that names the user can't be read"),
         },
     };
-    Found::Somebody(Identity { tenant, user, own_credential: None })
+    Found::Somebody(Identity { tenant, user, own_credential: None, claims: Claims::default() })
 }
 
 /// The value of a header that was sent exactly once.

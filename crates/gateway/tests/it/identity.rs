@@ -35,12 +35,12 @@ const ROUTE: &str = "[[routes]]\nmatch = \"/api/*\"\ncharge = [{ meter = \"calls
 const SECRET: &[u8] = b"a shared secret of more than thirty-two bytes";
 
 /// An HS256 issuer whose secret is in a file.
-struct Shared {
+pub struct Shared {
     _file: tempfile::NamedTempFile,
-    gates: String,
+    pub gates: String,
 }
 
-fn shared() -> Shared {
+pub fn shared() -> Shared {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(SECRET).unwrap();
     let gates = format!(
@@ -51,14 +51,14 @@ fn shared() -> Shared {
     Shared { _file: file, gates }
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({
         "iss": "https://login.example/", "aud": "https://api.example", "sub": "ada", "org": {"id": "acme"},
         "exp": get_current_timestamp() + 60,
     })
 }
 
-fn with(changes: Value) -> Value {
+pub fn with(changes: Value) -> Value {
     let mut claims = claims();
     for (name, value) in changes.as_object().unwrap() {
         match value {
@@ -69,7 +69,7 @@ fn with(changes: Value) -> Value {
     claims
 }
 
-fn hs256(claims: &Value) -> String {
+pub fn hs256(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 mod charging;
 mod cors;
+mod costs;
 mod hostile;
 mod identity;
 mod refusals;

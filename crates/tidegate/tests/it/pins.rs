@@ -13,11 +13,29 @@ const METERS: &str = "[meters.calls]\nkind = \"counter\"\n";
 
 /// The first version: nobody is refused soon.
 pub fn first() -> String {
-    format!("{METERS}{}{}{}", plan("free", 0, 50), plan("old", 1, 500), "[meters.faxes]\nkind = \"counter\"\n")
+    format!(
+        "{METERS}{}{}{}{}",
+        plan("free", 0, 50),
+        plan("old", 1, 500),
+        "[meters.faxes]\nkind = \"counter\"\n",
+        cost(2)
+    )
 }
 
 fn plan(name: &str, rank: u32, max: u32) -> String {
     format!("[plans.{name}]\nrank = {rank}\nlimits = [{{ meter = \"calls\", max = {max}, per = \"month\" }}]\n")
+}
+
+/// A price list by which a long call costs this much.
+fn cost(price: u32) -> String {
+    let part = format!("[[costs.call.parts]]\nproperty = \"length\"\nprices = {{ long = {price} }}\n");
+    format!("[costs.call]\nmeter = \"calls\"\nunknown = \"refuse\"\n{part}")
+}
+
+/// What a long call would be charged.
+async fn cost_of(node: &Node, tenant: &str) -> Value {
+    let body = json!({"tenant_id": tenant, "cost": {"table": "call", "properties": {"length": "long"}}});
+    node.api(Method::POST, "/api/v1/check", Some(body)).await.json()["amount"].clone()
 }
 
 async fn apply(node: &Node, text: String) -> (u16, Value) {
@@ -63,7 +81,7 @@ pub async fn pinned_tenants_keep_their_catalog(nodes: &[Node]) {
     for tenant in ["acme", "beta"] {
         assert_eq!(put(here, tenant, json!({"plan": "old"})).await.0, 201);
     }
-    let second = format!("{METERS}{}{}", plan("free", 0, 40), plan("old", 1, 5));
+    let second = format!("{METERS}{}{}{}", plan("free", 0, 40), plan("old", 1, 5), cost(3));
     assert_eq!(apply(here, second).await, (200, json!({"version": 2})));
     shows(nodes, "acme", 5).await;
 
@@ -75,6 +93,8 @@ pub async fn pinned_tenants_keep_their_catalog(nodes: &[Node]) {
     assert_eq!((&passed["allowed"], &passed["limits"][0]["max"]), (&json!(true), &json!(500)), "{passed}");
     let refused = spend(there, "beta", 6).await;
     assert_eq!(refused["code"], "period_limit_reached", "{refused}");
+    // So do its prices.
+    assert_eq!((cost_of(here, "acme").await, cost_of(there, "beta").await), (json!(2), json!(3)));
     // A change of something else leaves the pin as it is.
     assert_eq!(put(here, "acme", json!({"timezone": "Europe/Madrid"})).await.1["catalog_pin"], 1);
     // A meter that only the pinned version has.

@@ -3,7 +3,7 @@
 use super::{
     AmountSource, ChargeWhen, Route, RouteCharge, Segment, ValueSource, amount,
     dimensions::ROUTE_DIMENSION,
-    keys, pattern, plans,
+    keys, pattern, plans, priced,
     problem::quoted,
     report::{Report, Span},
     settings::ENFORCE,
@@ -12,6 +12,7 @@ use super::{
 use crate::catalog::Upstream;
 use domain::{
     catalog::{Dimension, Feature, Meter, MeterKind},
+    cost::CostTable,
     id::{DimensionKey, FeatureKey},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -33,6 +34,8 @@ pub(super) struct Known<'d> {
     pub(super) upstreams: &'d Declared<Upstream>,
     /// Dimensions.
     pub(super) dimensions: &'d Declared<Dimension>,
+    /// Price lists.
+    pub(super) costs: &'d Declared<CostTable>,
 }
 
 /// Reads every route, most specific first, so that the first that matches is the right one.
@@ -90,11 +93,11 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
         upstream.and_then(|text| resolve(report, text, "upstream", known.upstreams)).map(|found| found.name.clone());
     let public = table.boolean(report, "public", false);
     let features = features(report, &mut table, known.features);
-    let charges = charges(report, &mut table, known.meters);
+    let segments = pattern.as_ref().map_or(&[][..], |pattern| &pattern.segments);
+    let charges = charges(report, &mut table, known, segments);
     let charge_when = table.word(report, "charge_when", CHARGE_WHEN).unwrap_or_default();
     let commit_first = table.boolean(report, "commit_first", false);
     let enforce = table.word(report, "enforce", ENFORCE);
-    let segments = pattern.as_ref().map_or(&[][..], |pattern| &pattern.segments);
     let dimensions = dimensions(report, &mut table, known.dimensions, segments, public);
     if public {
         refuse_in_public(report, &table, segments, span);
@@ -142,17 +145,28 @@ fn features(report: &mut Report<'_>, table: &mut Table<'_>, known: &Declared<Fea
     features
 }
 
-fn charges(report: &mut Report<'_>, table: &mut Table<'_>, meters: &Declared<Meter>) -> Vec<RouteCharge> {
+fn charges(
+    report: &mut Report<'_>,
+    table: &mut Table<'_>,
+    known: &Known<'_>,
+    segments: &[Segment],
+) -> Vec<RouteCharge> {
     let nodes = table.list(report, "charge");
     keys::at_most(report, table.key_span("charge"), "charges of one route", nodes.len(), CHARGES_MAX);
-    nodes.into_iter().take(CHARGES_MAX).filter_map(|node| charge(report, node, meters)).collect()
+    nodes.into_iter().take(CHARGES_MAX).filter_map(|node| charge(report, node, known, segments)).collect()
 }
 
-fn charge(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> Option<RouteCharge> {
+fn charge(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>, segments: &[Segment]) -> Option<RouteCharge> {
     let mut table = node.table(report, "a charge")?;
-    let help = "write { meter = \"messages\" }";
+    if let Some(cost) = table.get("cost") {
+        let charge = priced::charge(report, &mut table, cost, known.costs, segments);
+        table.finish(report);
+        return charge;
+    }
+    table.refuse(report, "properties", "`properties` are what a cost table looks at", "name it: cost = \"request\"");
+    let help = "write { meter = \"messages\" }, or { cost = \"request\" } for a cost table";
     let meter = table.required(report, "meter", help).and_then(|node| node.text(report, "`meter` of a charge"));
-    let meter = meter.and_then(|name| resolve(report, name, "meter", meters));
+    let meter = meter.and_then(|name| resolve(report, name, "meter", known.meters));
     let amount = source(report, &mut table, meter.map(|meter| &**meter));
     table.finish(report);
     Some(RouteCharge { meter: meter?.key.clone(), amount: amount? })
@@ -269,18 +283,7 @@ fn value_source(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, segment
     table.finish(report);
     match (header, capture) {
         (Some(node), None) => keys::header(report, node, "`header` of a dimension").map(ValueSource::Header),
-        (None, Some(name)) => {
-            let captures = segments.iter().filter_map(|segment| match segment {
-                Segment::Capture(name) => Some(&**name),
-                _ => None,
-            });
-            if captures.clone().any(|capture| capture == name.text) {
-                return Some(ValueSource::Capture(name.text.into()));
-            }
-            let message = format!("the path has no capture {}", quoted(name.text));
-            report.unknown(name.span, message, "captures of the path", name.text, captures);
-            None
-        }
+        (None, Some(name)) => keys::capture(report, name, segments).map(ValueSource::Capture),
         _ => {
             report.error_help(node.span, format!("{about} takes its value from one place"), help);
             None

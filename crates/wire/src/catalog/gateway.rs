@@ -2,7 +2,7 @@
 
 use domain::{
     catalog::Enforce,
-    id::{DimensionKey, FeatureKey, MeterKey},
+    id::{CostKey, DimensionKey, FeatureKey, MeterKey},
 };
 use http::{HeaderName, Method, Uri};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -21,6 +21,27 @@ pub struct GatewayRules {
     pub identity: Vec<IdentitySource>,
     /// What happens to a request that matches no route.
     pub unmatched: Unmatched,
+}
+
+impl GatewayRules {
+    /// The claims of tokens that routes look at, as JSON pointers, each once.
+    pub fn claims(&self) -> Vec<Arc<str>> {
+        let charges = self.routes.iter().flat_map(|route| &route.charges);
+        let mut claims: Vec<Arc<str>> = charges
+            .filter_map(|charge| match &charge.amount {
+                AmountSource::Cost { properties, .. } => Some(properties),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|(_, source)| match source {
+                PropertySource::Claim(pointer) => Some(pointer.clone()),
+                _ => None,
+            })
+            .collect();
+        claims.sort();
+        claims.dedup();
+        claims
+    }
 }
 
 /// A server behind the gateway.
@@ -111,10 +132,30 @@ pub enum AmountSource {
         /// Used when the header is missing.
         default: Option<i64>,
     },
+    /// What a cost table of the catalog that decides for the tenant says.
+    Cost {
+        /// The table.
+        cost: CostKey,
+        /// Where the properties it looks at come from. One that is not here is missing.
+        properties: Vec<(Arc<str>, PropertySource)>,
+    },
     /// The size of the request body: `Content-Length` where it is given, else what was counted when the body ended.
     RequestBytes,
     /// The size of the response body, counted when it ended: a measured-afterwards charge.
     ResponseBytes,
+}
+
+/// Where a property that a cost table looks at comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PropertySource {
+    /// It is always this.
+    Constant(Arc<str>),
+    /// A request header: the client's own word.
+    Header(HeaderName),
+    /// JSON pointer of a claim of the token that was verified. Missing where the caller has another credential.
+    Claim(Arc<str>),
+    /// A capture of the path.
+    Capture(Arc<str>),
 }
 
 /// When a request is charged.

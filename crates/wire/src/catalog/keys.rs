@@ -1,6 +1,7 @@
 //! Names, references and small texts that several sections share.
 
 use super::{
+    Segment,
     problem::quoted,
     report::{Report, Span},
     table::{Node, Table, Text},
@@ -106,6 +107,20 @@ pub(super) fn header(report: &mut Report<'_>, node: Node<'_>, what: &str) -> Opt
             None
         }
     }
+}
+
+/// A capture of a route's path.
+pub(super) fn capture(report: &mut Report<'_>, name: Text<'_>, segments: &[Segment]) -> Option<Arc<str>> {
+    let captures = segments.iter().filter_map(|segment| match segment {
+        Segment::Capture(name) => Some(&**name),
+        _ => None,
+    });
+    if captures.clone().any(|capture| capture == name.text) {
+        return Some(name.text.into());
+    }
+    let message = format!("the path has no capture {}", quoted(name.text));
+    report.unknown(name.span, message, "captures of the path", name.text, captures);
+    None
 }
 
 /// An `http://` or `https://` URL without credentials, query or fragment.

@@ -3,6 +3,7 @@
 //! whole. `docs/catalog.md` describes every key.
 
 mod amount;
+mod costs;
 mod dimensions;
 mod features;
 mod gates;
@@ -13,6 +14,7 @@ mod limits;
 mod meters;
 mod pattern;
 mod plans;
+mod priced;
 mod problem;
 mod report;
 mod routes;
@@ -22,6 +24,7 @@ mod table;
 mod units;
 mod upstreams;
 
+pub use costs::COST_VALUE_MAX_CHARS;
 pub use dimensions::bounded;
 pub use gateway::*;
 pub use problem::{Excerpt, Problem};
@@ -84,6 +87,7 @@ pub fn load(text: &str, file_name: &str) -> Result<Loaded, Vec<Problem>> {
 fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRules) {
     let document = &mut document;
     let (mut meters, decided) = meters::read(report, document);
+    let costs = costs::read(report, document, &meters);
     let features = features::read(report, document);
     let plans = plans::read(report, document, &plans::Known { meters: &meters, features: &features });
     let settings = settings::read(report, document, &plans);
@@ -91,7 +95,13 @@ fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRu
     let default_upstream = upstreams::default(report, document, &upstreams);
     let dimensions = dimensions::read(report, document);
     let identity = identity::read(report, document);
-    let known = gates::Known { meters: &meters, features: &features, upstreams: &upstreams, dimensions: &dimensions };
+    let known = gates::Known {
+        meters: &meters,
+        features: &features,
+        upstreams: &upstreams,
+        dimensions: &dimensions,
+        costs: &costs,
+    };
     let routes = gates::read(report, document, &known);
     warn_unsold(report, document, &features, &plans);
     if identity.is_empty() && routes.iter().any(|route| !route.public) && document.key_span("identity").is_none() {
@@ -112,10 +122,13 @@ fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRu
         event_bounds: settings.event_bounds,
         upgrade_url: settings.upgrade_url,
         warn_percent: settings.warn_percent,
+        costs: by_key(costs, |cost| cost.key.clone()),
     };
     let upstreams = upstreams.into_values().flatten();
     let upstreams = upstreams.map(|upstream| (upstream.name.clone(), Arc::unwrap_or_clone(upstream))).collect();
     let gateway = GatewayRules { upstreams, default_upstream, routes, identity, unmatched: settings.unmatched };
+    let (span, claims) = (document.key_span("routes"), gateway.claims().len());
+    keys::at_most(report, span, "claims that routes look at", claims, priced::CLAIMS_MAX);
     (catalog, gateway)
 }
 

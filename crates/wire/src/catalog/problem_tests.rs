@@ -72,6 +72,11 @@ fn routes_and_upstreams() {
 }
 
 #[test]
+fn costs() {
+    insta::assert_snapshot!(table(include_str!("problem_cases/costs.txt")));
+}
+
+#[test]
 fn identity() {
     insta::assert_snapshot!(table(include_str!("problem_cases/identity.txt")));
 }

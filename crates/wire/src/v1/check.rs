@@ -17,16 +17,18 @@ use domain::{
 use engine::requests::{Ack, Admission, Check, OpId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// How many meters one check may charge.
 pub const CHARGES_MAX: usize = 32;
+/// How many properties, and how many quantities, one cost may name.
+pub const COST_WORDS_MAX: usize = 32;
 /// How many features one check may ask for.
 pub const FEATURES_MAX: usize = 32;
 /// Longest id and event source, in bytes.
 pub const ID_MAX_BYTES: usize = 512;
 
-/// What is asked: a meter, a feature or charges; one suffices.
+/// What is asked: a meter, a feature, charges or a cost; one suffices.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = CheckRequest)]
@@ -52,6 +54,9 @@ pub struct CheckRequest<'a> {
     /// Several charges, all or none.
     #[serde(borrow, default)]
     pub charges: Vec<ChargeRequest<'a>>,
+    /// A charge by a price list of the catalog.
+    #[serde(borrow, default)]
+    pub cost: Option<CostRequest<'a>>,
     /// The user, for limits that are the user's own.
     #[serde(borrow, default)]
     pub user_id: Option<Cow<'a, str>>,
@@ -85,6 +90,40 @@ pub struct ChargeRequest<'a> {
     pub amount: Option<Amount>,
 }
 
+/// What a price list looks at.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Cost)]
+pub struct CostRequest<'a> {
+    /// Which price list.
+    #[serde(borrow)]
+    #[schema(example = "request")]
+    pub table: Cow<'a, str>,
+    /// What the request says of itself: by each property, its value.
+    #[serde(default)]
+    #[schema(example = json!({"mode": "analyst", "tool": "general"}))]
+    pub properties: BTreeMap<String, String>,
+    /// How much of each quantity, for a price list that has prices per so many of them.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, i64>)]
+    pub quantities: BTreeMap<String, Amount>,
+}
+
+impl CostRequest<'_> {
+    fn charge(&self, catalog: &Catalog) -> Result<Charge, Problem> {
+        if self.properties.len() > COST_WORDS_MAX || self.quantities.len() > COST_WORDS_MAX {
+            let message = format!("A cost may hold at most {COST_WORDS_MAX} properties and as many quantities.");
+            return Err(rescue::INVALID_BODY.problem(message));
+        }
+        let properties: Vec<(&str, &str)> =
+            self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let quantities: Vec<(&str, i64)> =
+            self.quantities.iter().map(|(name, amount)| (name.as_str(), amount.0)).collect();
+        let charge = catalog.cost(&self.table).and_then(|table| table.amount(&properties, &quantities));
+        charge.map_err(|error| rescue::problem_of_cost(&error))
+    }
+}
+
 /// When the answer may go out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -101,7 +140,7 @@ impl CheckRequest<'_> {
     /// The check that is asked for. `header_id` is the `Idempotency-Key` header.
     ///
     /// # Errors
-    /// A problem that names what is wrong: an unknown meter or feature, a name that can't be one, two different ids.
+    /// A problem that names what is wrong: an unknown meter or feature, something without a price, a name that can't be one, two different ids.
     pub fn into_check(self, header_id: Option<&str>, catalog: &Catalog) -> Result<(Check, Ack), Problem> {
         if self.hold.is_some() {
             return Err(rescue::HOLDS_NOT_AVAILABLE.problem(
@@ -136,6 +175,9 @@ impl CheckRequest<'_> {
             return Err(rescue::INVALID_BODY.problem("\"amount\" belongs to \"meter\", which is missing."));
         }
         let mut charges = Vec::with_capacity(self.charges.len() + 1);
+        if let Some(cost) = &self.cost {
+            charges.push(cost.charge(catalog)?);
+        }
         if let Some(meter) = &self.meter {
             charges.push(charge(catalog, meter, self.amount)?);
         }

@@ -187,3 +187,68 @@ async fn many_at_once_pass_exactly_as_often_as_there_is_room() {
     assert_eq!(passed, 100);
     assert_eq!(world.used("acme", "messages").await, (100, 300));
 }
+
+fn cost(extra: Value) -> Value {
+    let mut cost = json!({ "table": "request", "properties": { "mode": "analyst", "tool": "general" } });
+    cost.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    json!({ "tenant_id": "acme", "cost": cost, "consume": true })
+}
+
+#[tokio::test]
+async fn a_cost_is_charged_as_its_table_says_and_the_answer_names_the_amount() {
+    let world = World::with_tenants().await;
+    let answer = world.check(cost(json!({}))).await.body;
+    assert_eq!((&answer["meter"], &answer["amount"], &answer["allowed"]), (&json!("tokens"), &json!(22), &json!(true)));
+    let models =
+        |quantities: Value| json!({ "table": "models", "properties": { "model": "small" }, "quantities": quantities });
+    let quantities = json!({ "prompt_tokens": 700, "completion_tokens": 400.0 });
+    assert_eq!(world.check(cost(models(quantities))).await.body["amount"], 2);
+    // Beside a meter of the same name it is one sum.
+    let mut both = cost(json!({ "properties": { "mode": "none" } }));
+    both["charges"] = json!([{ "meter": "tokens", "amount": 10 }, { "meter": "messages" }]);
+    assert_eq!(world.check(both).await.body["allowed"], true);
+    assert_eq!((world.used("acme", "tokens").await.0, world.used("acme", "messages").await.0), (22 + 2 + 15, 1));
+}
+
+#[tokio::test]
+async fn what_has_no_price_is_refused_with_words_that_help() {
+    let world = World::with_tenants().await;
+    let models = |more: Value| {
+        let mut cost = json!({ "table": "models", "properties": { "model": "small" } });
+        cost.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        cost
+    };
+    let mut told = Vec::new();
+    for extra in [
+        json!({ "table": "requests" }),
+        json!({ "properties": { "mode": "new\u{1b}[31m" } }),
+        json!({ "properties": {} }),
+        json!({ "properties": { "mode": "none", "tol": "general" } }),
+        json!({ "quantities": { "prompt_tokens": 1 } }),
+        models(json!({})),
+        models(json!({ "quantities": { "tokens": 1 } })),
+        models(json!({ "quantities": { "prompt_tokens": -1 } })),
+        json!({ "properties": (0..33).map(|n| (n.to_string(), json!("x"))).collect::<serde_json::Map<_, _>>() }),
+        json!({ "amount": 3 }),
+    ] {
+        let answer = world.check(cost(extra)).await;
+        told.push(json!([answer.status, answer.body["code"], answer.body["detail"]]));
+    }
+    insta::assert_json_snapshot!(told);
+    assert_eq!(world.used("acme", "tokens").await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_cost_is_charged_once_and_another_cost_under_its_id_is_a_conflict() {
+    let world = World::with_tenants().await;
+    let with_id = |mut body: Value| {
+        body["id"] = json!("once");
+        body
+    };
+    for _ in 0..2 {
+        assert_eq!(world.check(with_id(cost(json!({})))).await.body["amount"], 22);
+    }
+    let other = world.check(with_id(cost(json!({ "properties": { "mode": "none" } })))).await;
+    assert_eq!((other.status, &other.body["code"]), (409, &json!("idempotency_conflict")));
+    assert_eq!(world.used("acme", "tokens").await.0, 22);
+}
