@@ -2,12 +2,13 @@
 //! yes, or because the catalog declares the request unmetered.
 
 use crate::{
+    afterwards::Afterwards,
     answer,
     body::ResponseBody,
     gateway::Running,
     identity::Identity,
     rules::Demand,
-    settle::{Measure, Pledge},
+    settle::{Measure, Pledge, Reserve},
 };
 use domain::{catalog::Catalog, decision::Decision, op::OpError};
 use engine::{
@@ -16,6 +17,7 @@ use engine::{
 };
 use http::Response;
 use std::sync::Arc;
+use wire::catalog::Reading;
 
 /// A request that may go on, with what it owes.
 pub(crate) struct Admitted<T> {
@@ -43,7 +45,29 @@ pub(crate) struct Metered {
     /// Whether it may not even be forwarded before.
     pub(crate) commit_first: bool,
     pub(crate) request_measure: Option<Arc<Measure>>,
-    pub(crate) response_measure: Option<Arc<Measure>>,
+    pub(crate) afterwards: Option<Box<Afterwards>>,
+    pub(crate) reading: Reading,
+}
+
+impl Metered {
+    /// Whether the request may reach the upstream from here on. Then what is charged for reaching it stands.
+    pub(crate) fn on_its_way(&mut self, on_its_way: bool) {
+        self.pledge.on_its_way(on_its_way);
+        let stands = on_its_way && !self.pledge.is_for_success();
+        if let Some(afterwards) = &mut self.afterwards {
+            afterwards.stands(stands);
+        }
+    }
+
+    /// Nothing of it is charged or measured any more.
+    pub(crate) fn cancel_measures(&mut self) {
+        if let Some(measure) = &self.request_measure {
+            measure.cancel();
+        }
+        if let Some(afterwards) = &mut self.afterwards {
+            afterwards.stands(false);
+        }
+    }
 }
 
 impl<T> Admitted<T> {
@@ -66,7 +90,7 @@ pub(crate) async fn admit<T>(
     running: &Running,
     request: T,
     identity: Identity,
-    demand: Demand,
+    mut demand: Demand,
     catalog: Arc<Catalog>,
 ) -> Result<Admitted<T>, Box<Response<ResponseBody>>> {
     let decided = decide(running, &demand).await;
@@ -86,11 +110,16 @@ pub(crate) async fn admit<T>(
         }));
     }
     let catalog = catalog_of(running, &admission, catalog).await;
-    let Demand { request_meters, response_meters, charge_when, commit_first, .. } = demand;
+    if prepaid {
+        demand.first_unit_was_taken();
+    }
+    let Demand { request_meters, owed, reading, charge_when, commit_first, .. } = demand;
+    let reserve = Reserve::new(&running.settler, &admission);
     let pledge = Pledge::new(&running.settler, &mut admission, charge_when);
     let metered = Metered {
         request_measure: Measure::new(&running.settler, &admission, request_meters, prepaid),
-        response_measure: Measure::new(&running.settler, &admission, response_meters, prepaid),
+        afterwards: Afterwards::new(reserve, owed),
+        reading,
         decision: admission.decision,
         outage: admission.outage,
         catalog,

@@ -1,6 +1,7 @@
 //! Bodies on their way through. Nothing is collected: a frame is handed on as it came.
 
 use crate::{
+    afterwards::Afterwards,
     client_io::ClientState,
     observe::Report,
     settle::Measure,
@@ -157,7 +158,7 @@ impl ContinueGate {
 /// What a client gets.
 pub(crate) struct ResponseBody {
     source: Source,
-    measure: Option<Arc<Measure>>,
+    afterwards: Option<Box<Afterwards>>,
     report: Option<Report>,
 }
 
@@ -180,13 +181,13 @@ struct Relayed {
 impl ResponseBody {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ended, measure: None, report: None }
+        Self { source: Source::Ended, afterwards: None, report: None }
     }
 
     /// Bytes of ours.
     pub(crate) fn own(bytes: Vec<u8>) -> Self {
         let source = if bytes.is_empty() { Source::Ended } else { Source::Own(bytes.into()) };
-        Self { source, measure: None, report: None }
+        Self { source, afterwards: None, report: None }
     }
 
     /// An upstream's body on its pooled connection.
@@ -194,7 +195,7 @@ impl ResponseBody {
         incoming: Incoming,
         line: Line,
         upstream: Arc<Upstream>,
-        measure: Option<Arc<Measure>>,
+        afterwards: Option<Box<Afterwards>>,
     ) -> Self {
         if incoming.is_end_stream() {
             let mut line = Some(line);
@@ -208,13 +209,13 @@ impl ResponseBody {
             return Self::empty();
         }
         let source = Source::Relayed(Box::new(Relayed { incoming, line: Some(line), upstream }));
-        Self { source, measure, report: None }
+        Self { source, afterwards, report: None }
     }
 
     /// An upstream's body on a connection that runs by itself.
-    pub(crate) fn detached(incoming: Incoming, measure: Option<Arc<Measure>>) -> Self {
+    pub(crate) fn detached(incoming: Incoming, afterwards: Option<Box<Afterwards>>) -> Self {
         let source = if incoming.is_end_stream() { Source::Ended } else { Source::Detached(incoming) };
-        Self { source, measure, report: None }
+        Self { source, afterwards, report: None }
     }
 
     /// Reports the request as finished when this body is.
@@ -224,7 +225,7 @@ impl ResponseBody {
 
     fn end(&mut self) {
         self.source = Source::Ended;
-        self.measure = None;
+        self.afterwards = None;
         self.report = None;
     }
 }
@@ -261,12 +262,12 @@ impl Body for ResponseBody {
         };
         let frame = std::task::ready!(frame);
         if let Some(Ok(frame)) = &frame {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            if let Some(measure) = &this.measure {
-                measure.count(length);
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            if let Some(afterwards) = &mut this.afterwards {
+                afterwards.feed(data);
             }
             if let Some(report) = &mut this.report {
-                report.response_bytes += length as u64;
+                report.response_bytes += data.len() as u64;
             }
         }
         let ended = match &this.source {

@@ -3,13 +3,13 @@
 
 use crate::{
     admit::{self, Admitted, Metered, Ticket},
+    afterwards::Afterwards,
     answer,
     body::{ContinueSignal, RequestBody, ResponseBody},
     client_io::ClientState,
     dial::DialError,
     gateway::{Peer, Running},
     scrub::{self, REQUEST_ID},
-    settle::Measure,
     tunnel,
     upstream::{Line, SendError, Upstream},
 };
@@ -50,11 +50,11 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
         Err(failure) => failed(running, &upstream, &failure, ticket.metered).await,
         Ok((response, line)) => {
             let (parts, incoming) = response.into_parts();
-            let measure = match settled_head(running, parts.status, ticket.metered.as_mut()).await {
-                Ok(measure) => measure,
+            let afterwards = match settled_head(running, &parts, ticket.metered.as_mut()).await {
+                Ok(afterwards) => afterwards,
                 Err(answer) => return *answer,
             };
-            let body = ResponseBody::relayed(incoming, line, upstream, measure).await;
+            let body = ResponseBody::relayed(incoming, line, upstream, afterwards).await;
             let mut response = Response::new(body);
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
@@ -64,26 +64,28 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
     }
 }
 
-/// What to do when the head of the response is there: give back, or keep, and wait for the commit. Gives the measure
-/// that counts the response's body.
+/// What to do when the head of the response is there: give back, or keep, and wait for the commit. Gives what watches
+/// the response's body.
 pub(crate) async fn settled_head(
     running: &Running,
-    status: StatusCode,
+    head: &http::response::Parts,
     metered: Option<&mut Metered>,
-) -> Result<Option<Arc<Measure>>, Refused> {
+) -> Result<Option<Box<Afterwards>>, Refused> {
     let Some(metered) = metered else { return Ok(None) };
     committed(running, metered).await?;
-    let request_measure = metered.request_measure.take();
-    let response_measure = metered.response_measure.take();
-    if !metered.pledge.stands_after(status) {
-        for measure in request_measure.iter().chain(&response_measure) {
-            measure.cancel();
-        }
+    if !metered.pledge.stands_after(head.status) {
+        metered.cancel_measures();
         metered.pledge.give_back().await;
         return Ok(None);
     }
     metered.pledge.keep();
-    Ok(response_measure)
+    metered.request_measure = None;
+    let mut afterwards = metered.afterwards.take();
+    if let Some(afterwards) = &mut afterwards {
+        afterwards.stands(true);
+        afterwards.head(&head.headers);
+    }
+    Ok(afterwards)
 }
 
 /// Takes out of a response head what is not for the client and adds what is.
@@ -100,9 +102,7 @@ async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Refus
     commit.wait().await.map_err(|error| {
         // The engine drops what it could not write, so there is nothing to give back or to measure.
         metered.pledge.keep();
-        for measure in metered.request_measure.iter().chain(&metered.response_measure) {
-            measure.cancel();
-        }
+        metered.cancel_measures();
         Box::new(admit::outage(running, &error))
     })
 }
@@ -137,6 +137,9 @@ fn rewritten(
     }
     headers.insert(header::HOST, upstream.authority.clone());
     headers.insert(REQUEST_ID, request_id);
+    if ticket.metered.as_ref().is_some_and(|metered| metered.reading.identity_encoding) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     let waits = parts.version == Version::HTTP_11 && expects_continue(&headers);
     let measure = ticket.metered.as_ref().and_then(|metered| metered.request_measure.clone());
     let mut body = RequestBody::new(incoming, measure, peer.client.clone());
@@ -191,7 +194,7 @@ async fn exchange(
         let mut line = upstream.line().await.map_err(Failure::Unreachable)?;
         // From here on the request may reach the upstream, even if the client goes away this very moment.
         if let Some(metered) = metered.as_deref_mut() {
-            metered.pledge.on_its_way(true);
+            metered.on_its_way(true);
         }
         let body_sent = || sent.as_ref().is_none_or(|sent| sent.load(Ordering::Acquire));
         match line.send(request, body_sent, timeout).await {
@@ -199,7 +202,7 @@ async fn exchange(
             Ok(response) => return Ok((response, line)),
             Err(SendError::NotSent(back)) => {
                 if let Some(metered) = metered.as_deref_mut() {
-                    metered.pledge.on_its_way(false);
+                    metered.on_its_way(false);
                 }
                 if !line.was_reused() {
                     return Err(Failure::NeverSent);
@@ -252,9 +255,7 @@ pub(crate) async fn failed(
         // The charge stands, and no answer begins whose use is not on disk.
         return committed(running, &mut metered).await.err().map_or(answer, |refused| *refused);
     }
-    for measure in metered.request_measure.iter().chain(&metered.response_measure) {
-        measure.cancel();
-    }
+    metered.cancel_measures();
     metered.pledge.give_back().await;
     answer
 }

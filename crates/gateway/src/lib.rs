@@ -5,6 +5,7 @@
 //! back or measures afterwards, whoever ended it.
 
 mod admit;
+mod afterwards;
 mod answer;
 mod body;
 mod client_io;

@@ -14,7 +14,7 @@ use domain::{
 use engine::requests::Check;
 use http::{HeaderMap, HeaderName};
 use wire::{
-    catalog::{AmountSource, ChargeWhen, Route, ValueSource, bounded},
+    catalog::{AmountSource, ChargeWhen, Reading, Reported, Route, ValueSource, bounded},
     problem::Problem,
     rescue,
 };
@@ -35,27 +35,59 @@ pub(crate) struct Demand {
     pub(crate) check: Check,
     /// Meters charged with the size of the request body when it ended.
     pub(crate) request_meters: Vec<MeterKey>,
-    /// Meters charged with the size of the response body when it ended.
-    pub(crate) response_meters: Vec<MeterKey>,
+    /// What is known when the response ended.
+    pub(crate) owed: Vec<Owed>,
+    /// How the response is read.
+    pub(crate) reading: Reading,
     /// When it is charged.
     pub(crate) charge_when: ChargeWhen,
     /// Whether the charge must be durable before the request goes on.
     pub(crate) commit_first: bool,
 }
 
+/// What is charged when the response ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Owed {
+    pub(crate) meter: MeterKey,
+    pub(crate) what: OwedFor,
+    /// How much was charged before.
+    pub(crate) taken: i64,
+}
+
+/// Where an amount comes from that is known when the response ended.
+#[derive(Debug, Clone)]
+pub(crate) enum OwedFor {
+    /// The size of its body.
+    Bytes,
+    /// What it reports.
+    Reported(Reported),
+}
+
 impl Demand {
     /// The check with one unit of everything whose amount is known afterwards: may the request go on at all?
     pub(crate) fn with_a_first_unit(&self) -> Check {
         let mut check = self.check.clone();
-        for meter in self.request_meters.iter().chain(&self.response_meters) {
+        for meter in self.request_meters.iter().chain(self.untaken().map(|owed| &owed.meter)) {
             check.charges.push(Charge { meter: meter.clone(), amount: 1 });
         }
         check
     }
 
-    /// Whether something is known only afterwards.
+    /// What is owed afterwards and of which nothing is taken before.
+    fn untaken(&self) -> impl Iterator<Item = &Owed> {
+        self.owed.iter().filter(|owed| owed.taken == 0)
+    }
+
+    /// One unit was charged of everything that is known only afterwards.
+    pub(crate) fn first_unit_was_taken(&mut self) {
+        for owed in self.owed.iter_mut().filter(|owed| owed.taken == 0) {
+            owed.taken = 1;
+        }
+    }
+
+    /// Whether something is known only afterwards, and nothing is taken for it before.
     pub(crate) fn is_open_ended(&self) -> bool {
-        !self.request_meters.is_empty() || !self.response_meters.is_empty()
+        !self.request_meters.is_empty() || self.untaken().next().is_some()
     }
 
     /// The first charge that is asked for.
@@ -107,7 +139,8 @@ pub(crate) fn demand(
             cause: Cause::Gateway,
         },
         request_meters: Vec::new(),
-        response_meters: Vec::new(),
+        owed: Vec::new(),
+        reading: route.reading,
         charge_when: route.charge_when,
         commit_first: route.commit_first,
     };
@@ -127,8 +160,13 @@ pub(crate) fn demand(
                 0
             }
             (AmountSource::ResponseBytes, _) => {
-                demand.response_meters.push(meter.clone());
+                demand.owed.push(Owed { meter: meter.clone(), what: OwedFor::Bytes, taken: 0 });
                 0
+            }
+            (AmountSource::Reported { what, expect }, _) => {
+                let what = OwedFor::Reported(what.clone());
+                demand.owed.push(Owed { meter: meter.clone(), what, taken: *expect });
+                *expect
             }
         };
         demand.check.charges.push(Charge { meter, amount });

@@ -63,7 +63,7 @@ fn a_request_becomes_a_check() {
     assert_eq!((demand.check.tenant.as_str(), demand.check.consume, demand.check.id.is_none()), ("acme", true, true));
     let dimensions: Vec<_> = demand.check.dimensions.iter().map(|(key, value)| (key.as_str(), &**value)).collect();
     assert_eq!(dimensions, [("model", "small"), ("route", "POST /t/{tenant}/{model}")]);
-    assert_eq!((demand.request_meters.len(), demand.response_meters.len()), (0, 1));
+    assert_eq!((demand.request_meters.len(), demand.owed.len()), (0, 1));
     assert_eq!((demand.charge_when, demand.commit_first), (ChargeWhen::Success, true));
 }
 
@@ -72,7 +72,7 @@ fn what_is_not_known_yet_is_measured_afterwards_and_asked_for_with_one_unit() {
     let loaded = sample::loaded(MIXED);
     let demand = asked(&loaded, "/t/acme/x", &[], BodySize::Unknown, &identity("acme", None)).unwrap().unwrap();
     assert_eq!(charges(&demand.check), [("messages", 3), ("messages", 2), ("bytes", 0), ("bytes", 0)]);
-    assert_eq!((demand.request_meters.len(), demand.response_meters.len()), (1, 1));
+    assert_eq!((demand.request_meters.len(), demand.owed.len()), (1, 1));
     let first_unit = demand.with_a_first_unit();
     assert_eq!(charges(&first_unit)[4..], [("bytes", 1), ("bytes", 1)]);
     // A value that the catalog does not list is told apart from none, and from no other.

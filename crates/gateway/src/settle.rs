@@ -4,7 +4,7 @@
 use crate::observe::GatewayObserver;
 use domain::{
     id::{MeterKey, TenantId, UserId},
-    op::{Charge, Dimensions},
+    op::{Charge, Dimensions, Receipt},
 };
 use engine::{
     Engine,
@@ -78,6 +78,34 @@ impl Settler {
     }
 }
 
+impl Settler {
+    /// Gives back what was charged.
+    fn give_back(&self, tenant: &TenantId, user: Option<&UserId>, charged: Charged) -> JoinHandle<()> {
+        let (engine, tenant, user) = (self.engine.clone(), tenant.clone(), user.cloned());
+        let work = async move {
+            patiently(|| async {
+                let commit = engine.refund(&tenant, user.as_ref(), &charged).await?;
+                Ok(commit.wait().await?)
+            })
+            .await
+        };
+        self.run("a charge given back", work)
+    }
+
+    /// Charges what was measured afterwards.
+    fn measured(&self, tenant: &TenantId, user: Option<&UserId>, charges: Vec<Charge>, dimensions: Dimensions) {
+        let (engine, tenant, user) = (self.engine.clone(), tenant.clone(), user.cloned());
+        let work = async move {
+            patiently(|| async {
+                let commit = engine.measured(&tenant, user.as_ref(), charges.clone(), dimensions.clone()).await?;
+                Ok(commit.wait().await?)
+            })
+            .await
+        };
+        drop(self.run("a measured charge", work));
+    }
+}
+
 /// Repeats what the ledger was too busy for. Nothing was recorded by a try that failed so.
 async fn patiently<F: Future<Output = Result<(), EngineError>>>(
     mut work: impl FnMut() -> F,
@@ -145,15 +173,7 @@ impl Pledge {
         if charged.is_nothing() {
             return None;
         }
-        let (engine, tenant, user) = (self.settler.engine.clone(), self.tenant.clone(), self.user.clone());
-        let work = async move {
-            patiently(|| async {
-                let commit = engine.refund(&tenant, user.as_ref(), &charged).await?;
-                Ok(commit.wait().await?)
-            })
-            .await
-        };
-        Some(self.settler.run("a charge given back", work))
+        Some(self.settler.give_back(&self.tenant, self.user.as_ref(), charged))
     }
 }
 
@@ -217,15 +237,64 @@ impl Drop for Measure {
             return;
         }
         let charges: Vec<Charge> = self.meters.drain(..).map(|meter| Charge { meter, amount }).collect();
-        let (engine, tenant, user) = (self.settler.engine.clone(), self.tenant.clone(), self.user.clone());
         let dimensions = std::mem::take(&mut self.dimensions);
-        let work = async move {
-            patiently(|| async {
-                let commit = engine.measured(&tenant, user.as_ref(), charges.clone(), dimensions.clone()).await?;
-                Ok(commit.wait().await?)
-            })
-            .await
+        self.settler.measured(&self.tenant, self.user.as_ref(), charges, dimensions);
+    }
+}
+
+/// What was charged before it was known, to be settled with the true amounts.
+pub(crate) struct Reserve {
+    settler: Settler,
+    tenant: TenantId,
+    user: Option<UserId>,
+    dimensions: Dimensions,
+    /// Where it was charged. `None` in an outage: what passed then is not given back in part.
+    charged: Option<Charged>,
+}
+
+/// One charge, when its amount is known.
+pub(crate) struct Settled {
+    pub(crate) meter: MeterKey,
+    /// How much was charged before.
+    pub(crate) taken: i64,
+    /// How much it is; `None` where nobody said, and what was taken stays.
+    pub(crate) amount: Option<i64>,
+}
+
+impl Reserve {
+    /// Before the pledge takes what was charged.
+    pub(crate) fn new(settler: &Settler, admission: &Admission) -> Self {
+        Self {
+            settler: settler.clone(),
+            tenant: admission.tenant.clone(),
+            user: admission.user.clone(),
+            dimensions: admission.dimensions.clone(),
+            charged: admission.charged.clone().filter(|_| !admission.outage),
+        }
+    }
+
+    /// Charges what is missing, and gives back what was too much.
+    pub(crate) fn settle(&mut self, settled: Vec<Settled>) {
+        let difference = |settled: Settled| {
+            let amount = settled.amount? - settled.taken;
+            (amount != 0).then_some(Charge { meter: settled.meter, amount })
         };
-        drop(self.settler.run("a measured charge", work));
+        let charged = self.charged.take();
+        let is_counted = |charge: &Charge| {
+            charged.as_ref().is_some_and(|charged| charged.receipt.uses.iter().any(|used| used.meter == charge.meter))
+        };
+        let (too_much, missing): (Vec<Charge>, Vec<Charge>) =
+            settled.into_iter().filter_map(difference).partition(|charge| charge.amount < 0);
+        let too_much: Vec<Charge> = too_much.into_iter().filter(is_counted).collect();
+        if let Some(mut charged) = charged.clone().filter(|_| !too_much.is_empty()) {
+            let uses = too_much.into_iter().map(|charge| Charge { amount: -charge.amount, ..charge }).collect();
+            let windows = charged.receipt.windows;
+            charged.receipt = Box::new(Receipt { uses, levels: Vec::new(), user_levels: Vec::new(), windows });
+            self.settler.give_back(&self.tenant, self.user.as_ref(), charged);
+        }
+        if !missing.is_empty() {
+            let dimensions = std::mem::take(&mut self.dimensions);
+            self.settler.measured(&self.tenant, self.user.as_ref(), missing, dimensions);
+        }
     }
 }

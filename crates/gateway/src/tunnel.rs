@@ -2,12 +2,12 @@
 
 use crate::{
     admit::Ticket,
+    afterwards::Afterwards,
     body::{RequestBody, ResponseBody},
     forward::{self, Failure},
     gateway::{Peer, Running},
     scrub,
     server::Phase,
-    settle::Measure,
     upstream::Upstream,
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -41,7 +41,7 @@ pub(crate) async fn open(
     // Until the response is there, the connection ends with the request that it was made for.
     let guard = AbortOnDrop(Some(driver));
     if let Some(metered) = &mut ticket.metered {
-        metered.pledge.on_its_way(true);
+        metered.on_its_way(true);
     }
     let sending = sender.send_request(request);
     let reply = match upstream.response_timeout() {
@@ -60,21 +60,20 @@ pub(crate) async fn open(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked_for {
         return forward::failed(running, upstream, &Failure::Unasked, ticket.metered).await;
     }
-    let measure = match forward::settled_head(running, response.status(), ticket.metered.as_mut()).await {
-        Ok(measure) => measure,
+    let upstream_side = hyper::upgrade::on(&mut response);
+    let (parts, incoming) = response.into_parts();
+    let afterwards = match forward::settled_head(running, &parts, ticket.metered.as_mut()).await {
+        Ok(afterwards) => afterwards,
         Err(answer) => return *answer,
     };
     guard.release();
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (parts, incoming) = response.into_parts();
-        let mut response = Response::new(ResponseBody::detached(incoming, measure));
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        let mut response = Response::new(ResponseBody::detached(incoming, afterwards));
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         forward::finish_head(response.headers_mut(), ticket.metered.as_ref());
         return response;
     }
-    let upstream_side = hyper::upgrade::on(&mut response);
-    let (parts, _) = response.into_parts();
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
@@ -86,20 +85,20 @@ pub(crate) async fn open(
         // Holds the client's place among the connections for as long as the tunnel lives.
         let _peer = peer;
         tokio::select! {
-            () = tunnel(client, upstream_side, measure) => {}
+            () = tunnel(client, upstream_side, afterwards) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
         }
     });
     response
 }
 
-async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, measure: Option<Arc<Measure>>) {
+async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, afterwards: Option<Box<Afterwards>>) {
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok(sides) => sides,
         Err(error) => return tracing::debug!(%error, "the tunnel was not opened"),
     };
     let mut client = TokioIo::new(client);
-    let mut upstream = Counted { io: TokioIo::new(upstream), measure };
+    let mut upstream = Counted { io: TokioIo::new(upstream), afterwards };
     let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, COPY_BYTES, COPY_BYTES).await;
     if let Err(error) = copied {
         tracing::debug!(%error, "the tunnel broke");
@@ -126,15 +125,15 @@ impl<T> Drop for AbortOnDrop<T> {
 /// Counts what the upstream sends.
 struct Counted {
     io: TokioIo<Upgraded>,
-    measure: Option<Arc<Measure>>,
+    afterwards: Option<Box<Afterwards>>,
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if let Some(measure) = &self.measure {
-            measure.count(buffer.filled().len() - before);
+        if let Some(afterwards) = &mut self.afterwards {
+            afterwards.count(buffer.filled().len() - before);
         }
         result
     }

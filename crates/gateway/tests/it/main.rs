@@ -7,6 +7,7 @@ mod costs;
 mod hostile;
 mod identity;
 mod refusals;
+mod reported;
 mod running;
 mod streams;
 mod tls;

@@ -1,7 +1,7 @@
 //! The server behind the gateway.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -41,6 +41,21 @@ pub struct Seen {
     pub bodies: AtomicUsize,
     /// Lets `/sse` go on.
     pub go_on: Notify,
+    /// What `/play` answers.
+    pub play: Mutex<Play>,
+    /// The body of the last request to `/play`, and its head.
+    pub asked: Mutex<(HeaderMap, Bytes)>,
+}
+
+/// An answer, played as it is written.
+#[derive(Default, Clone)]
+pub struct Play {
+    pub headers: Vec<(&'static str, String)>,
+    pub chunks: Vec<Vec<u8>>,
+    /// Whether it waits to be told to go on before the last chunk.
+    pub waits: bool,
+    /// Whether it breaks off after the last chunk.
+    pub breaks: bool,
 }
 
 pub struct Upstream {
@@ -155,6 +170,12 @@ async fn answer(seen: Arc<Seen>, mut request: Request<Incoming>) -> Result<Respo
             response
         }
         ["break"] => broken(seen),
+        ["play"] => {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            *seen.asked.lock().unwrap() = (parts.headers, body);
+            played(seen)
+        }
         ["hang"] => std::future::pending().await,
         ["ws"] if request.headers().contains_key(header::UPGRADE) => {
             tokio::spawn(echo_upgraded(hyper::upgrade::on(&mut request)));
@@ -230,6 +251,36 @@ fn broken(seen: Arc<Seen>) -> Response<Body> {
         let _ = sender.send(Err(std::io::Error::other("the upstream died"))).await;
     });
     Response::new(BodyExt::boxed(StreamBody::new(Receiving(receiver))))
+}
+
+fn played(seen: Arc<Seen>) -> Response<Body> {
+    let play = seen.play.lock().unwrap().clone();
+    let (sender, receiver) = mpsc::channel(1);
+    let headers = play.headers.clone();
+    tokio::spawn(async move {
+        let _open = Counted::new(&seen.bodies);
+        let last = play.chunks.len().saturating_sub(1);
+        for (index, chunk) in play.chunks.into_iter().enumerate() {
+            if play.waits && index == last {
+                tokio::select! {
+                    () = seen.go_on.notified() => {}
+                    () = sender.closed() => return,
+                }
+            }
+            if sender.send(Ok(Frame::data(Bytes::from(chunk)))).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        if play.breaks {
+            let _ = sender.send(Err(std::io::Error::other("the upstream died"))).await;
+        }
+    });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(Receiving(receiver))));
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
 }
 
 struct Receiving(mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>);

@@ -44,6 +44,10 @@ kind = "counter"
 unit = "bytes"
 [meters.seats]
 kind = "gauge"
+[meters.tokens]
+kind = "counter"
+[meters.time]
+kind = "duration"
 [features.analytics]
 title = "Unlock advanced analytics"
 [plans.free]
@@ -55,6 +59,7 @@ limits = [
   { meter = "calls", max = 600, per = "hour", scope = "user" },
   { meter = "seats", max = 2 },
   { meter = "traffic", max = 100_000_000, per = "day" },
+  { meter = "tokens", max = 10_000, per = "day" },
 ]
 [plans.professional]
 rank = 2

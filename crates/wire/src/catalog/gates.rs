@@ -1,9 +1,11 @@
 //! `[[routes]]`: which requests cost what.
 
 use super::{
-    AmountSource, ChargeWhen, Route, RouteCharge, Segment, ValueSource, amount,
+    AmountSource, ChargeWhen, Reading, Reported, Route, RouteCharge, Segment, ValueSource, amount,
     dimensions::ROUTE_DIMENSION,
-    keys, pattern, plans, priced,
+    keys,
+    later::Later,
+    pattern, plans, priced,
     problem::quoted,
     report::{Report, Span},
     settings::ENFORCE,
@@ -21,6 +23,24 @@ use toml::de::DeValue;
 /// How many routes a catalog may have, and how many charges one route.
 const ROUTES_MAX: usize = 1000;
 const CHARGES_MAX: usize = 20;
+
+/// How much of a request body may be looked at before it goes on, in bytes: unless a route says otherwise, and at most.
+const PEEK_BYTES: i64 = 1 << 20;
+const PEEK_MAX_BYTES: i64 = 16 << 20;
+
+/// What has no meaning without an identity.
+const IDENTIFIED: [&str; 10] = [
+    "charge",
+    "feature",
+    "features",
+    "charge_when",
+    "commit_first",
+    "enforce",
+    "dimensions",
+    "include_usage",
+    "identity_encoding",
+    "body_peek_max_bytes",
+];
 
 const CHARGE_WHEN: &[(&str, ChargeWhen)] = &[("reached", ChargeWhen::Reached), ("success", ChargeWhen::Success)];
 
@@ -98,6 +118,7 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
     let charge_when = table.word(report, "charge_when", CHARGE_WHEN).unwrap_or_default();
     let commit_first = table.boolean(report, "commit_first", false);
     let enforce = table.word(report, "enforce", ENFORCE);
+    let reading = reading(report, &mut table, &charges);
     let dimensions = dimensions(report, &mut table, known.dimensions, segments, public);
     if public {
         refuse_in_public(report, &table, segments, span);
@@ -116,13 +137,29 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
         commit_first,
         enforce,
         dimensions,
+        reading,
     };
     Some((route, span))
 }
 
+/// How the route's responses are read.
+fn reading(report: &mut Report<'_>, table: &mut Table<'_>, charges: &[RouteCharge]) -> Reading {
+    let reads_usage =
+        charges.iter().any(|charge| matches!(charge.amount, AmountSource::Reported { what: Reported::Usage(_), .. }));
+    let include_usage = table.boolean(report, "include_usage", false);
+    if let Some(span) = table.key_span("include_usage").filter(|_| include_usage && !reads_usage) {
+        let message = "`include_usage` asks the model for usage, and no charge of this route is from it";
+        let help = "add charge = [{ meter = \"tokens\", from = \"usage\", expect = 1000 }], or remove it";
+        report.error_help(span, message, help);
+    }
+    let identity_encoding = table.boolean(report, "identity_encoding", reads_usage);
+    let peek = table.integer(report, "body_peek_max_bytes", 1, PEEK_MAX_BYTES).unwrap_or(PEEK_BYTES);
+    Reading { include_usage, identity_encoding, body_peek_max_bytes: usize::try_from(peek).unwrap_or(usize::MAX) }
+}
+
 /// A public route has no identity, so there is nobody to charge.
 fn refuse_in_public(report: &mut Report<'_>, table: &Table<'_>, segments: &[Segment], span: Span) {
-    for key in ["charge", "feature", "features", "charge_when", "commit_first", "enforce", "dimensions"] {
+    for key in IDENTIFIED {
         if let Some(span) = table.key_span(key) {
             let message = format!("a public route is forwarded without identity: `{key}` has no meaning on it");
             report.error_help(span, message, "remove it, or remove `public`");
@@ -176,11 +213,15 @@ fn source(report: &mut Report<'_>, table: &mut Table<'_>, meter: Option<&Meter>)
     let constant = table.get("amount");
     let header = table.get("header");
     let default = table.get("default");
-    let from = table.get("from");
-    if [constant, header, from].iter().flatten().count() > 1 {
-        let help = "write one of amount = 1, header = \"x-tokens\" and from = \"request_bytes\"";
+    let later = Later::of(table);
+    if [constant, header].iter().flatten().count() + later.places() > 1 {
+        let help =
+            "write one of amount = 1, header = \"x-tokens\", response_header = \"x-tokens\" and from = \"usage\"";
         report.error_help(table.span, "a charge takes its amount from one place", help);
         return None;
+    }
+    if later.places() == 0 {
+        later.refuse_strays(report);
     }
     if let Some(default) = default.filter(|_| header.is_none()) {
         let help = "without a header, write amount = ...";
@@ -200,8 +241,8 @@ fn source(report: &mut Report<'_>, table: &mut Table<'_>, meter: Option<&Meter>)
         };
         return Some(AmountSource::Header { name: name?, default });
     }
-    if let Some(node) = from {
-        return body_size(report, node, meter);
+    if later.places() > 0 {
+        return later.source(report, meter);
     }
     match constant {
         None => Some(AmountSource::Constant(1)),
@@ -209,7 +250,8 @@ fn source(report: &mut Report<'_>, table: &mut Table<'_>, meter: Option<&Meter>)
     }
 }
 
-fn constant_amount(report: &mut Report<'_>, node: Node<'_>, meter: &Meter, key: &str) -> Option<i64> {
+/// An amount that only a gauge may have below zero.
+pub(super) fn constant_amount(report: &mut Report<'_>, node: Node<'_>, meter: &Meter, key: &str) -> Option<i64> {
     let value = amount::amount(report, node, meter, key)?;
     if value < 0 && meter.kind != MeterKind::Gauge {
         let message = format!("{} only adds up: `{key}` must not be negative", quoted(meter.key.as_str()));
@@ -217,24 +259,6 @@ fn constant_amount(report: &mut Report<'_>, node: Node<'_>, meter: &Meter, key: 
         return None;
     }
     Some(value)
-}
-
-fn body_size(report: &mut Report<'_>, node: Node<'_>, meter: Option<&Meter>) -> Option<AmountSource> {
-    const SOURCES: &[(&str, bool)] = &[("request_bytes", true), ("response_bytes", false)];
-    let text = node.text(report, "`from`")?;
-    let request = super::table::one_of(report, text, "`from`", SOURCES)?;
-    let meter = meter?;
-    if meter.kind == MeterKind::Duration {
-        let message = format!("{} is a duration: the size of a body is no time", quoted(meter.key.as_str()));
-        report.error_help(text.span, message, "charge a counter or gauge with unit = \"bytes\"");
-        return None;
-    }
-    if !amount::counts_bytes(meter) {
-        let (key, unit) = (quoted(meter.key.as_str()), quoted(&meter.unit));
-        let message = format!("{key} is counted in {unit}, but charged in bytes");
-        report.warn(text.span, message, format!("write unit = \"bytes\" in [meters.{}]", meter.key));
-    }
-    Some(if request { AmountSource::RequestBytes } else { AmountSource::ResponseBytes })
 }
 
 fn dimensions(

@@ -94,6 +94,20 @@ pub struct Route {
     pub enforce: Option<Enforce>,
     /// Declared dimensions, and where their values come from.
     pub dimensions: Vec<(DimensionKey, ValueSource)>,
+    /// How its responses are read.
+    pub reading: Reading,
+}
+
+/// How the responses of a route are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether streamed OpenAI-style requests are made to ask for `usage`, and what only that brought is taken out of
+    /// the stream again.
+    pub include_usage: bool,
+    /// Whether the upstream is asked not to encode its answers.
+    pub identity_encoding: bool,
+    /// How much of a request body may be looked at before it goes on, in bytes. A larger one passes as it is.
+    pub body_peek_max_bytes: usize,
 }
 
 /// A part of a path pattern.
@@ -143,6 +157,35 @@ pub enum AmountSource {
     RequestBytes,
     /// The size of the response body, counted when it ended: a measured-afterwards charge.
     ResponseBytes,
+    /// What the response reports, known when it ended.
+    Reported {
+        /// What is charged.
+        what: Reported,
+        /// How much is charged before; it stands where nothing is reported. At least 0.
+        expect: i64,
+    },
+}
+
+/// What a response reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The `usage` of an OpenAI-style answer, JSON or streamed.
+    Usage(UsageField),
+    /// An integer of at least 0 in a response header.
+    Header(HeaderName),
+    /// How long the exchange took, from its admission to the end of the response, in milliseconds.
+    Duration,
+}
+
+/// Which tokens are charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageField {
+    /// `total_tokens`, or the sum of both kinds where it is not reported.
+    Total,
+    /// `prompt_tokens`, or `input_tokens`.
+    Prompt,
+    /// `completion_tokens`, or `output_tokens`.
+    Completion,
 }
 
 /// Where a property that a cost table looks at comes from.

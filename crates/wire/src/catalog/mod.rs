@@ -10,6 +10,7 @@ mod gates;
 mod gateway;
 mod identity;
 mod keys;
+mod later;
 mod limits;
 mod meters;
 mod pattern;

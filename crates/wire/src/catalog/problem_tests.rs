@@ -77,6 +77,11 @@ fn costs() {
 }
 
 #[test]
+fn charges_from_the_response() {
+    insta::assert_snapshot!(table(include_str!("problem_cases/reported.txt")));
+}
+
+#[test]
 fn identity() {
     insta::assert_snapshot!(table(include_str!("problem_cases/identity.txt")));
 }

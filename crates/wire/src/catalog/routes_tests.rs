@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::catalog::{ChargeWhen, load};
+use crate::catalog::{ChargeWhen, Reading, load};
 
 fn route(method: Option<Method>, pattern: &[Segment]) -> Route {
     Route {
@@ -19,6 +19,7 @@ fn route(method: Option<Method>, pattern: &[Segment]) -> Route {
         commit_first: false,
         enforce: None,
         dimensions: Vec::new(),
+        reading: Reading { include_usage: false, identity_encoding: false, body_peek_max_bytes: 0 },
     }
 }
 
