@@ -162,6 +162,7 @@ fn main() {
             dimensions: Vec::new(),
             id: None,
             cause: Cause::Check,
+            hold: None,
         };
         black_box(run(engine.admit(&check, Ack::Memory)).unwrap());
     });

@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods)]
 
 use domain::{
-    catalog::{Catalog, Enforce, EventBounds, Limit, Meter, MeterKind, Mode, Outage, Plan, Scope},
+    catalog::{Catalog, Enforce, EventBounds, Limit, LimitWindow, Meter, MeterKind, Mode, Outage, Plan, Scope},
     entry::{Cause, Profile, Status},
     id::{MeterKey, PlanKey, TenantId},
     op::{Charge, Op, Spend},
@@ -29,10 +29,10 @@ fn meter(number: usize) -> MeterKey {
 
 fn limit(meter: &MeterKey, kind: WindowKind) -> Limit {
     Limit {
-        name: Limit::default_name(meter, Some(kind), Scope::Tenant).into(),
+        name: Limit::default_name(meter, LimitWindow::Of(kind), Scope::Tenant).into(),
         meter: meter.clone(),
         max: Some(1_000_000_000_000),
-        window: Some(kind),
+        window: LimitWindow::Of(kind),
         scope: Scope::Tenant,
         mode: Mode::Hard,
         answer_402: false,
@@ -52,6 +52,8 @@ fn catalog() -> Catalog {
             event_type: word,
             value_pointer: "/value".into(),
             counts_requests: true,
+            unsettled: Default::default(),
+            session: Default::default(),
         };
         (key, Arc::new(meter))
     });
@@ -65,6 +67,7 @@ fn catalog() -> Catalog {
         public: true,
         features: Vec::new(),
         limits,
+        sessions: Default::default(),
     };
     Catalog {
         version: 1,

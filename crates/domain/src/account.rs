@@ -219,6 +219,17 @@ impl Accounts {
         self.counter(meter).map_or(0, |counter| counter.used(kind, window))
     }
 
+    /// What was used of a meter in a window that may be over: 0 where none was opened since, `None` where another was.
+    pub(crate) fn known_use(&self, meter: &MeterKey, kind: WindowKind, window: &Window) -> Option<i64> {
+        let Some(counter) = self.counter(meter) else { return Some(0) };
+        let start = counter.starts[kind.index()];
+        match start.cmp(&window.start) {
+            std::cmp::Ordering::Equal => Some(counter.used[kind.index()]),
+            std::cmp::Ordering::Less => Some(0),
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
     /// Unmet demand on a meter in the window that starts with `window`; 0 if the slot is of another one.
     pub fn denied(&self, meter: &MeterKey, kind: WindowKind, window: &Window) -> i64 {
         let is_open = |counter: &Counter| counter.starts[kind.index()] == window.start;

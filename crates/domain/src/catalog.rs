@@ -1,12 +1,15 @@
 //! The catalog: meters, features, plans and declared dimensions, as the rule needs them. How it is written in
 //! `tidegate.toml` is the business of `wire`; what is here has been validated whole.
 
+mod limit;
+
+pub use limit::{Limit, LimitWindow, Limits, Mode, Outage, Scope, Source};
+
 use crate::{
     cost::{CostError, CostTable},
     id::{CostKey, DimensionKey, FeatureKey, MeterKey, PlanKey},
-    time::WindowKind,
 };
-use std::{collections::BTreeMap, ops::Index, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The largest amount any operation may carry, 2^53 - 1: what JSON numbers hold exactly everywhere.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
@@ -52,124 +55,64 @@ pub struct Meter {
     pub value_pointer: Arc<str>,
     /// Whether it counts requests, and so may be advertised in `RateLimit` fields.
     pub counts_requests: bool,
+    /// What becomes of a hold on it that nobody settles.
+    pub unsettled: Unsettled,
+    /// How sessions feed it. Means something only on a [`MeterKind::Duration`].
+    pub session: SessionTerms,
 }
 
-/// Whose use a limit bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// All of the tenant's.
-    Tenant,
-    /// One user's; applies when the operation names a user.
-    User,
-}
-
-impl Scope {
-    /// The word used in the catalog and on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Scope::Tenant => "tenant",
-            Scope::User => "user",
-        }
-    }
-}
-
-/// What happens at the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    /// Refused.
-    Hard,
-    /// Allowed, and said so.
-    Soft,
-    /// Allowed silently; what would have been refused is counted.
-    Shadow,
-}
-
-impl Mode {
-    /// The word used in the catalog and on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Mode::Hard => "hard",
-            Mode::Soft => "soft",
-            Mode::Shadow => "shadow",
-        }
-    }
-}
-
-/// Where a limit came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The tenant's plan.
-    Plan,
-    /// An override of this tenant.
-    Override,
-}
-
-impl Source {
-    /// The word used on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Source::Plan => "plan",
-            Source::Override => "override",
-        }
-    }
-}
-
-/// What the doors do while the ledger can't be written.
+/// What becomes of a hold that was not settled before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Outage {
-    /// Refuse with 503.
+pub enum Unsettled {
+    /// The amount returns.
     #[default]
-    Closed,
-    /// Let through, as long as what passed and is not in the ledger yet stays within the allowance. Means something only
-    /// where the ledger is another machine's, and needs a spool.
-    Open {
-        /// How much may pass: for the tenant, or for each user where the limit is the users' own.
-        allowance: i64,
+    Release,
+    /// The amount was used.
+    Charge,
+}
+
+/// How sessions feed a meter of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// A session that is not touched for this long has ended when it was touched last, milliseconds.
+    pub idle_timeout_ms: i64,
+    /// How much time is held ahead of an open session, milliseconds: what a crash may cost.
+    pub debit_interval_ms: i64,
+    /// A counter that each session that is opened adds one to.
+    pub counted_by: Option<MeterKey>,
+}
+
+impl SessionTerms {
+    /// What suits conversations: five minutes of silence end one, a minute is held ahead.
+    pub const DEFAULT: Self = Self { idle_timeout_ms: 300_000, debit_interval_ms: 60_000, counted_by: None };
+}
+
+impl Default for SessionTerms {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What happens to a session whose time is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLimit {
+    /// It ends.
+    #[default]
+    Cut,
+    /// It may run on for so long, milliseconds, to be recorded as overage; the next one is refused.
+    Finish {
+        /// How long.
+        max_ms: i64,
     },
 }
 
-/// The window of a limit: one of the kinds, or none for a gauge's level.
-pub type LimitWindow = Option<WindowKind>;
-
-/// A bound on one meter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    /// Unique within the plan: given, or built from meter, window and scope.
-    pub name: Arc<str>,
-    /// Which meter.
-    pub meter: MeterKey,
-    /// The largest use allowed; `None` is unlimited.
-    pub max: Option<i64>,
-    /// In which window.
-    pub window: LimitWindow,
-    /// Whose use.
-    pub scope: Scope,
-    /// What happens at the limit.
-    pub mode: Mode,
-    /// Whether the gateway answers 402 instead of 429 when this limit of a long window is reached.
-    pub answer_402: bool,
-    /// What happens while the ledger is away.
-    pub outage: Outage,
-}
-
-impl Limit {
-    /// The name a limit gets when the catalog gives none: `messages_day`, `messages_day_user`, `documents`.
-    pub fn default_name(meter: &MeterKey, window: LimitWindow, scope: Scope) -> String {
-        let mut name = meter.as_str().to_owned();
-        if let Some(kind) = window {
-            name.push('_');
-            name.push_str(kind.word());
-        }
-        if scope == Scope::User {
-            name.push_str("_user");
-        }
-        name
-    }
-
-    /// Whether both bound the same account.
-    pub fn same_account(&self, other: &Limit) -> bool {
-        self.meter == other.meter && self.window == other.window && self.scope == other.scope
-    }
+/// How a plan treats sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionPolicy {
+    /// What happens when the time is used up.
+    pub on_limit: OnLimit,
+    /// How long before that whoever streams is warned, milliseconds; `None` is never.
+    pub warn_before_ms: Option<i64>,
 }
 
 /// A price, in the smallest unit people quote (`amount` may be "99" or "9.90" in the catalog).
@@ -238,57 +181,8 @@ pub struct Plan {
     pub features: Vec<FeatureKey>,
     /// What it allows. A meter without a limit here is not limited.
     pub limits: Limits,
-}
-
-/// The limits of a plan: a list in the order of the catalog, and at hand by meter for every decision.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits {
-    list: Vec<Arc<Limit>>,
-    by_meter: Vec<(MeterKey, Vec<Arc<Limit>>)>,
-    any_open: bool,
-}
-
-impl Limits {
-    /// Every limit, in the order of the catalog.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Limit> {
-        self.list.iter().map(|limit| &**limit)
-    }
-
-    /// Whether one of them lets pass while the ledger can't be written.
-    pub fn any_open(&self) -> bool {
-        self.any_open
-    }
-
-    /// The limits on one meter, in the order of the catalog.
-    pub fn on(&self, meter: &MeterKey) -> &[Arc<Limit>] {
-        // Keys of one catalog are one piece of memory: nearly always none has to be read.
-        let same = self.by_meter.iter().find(|(key, _)| key.is_same(meter));
-        let found = same.or_else(|| self.by_meter.iter().find(|(key, _)| key == meter));
-        found.map_or(&[], |(_, limits)| limits)
-    }
-}
-
-impl FromIterator<Limit> for Limits {
-    fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
-        let mut made = Self::default();
-        for limit in limits.into_iter().map(Arc::new) {
-            made.any_open |= limit.outage != Outage::Closed;
-            match made.by_meter.iter_mut().find(|(key, _)| *key == limit.meter) {
-                Some((_, known)) => known.push(Arc::clone(&limit)),
-                None => made.by_meter.push((limit.meter.clone(), vec![Arc::clone(&limit)])),
-            }
-            made.list.push(limit);
-        }
-        made
-    }
-}
-
-impl Index<usize> for Limits {
-    type Output = Limit;
-
-    fn index(&self, place: usize) -> &Limit {
-        &self.list[place]
-    }
+    /// How it treats sessions.
+    pub sessions: SessionPolicy,
 }
 
 impl Plan {

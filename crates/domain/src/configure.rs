@@ -1,7 +1,7 @@
 //! What a tenant is: created, changed, moved to another plan, anchor or time zone. Use is never touched.
 
 use crate::{
-    catalog::{AMOUNT_MAX, Catalog, MeterKind},
+    catalog::{AMOUNT_MAX, Catalog},
     entry::{Cause, Effect, Entry, Override, Profile, Status},
     id::TenantId,
     op::{OVERRIDES_MAX, OpError, ProfileChange},
@@ -99,7 +99,7 @@ fn check_override(put: &Override, catalog: &Catalog) -> Result<(), OpError> {
     if put.max.is_some_and(|max| max > AMOUNT_MAX) {
         return Err(OpError::AmountTooLarge(put.meter.clone()));
     }
-    if put.window.is_none() != (meter.kind == MeterKind::Gauge) {
+    if !put.window.fits(meter.kind) {
         return Err(OpError::WindowDoesNotFit(put.meter.clone()));
     }
     Ok(())

@@ -2,10 +2,12 @@
 //! never asks today's catalog or time-zone table about yesterday.
 
 use crate::{
-    catalog::{Enforce, Mode, Scope},
+    catalog::{Enforce, LimitWindow, Mode, Scope},
     decision::Code,
+    hold::{Hold, HoldId},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
     lease::Lease,
+    session::{Session, SessionEnd},
     time::{Instant, Window, WindowKind, Zone},
 };
 use std::sync::Arc;
@@ -54,12 +56,24 @@ pub enum Cause {
     Admin,
     /// The engine itself: windows that turn, unmet demand written down.
     Upkeep,
+    /// A hold that was taken, settled, or lapsed.
+    Hold,
+    /// A session that was opened, touched or closed.
+    Session,
 }
 
 impl Cause {
     /// Every cause; the position is part of the ledger's format.
-    pub const ALL: [Cause; 6] =
-        [Cause::Check, Cause::Event, Cause::Gateway, Cause::Refund, Cause::Admin, Cause::Upkeep];
+    pub const ALL: [Cause; 8] = [
+        Cause::Check,
+        Cause::Event,
+        Cause::Gateway,
+        Cause::Refund,
+        Cause::Admin,
+        Cause::Upkeep,
+        Cause::Hold,
+        Cause::Session,
+    ];
     /// The word used on the wire.
     pub fn word(self) -> &'static str {
         match self {
@@ -69,6 +83,8 @@ impl Cause {
             Cause::Refund => "refund",
             Cause::Admin => "admin",
             Cause::Upkeep => "upkeep",
+            Cause::Hold => "hold",
+            Cause::Session => "session",
         }
     }
 }
@@ -111,8 +127,8 @@ impl Status {
 pub struct Override {
     /// Which meter.
     pub meter: MeterKey,
-    /// In which window; `None` for a gauge's level.
-    pub window: Option<WindowKind>,
+    /// What of it.
+    pub window: LimitWindow,
     /// Whose use.
     pub scope: Scope,
     /// The largest use allowed; `None` is unlimited.
@@ -249,6 +265,17 @@ pub enum Effect {
         /// Which lease.
         epoch: u64,
     },
+    /// A hold is from here on what this says: it was taken, or has lapsed.
+    Hold(Box<Hold>),
+    /// A hold was settled, by what else the entry charges.
+    HoldSettled {
+        /// Which.
+        id: HoldId,
+    },
+    /// A session is from here on what this says: it was opened or touched. What it took stands beside it.
+    Session(Box<Session>),
+    /// A session was closed.
+    SessionClosed(Box<SessionEnd>),
 }
 
 /// One line of a tenant's ledger.

@@ -150,13 +150,14 @@ impl Tenant {
                 Op::Spend(spend, _) => self.covers_spend(spend, catalog, fits),
                 Op::Record(fact) => self.covers_fact(fact, fits),
                 Op::Refund(receipt) => receipt.levels.is_empty() && receipt.windows == self.windows,
-                Op::Configure(_) | Op::Adjust(_) => false,
+                Op::Configure(_) | Op::Adjust(_) | Op::Settle(_) | Op::Session(_) | Op::Lapse(_) => false,
             }
     }
 
     fn covers_spend(&self, spend: &Spend, catalog: &Catalog, fits: impl Fn(&MeterKey, i64) -> bool) -> bool {
         let has = |feature| self.plan(catalog).is_ok_and(|plan| plan.has(feature));
         self.profile.status == Status::Active
+            && spend.hold.is_none()
             && spend.features.iter().all(has)
             && is_each_once(spend.charges.iter().map(|charge| &charge.meter))
             && spend.charges.iter().all(|charge| fits(&charge.meter, charge.amount))
@@ -317,7 +318,7 @@ impl Tenant {
 
 /// The window of which a limit's room can be set aside.
 fn slice_of(limit: &Limit) -> Option<WindowKind> {
-    limit.window.filter(|_| limit.scope == Scope::Tenant)
+    limit.window.kind().filter(|_| limit.scope == Scope::Tenant)
 }
 
 /// Ends all leases in an entry.
@@ -352,7 +353,7 @@ fn charged(op: &Op) -> Vec<(MeterKey, i64)> {
             Movement::Add(amount) => add(meter, *amount),
             Movement::Set(_) => {}
         }),
-        Op::Configure(_) | Op::Adjust(_) | Op::Refund(_) => {}
+        Op::Configure(_) | Op::Adjust(_) | Op::Refund(_) | Op::Settle(_) | Op::Session(_) | Op::Lapse(_) => {}
     }
     asked
 }

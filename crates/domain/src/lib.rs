@@ -5,18 +5,22 @@
 
 pub mod account;
 mod adjust;
+mod ask;
 pub mod catalog;
 mod configure;
 pub mod cost;
 pub mod decision;
 pub mod demand;
 pub mod entry;
+pub mod hold;
 pub mod id;
+pub mod in_flight;
 pub mod lease;
 mod limits;
 pub mod op;
 pub mod outage;
 mod record;
+pub mod session;
 mod spend;
 pub mod tenant;
 pub mod time;

@@ -2,10 +2,10 @@
 
 use crate::{
     account::Accounts,
-    catalog::{Limit, Mode, Plan, Scope, Source},
+    catalog::{Limit, LimitWindow, Mode, Plan, Scope, Source},
     decision::{Code, LimitState},
     entry::Override,
-    id::MeterKey,
+    id::{MeterKey, UserId},
     tenant::{Tenant, User, Windows},
     time::{Instant, WindowKind},
 };
@@ -22,18 +22,37 @@ impl Tenant {
         windows: &Windows,
         at: Instant,
     ) {
-        let books = Books::of(self, user, meter, windows);
+        self.push_limits(states, plan, &Books::of(self, user, meter, windows, at), at);
+    }
+
+    /// As [`Tenant::push_limit_states`], with those on sessions.
+    pub(crate) fn push_session_limits(
+        &self,
+        states: &mut Vec<LimitState>,
+        user: Option<&User>,
+        plan: &Plan,
+        meter: &MeterKey,
+        (windows, at): (&Windows, Instant),
+        session: SessionUse,
+    ) {
+        let books = Books { session: Some(session), ..Books::of(self, user, meter, windows, at) };
+        self.push_limits(states, plan, &books, at);
+    }
+
+    fn push_limits(&self, states: &mut Vec<LimitState>, plan: &Plan, books: &Books<'_>, at: Instant) {
+        let meter = books.tenant.meter;
         let limits = plan.limits.on(meter);
         if self.profile.overrides.is_empty() {
-            for limit in limits.iter().filter(|limit| books.applies(limit.scope)) {
+            for limit in limits.iter().filter(|limit| books.applies(limit.window, limit.scope)) {
                 states.push(books.state(Arc::clone(limit), Source::Plan));
             }
             return;
         }
         let in_force = |own: &&Override| own.meter == *meter && own.until.is_none_or(|until| at < until);
-        let overrides = || self.profile.overrides.iter().filter(in_force).filter(|own| books.applies(own.scope));
+        let overrides =
+            || self.profile.overrides.iter().filter(in_force).filter(|own| books.applies(own.window, own.scope));
         let is_on = |own: &Override, limit: &Limit| limit.window == own.window && limit.scope == own.scope;
-        for limit in limits.iter().filter(|limit| books.applies(limit.scope)) {
+        for limit in limits.iter().filter(|limit| books.applies(limit.window, limit.scope)) {
             states.push(match overrides().find(|own| is_on(own, limit)) {
                 None => books.state(Arc::clone(limit), Source::Plan),
                 Some(own) => {
@@ -58,56 +77,100 @@ impl Tenant {
     }
 }
 
+/// What a session took so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SessionUse {
+    pub(crate) used_ms: i64,
+    pub(crate) held_ms: i64,
+    /// Whether it is among those that are open, and so not in its own way.
+    pub(crate) is_open: bool,
+}
+
 /// What was used of one meter, by whom, looked up once whatever the number of limits.
 struct Books<'a> {
+    of: &'a Tenant,
     windows: &'a Windows,
+    at: Instant,
     tenant: Book<'a>,
     user: Option<Book<'a>>,
-    /// Where room may be set aside.
-    leased: Option<&'a Tenant>,
+    /// Limits on sessions apply where there is one.
+    session: Option<SessionUse>,
+    has_leases: bool,
+    has_holds: bool,
 }
 
 struct Book<'a> {
     accounts: &'a Accounts,
+    user: Option<&'a UserId>,
     meter: &'a MeterKey,
     counter: Option<&'a crate::account::Counter>,
 }
 
 impl<'a> Books<'a> {
-    fn of(tenant: &'a Tenant, user: Option<&'a User>, meter: &'a MeterKey, windows: &'a Windows) -> Self {
-        let book = |accounts: &'a Accounts| Book { accounts, meter, counter: accounts.counter(meter) };
-        // Leases are of windows that are open.
-        let leased = (!tenant.leases.is_empty() && *windows == tenant.windows).then_some(tenant);
-        Self { windows, tenant: book(&tenant.accounts), user: user.map(|user| book(&user.accounts)), leased }
+    fn of(tenant: &'a Tenant, user: Option<&'a User>, meter: &'a MeterKey, windows: &'a Windows, at: Instant) -> Self {
+        let book = |accounts: &'a Accounts, user: Option<&'a UserId>| Book {
+            accounts,
+            user,
+            meter,
+            counter: accounts.counter(meter),
+        };
+        Self {
+            of: tenant,
+            windows,
+            at,
+            tenant: book(&tenant.accounts, None),
+            user: user.map(|user| book(&user.accounts, Some(&user.id))),
+            session: None,
+            // Leases are of windows that are open.
+            has_leases: !tenant.leases.is_empty() && *windows == tenant.windows,
+            has_holds: !tenant.in_flight.is_empty(),
+        }
     }
 
-    /// A limit on users bounds nothing where no user is named.
-    fn applies(&self, scope: Scope) -> bool {
-        scope == Scope::Tenant || self.user.is_some()
+    /// A limit on users bounds nothing where no user is named, one on sessions nothing where there is none.
+    fn applies(&self, window: LimitWindow, scope: Scope) -> bool {
+        (scope == Scope::Tenant || self.user.is_some()) && (self.session.is_some() || !window.is_of_sessions())
     }
 
-    fn used(&self, limit: &Limit) -> i64 {
+    fn state(&self, limit: Arc<Limit>, source: Source) -> LimitState {
         let book = match limit.scope {
             Scope::Tenant => Some(&self.tenant),
             Scope::User => self.user.as_ref(),
         };
-        let Some(book) = book else { return 0 };
-        match limit.window {
-            None => book.accounts.level(book.meter),
-            Some(kind) => book.counter.map_or(0, |counter| counter.used(kind, &self.windows[kind.index()])),
+        let (used, held) = book.map_or((0, 0), |book| (self.used(book, limit.window), self.held(book, limit.window)));
+        let resets_at = limit.window.kind().map(|kind| self.windows[kind.index()].end);
+        let set_aside = self.set_aside(&limit);
+        LimitState { limit, source, used, held, set_aside, resets_at }
+    }
+
+    fn used(&self, book: &Book<'_>, window: LimitWindow) -> i64 {
+        match window {
+            LimitWindow::Level => book.accounts.level(book.meter),
+            LimitWindow::Of(kind) => book.counter.map_or(0, |counter| counter.used(kind, &self.windows[kind.index()])),
+            LimitWindow::Session => self.session.map_or(0, |session| session.used_ms),
+            LimitWindow::Concurrent => {
+                let itself = i64::from(self.session.is_some_and(|session| session.is_open));
+                (self.of.in_flight.open_sessions(book.meter, book.user, self.at) - itself).max(0)
+            }
         }
     }
 
-    fn state(&self, limit: Arc<Limit>, source: Source) -> LimitState {
-        let used = self.used(&limit);
-        let resets_at = limit.window.map(|kind| self.windows[kind.index()].end);
-        let set_aside = self.set_aside(&limit);
-        LimitState { limit, source, used, held: 0, set_aside, resets_at }
+    fn held(&self, book: &Book<'_>, window: LimitWindow) -> i64 {
+        if !self.has_holds {
+            return 0;
+        }
+        let in_flight = &self.of.in_flight;
+        match window {
+            LimitWindow::Level => in_flight.held_level(book.meter, book.user, self.at),
+            LimitWindow::Of(kind) => in_flight.held(book.meter, book.user, kind, &self.windows[kind.index()], self.at),
+            LimitWindow::Session => self.session.map_or(0, |session| session.held_ms),
+            LimitWindow::Concurrent => 0,
+        }
     }
 
     fn set_aside(&self, limit: &Limit) -> i64 {
-        match (self.leased, limit.window, limit.scope, limit.mode) {
-            (Some(tenant), Some(kind), Scope::Tenant, Mode::Hard) => tenant.set_aside(self.tenant.meter, kind),
+        match (self.has_leases, limit.window, limit.scope, limit.mode) {
+            (true, LimitWindow::Of(kind), Scope::Tenant, Mode::Hard) => self.of.set_aside(self.tenant.meter, kind),
             _ => 0,
         }
     }
@@ -121,11 +184,19 @@ pub(crate) fn refuses(state: &LimitState, amount: i64) -> bool {
     amount > 0 && taken.saturating_add(amount) > max
 }
 
+/// What a limit has room for; `None` is no bound. Never negative.
+pub(crate) fn room(state: &LimitState) -> Option<i64> {
+    let taken = state.used.saturating_add(state.held).saturating_add(state.set_aside);
+    state.max.map(|max| max.saturating_sub(taken).max(0))
+}
+
 /// The code of a refusal by a limit over such a window.
-pub(crate) fn code_of(window: Option<WindowKind>) -> Code {
+pub(crate) fn code_of(window: LimitWindow) -> Code {
     match window {
-        None => Code::GaugeLimitReached,
-        Some(WindowKind::Period | WindowKind::Month | WindowKind::Day) => Code::PeriodLimitReached,
-        Some(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
+        LimitWindow::Level => Code::GaugeLimitReached,
+        LimitWindow::Of(WindowKind::Period | WindowKind::Month | WindowKind::Day) => Code::PeriodLimitReached,
+        LimitWindow::Of(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
+        LimitWindow::Session => Code::SessionLimitReached,
+        LimitWindow::Concurrent => Code::ConcurrencyLimitReached,
     }
 }

@@ -4,7 +4,10 @@ use crate::{
     catalog::{AMOUNT_MAX, Catalog, Enforce, Meter, MeterKind},
     decision::Decision,
     entry::{Binding, Cause, DenialKey, Entry, Override, Status},
+    hold::{HoldTerms, Settle},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
+    in_flight::Lapse,
+    session::{SessionOp, SessionState},
     tenant::{Tenant, User, Windows},
     time::{Instant, WindowKind, Zone},
 };
@@ -39,6 +42,8 @@ pub struct Spend {
     pub dimensions: Dimensions,
     /// The idempotency key, if there is one.
     pub binding: Option<Binding>,
+    /// Hold the charges instead of making them. Means something only with `consume`.
+    pub hold: Option<HoldTerms>,
 }
 
 /// How a gauge moves.
@@ -124,10 +129,16 @@ pub enum Op {
     Adjust(Adjustment),
     /// A charge given back.
     Refund(Receipt),
+    /// A hold that ends.
+    Settle(Settle),
+    /// A session that is opened, touched or closed.
+    Session(SessionOp),
+    /// What has lapsed, to be written down.
+    Lapse(Lapse),
 }
 
 /// What an operation led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// The decision, for a [`Op::Spend`].
     pub decision: Option<Decision>,
@@ -137,6 +148,8 @@ pub struct Outcome {
     pub entry: Option<Entry>,
     /// The run of denials that a refusal (or a shadowed one) was counted in.
     pub denial: Option<DenialKey>,
+    /// How the session stands, for an [`Op::Session`].
+    pub session: Option<Box<SessionState>>,
 }
 
 /// Why an operation can't be decided: the caller asked for something that has no meaning.
@@ -191,6 +204,42 @@ pub enum OpError {
     /// More overrides than one tenant may have.
     #[error("a tenant may have at most {0} overrides")]
     TooManyOverrides(usize),
+    /// A hold that would last too long, or not at all.
+    #[error("a hold lasts from 1 ms to {max_ms} ms, not {ttl_ms}")]
+    HoldTime {
+        /// What was asked for.
+        ttl_ms: i64,
+        /// The bound.
+        max_ms: i64,
+    },
+    /// A hold of nothing.
+    #[error("there is nothing to hold: give a meter and an amount above 0")]
+    NothingToHold,
+    /// More holds or sessions than a tenant may have at once.
+    #[error("a tenant may have at most {0} holds and as many sessions at once")]
+    TooManyInFlight(usize),
+    /// No hold has this id, or it lapsed too long ago, or it was settled.
+    #[error("there is no such hold to settle")]
+    UnknownHold,
+    /// A meter that the hold is not about.
+    #[error("the hold does not hold {0}")]
+    NotHeld(MeterKey),
+    /// More was committed than was held, and the hold does not allow that.
+    #[error("{held} of {meter} were held, and the hold does not let {took} be committed")]
+    HoldExceeded {
+        /// Which meter.
+        meter: MeterKey,
+        /// What was held.
+        held: i64,
+        /// What was to be committed.
+        took: i64,
+    },
+    /// A session on a meter that is not one of time.
+    #[error("{0} is not a duration: it has no sessions")]
+    NotADuration(MeterKey),
+    /// No open session has this id.
+    #[error("there is no such open session")]
+    UnknownSession,
 }
 
 /// How many overrides one tenant may have.
@@ -215,6 +264,15 @@ impl Tenant {
             Op::Configure(change) => self.configure(change, now, catalog).map(Outcome::of_entry),
             Op::Adjust(adjustment) => self.adjust(user, adjustment, now, catalog).map(Outcome::of_entry),
             Op::Refund(receipt) => Ok(Outcome::of_entry(self.refund(user, receipt, now, catalog))),
+            Op::Settle(settle) => self.settle(user, settle, now, catalog),
+            Op::Session(session) => self.session(user, session, now, catalog),
+            Op::Lapse(lapse) => {
+                let entry = match *lapse {
+                    Lapse::Hold(id) => self.lapse_hold(user, id, now, catalog),
+                    Lapse::Session(id) => self.lapse_session(user, id, now, catalog),
+                };
+                Ok(Outcome { entry, ..Outcome::default() })
+            }
         }
     }
 
@@ -239,8 +297,8 @@ impl Tenant {
 }
 
 impl Outcome {
-    fn of_entry(entry: Entry) -> Self {
-        Self { decision: None, receipt: None, entry: Some(entry), denial: None }
+    pub(crate) fn of_entry(entry: Entry) -> Self {
+        Self { entry: Some(entry), ..Self::default() }
     }
 }
 

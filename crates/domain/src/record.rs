@@ -100,7 +100,11 @@ impl Tenant {
             | Effect::Denied { .. }
             | Effect::Denials(_)
             | Effect::Leases(_)
-            | Effect::Under { .. } => return Ok(()),
+            | Effect::Under { .. }
+            | Effect::Hold(_)
+            | Effect::HoldSettled { .. }
+            | Effect::Session(_)
+            | Effect::SessionClosed(_) => return Ok(()),
         };
         if fits { Ok(()) } else { Err(OpError::Overflow(meter.clone())) }
     }

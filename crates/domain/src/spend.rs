@@ -1,12 +1,11 @@
 //! The one rule that decides: check every limit, then spend on every limit. Past the last check nothing may fail.
 
 use crate::{
-    catalog::{Catalog, Enforce, Meter, MeterKind, Mode, Plan},
-    decision::{Code, Decision, Denial, LimitState},
-    entry::{Cause, Effect, Entry, KindSet, Status},
+    ask::{Ask, Asked, Judged, amount_on},
+    catalog::{Catalog, Enforce, MeterKind, Plan},
+    entry::{Cause, Effect, Entry, KindSet},
     id::MeterKey,
     lease::end_all,
-    limits::{code_of, refuses},
     op::{Charge, OpError, Outcome, Receipt, Spend, checked_meter},
     tenant::{Accounts, Tenant, User, Windows},
     time::Instant,
@@ -57,35 +56,18 @@ impl Tenant {
         };
         self.check_asked(user.as_deref(), spend, charges, &windows, catalog)?;
         let plan = self.plan(catalog)?;
-        let ask = Ask { spend, charges, windows: &windows, at };
-
-        let mut limits = self.limit_states(user.as_deref(), plan, &ask);
-        let mut verdict = self.verdict(plan, &ask, &limits);
-        let observed = self.enforce(spend, catalog) == Enforce::Observe;
-        let mut ends_leases = false;
-        if verdict.refused.is_some() && limits.iter().any(|state| state.set_aside > 0) {
-            // Nobody is refused for what is only set aside: all leases end, and there is room.
-            limits.iter_mut().for_each(|state| state.set_aside = 0);
-            verdict = self.verdict(plan, &ask, &limits);
-            // What is only observed is charged whatever refuses it.
-            ends_leases = verdict.refused.is_none() || observed;
-        }
-        let (denial, shadow) = match verdict {
-            Verdict { refused: Some(denial), .. } if !observed => (Some(denial), None),
-            Verdict { refused, shadowed } => (None, refused.or(shadowed)),
-        };
-        let denial = denial.map(|denial| self.with_upgrade(denial, user.as_deref(), plan, &ask, catalog));
-        let mut decision =
-            Decision { allowed: denial.is_none(), plan: plan.key.clone(), denial, shadow, limits, charged: false, at };
+        let ask = Ask { features: &spend.features, charges, windows: &windows, at, session: None };
+        let observed = self.enforce(spend.enforce, catalog) == Enforce::Observe;
+        let Judged { mut decision, ends_leases } = self.judge(user.as_deref(), plan, &ask, observed, catalog);
         if !spend.consume {
-            return Ok(Outcome { decision: Some(decision), receipt: None, entry: None, denial: None });
+            return Ok(Outcome { decision: Some(decision), ..Outcome::default() });
         }
         if ends_leases {
             self.leases.clear();
         }
         if let Some(denial) = decision.denial.clone() {
             let (key, entry) = self.note_denial(user, &decision, &denial, &owned(charges), false, catalog);
-            return Ok(Outcome { decision: Some(decision), receipt: None, entry, denial: Some(key) });
+            return Ok(Outcome { decision: Some(decision), entry, denial: Some(key), ..Outcome::default() });
         }
         let (shadowed, noted) = match decision.shadow.clone() {
             None => (None, None),
@@ -96,25 +78,37 @@ impl Tenant {
             }
         };
         if spend.binding.is_none() && charges.iter().all(|charge| charge.amount == 0) {
-            return Ok(Outcome { decision: Some(decision), receipt: None, entry: noted, denial: shadowed });
+            return Ok(Outcome { decision: Some(decision), entry: noted, denial: shadowed, ..Outcome::default() });
         }
 
         // Past this line nothing may fail.
         let mut entry = self.entry(cause, user.as_deref(), at, catalog);
         entry.binding = spend.binding;
         entry.dimensions = spend.dimensions.clone();
-        self.push_charges(&mut entry, user.as_deref(), charges);
-        let receipt = spend.refundable.then(|| receipt(&entry.effects, &windows));
+        let receipt = match &spend.hold {
+            Some(terms) => {
+                let held = charges.iter().map(|asked| (asked.meter, asked.amount));
+                let effect = self.hold_effect(user.as_deref(), terms, held, &spend.dimensions, (at, &windows));
+                entry.effects.push(effect);
+                None
+            }
+            None => {
+                self.push_charges(&mut entry, user.as_deref(), charges);
+                spend.refundable.then(|| receipt(&entry.effects, &windows))
+            }
+        };
         self.fold(user, &entry);
         for state in &mut decision.limits {
-            state.used = state.used.saturating_add(amount_on(charges, &state.limit.meter)).max(0);
+            let amount = amount_on(charges, &state.limit.meter);
+            let moved = if spend.hold.is_some() { &mut state.held } else { &mut state.used };
+            *moved = moved.saturating_add(amount).max(0);
         }
-        decision.charged = true;
+        decision.charged = spend.hold.is_none();
         let entry = match noted {
             None => entry,
             Some(noted) => joined(noted, entry),
         };
-        Ok(Outcome { decision: Some(decision), receipt, entry: Some(entry), denial: shadowed })
+        Ok(Outcome { decision: Some(decision), receipt, entry: Some(entry), denial: shadowed, session: None })
     }
 
     /// Checks that something is asked for, and that each charge fits its account.
@@ -128,6 +122,9 @@ impl Tenant {
     ) -> Result<(), OpError> {
         if charges.is_empty() && spend.features.is_empty() {
             return Err(OpError::Empty);
+        }
+        if let Some(terms) = &spend.hold {
+            self.check_hold(terms, &spend.charges)?;
         }
         for Asked { meter, amount } in charges {
             let fits = |accounts: &Accounts| match meter.kind {
@@ -152,71 +149,6 @@ impl Tenant {
     /// means that it was forced.
     pub(crate) fn plan<'a>(&self, catalog: &'a Catalog) -> Result<&'a Arc<Plan>, OpError> {
         catalog.plans.get(&self.profile.plan).ok_or_else(|| OpError::UnknownPlan(self.profile.plan.clone()))
-    }
-
-    /// Observing anywhere on the path of a request observes; a tenant that is switched on is refused even while the
-    /// catalog as a whole observes.
-    fn enforce(&self, spend: &Spend, catalog: &Catalog) -> Enforce {
-        match spend.enforce {
-            Some(Enforce::Observe) => Enforce::Observe,
-            route => self.profile.enforce.or(route).unwrap_or(catalog.enforce),
-        }
-    }
-
-    /// Every limit on every meter asked for, before anything is spent.
-    fn limit_states(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> Vec<LimitState> {
-        let mut states = Vec::with_capacity(ask.charges.len() * 3);
-        for charge in ask.charges {
-            self.push_limit_states(&mut states, user, plan, &charge.meter.key, ask.windows, ask.at);
-        }
-        states
-    }
-
-    /// As [`Tenant::limit_states`], as if nothing were set aside for anybody.
-    fn limits_of_all(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> Vec<LimitState> {
-        let mut states = self.limit_states(user, plan, ask);
-        states.iter_mut().for_each(|state| state.set_aside = 0);
-        states
-    }
-
-    fn verdict(&self, plan: &Plan, ask: &Ask<'_>, limits: &[LimitState]) -> Verdict {
-        if self.profile.status == Status::Suspended {
-            return Verdict::refused(ask.denial(Code::TenantSuspended));
-        }
-        if let Some(feature) = ask.spend.features.iter().find(|feature| !plan.has(feature)) {
-            let mut denial = ask.denial(Code::FeatureNotInPlan);
-            denial.feature = Some(feature.clone());
-            return Verdict::refused(denial);
-        }
-        // Nearly always nothing refuses, and that is seen in one look.
-        if !limits.iter().any(|state| refuses(state, amount_on(ask.charges, &state.limit.meter))) {
-            return Verdict { refused: None, shadowed: None };
-        }
-        Verdict { refused: ask.first_refusal(limits, Mode::Hard), shadowed: ask.first_refusal(limits, Mode::Shadow) }
-    }
-
-    /// Adds the cheapest public plan under which the same request would pass with today's use.
-    fn with_upgrade(
-        &self,
-        mut denial: Box<Denial>,
-        user: Option<&User>,
-        plan: &Plan,
-        ask: &Ask<'_>,
-        catalog: &Catalog,
-    ) -> Box<Denial> {
-        if denial.code != Code::TenantSuspended {
-            denial.upgrade = catalog
-                .upgrades_from(plan.rank)
-                .into_iter()
-                .find(|plan| self.would_pass(user, plan, ask))
-                .map(|plan| plan.key.clone());
-        }
-        denial
-    }
-
-    fn would_pass(&self, user: Option<&User>, plan: &Plan, ask: &Ask<'_>) -> bool {
-        ask.spend.features.iter().all(|feature| plan.has(feature))
-            && ask.first_refusal(&self.limits_of_all(user, plan, ask), Mode::Hard).is_none()
     }
 
     /// The effects of charges that were allowed.
@@ -247,87 +179,6 @@ impl Tenant {
             set_at: None,
         }
     }
-}
-
-/// What is asked of one meter. It is the catalog's own meter: accounts that come of it share the memory of its key.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    meter: &'a Meter,
-    amount: i64,
-}
-
-/// What is asked, and when.
-struct Ask<'a> {
-    spend: &'a Spend,
-    charges: &'a [Asked<'a>],
-    windows: &'a Windows,
-    at: Instant,
-}
-
-struct Verdict {
-    refused: Option<Box<Denial>>,
-    shadowed: Option<Box<Denial>>,
-}
-
-impl Verdict {
-    fn refused(denial: Box<Denial>) -> Self {
-        Self { refused: Some(denial), shadowed: None }
-    }
-}
-
-impl Ask<'_> {
-    fn denial(&self, code: Code) -> Box<Denial> {
-        let first = self.charges.first();
-        Box::new(Denial {
-            code,
-            limit: None,
-            feature: None,
-            meter: first.map(|charge| charge.meter.key.clone()),
-            amount: first.map_or(0, |charge| charge.amount),
-            waiting_helps: false,
-            retry_at: None,
-            upgrade: None,
-        })
-    }
-
-    /// The refusal that comes first in order of precedence among the limits of this mode; of several with the same
-    /// code, the one that lasts longest. Waiting helps only where it helps with every one of them.
-    fn first_refusal(&self, limits: &[LimitState], mode: Mode) -> Option<Box<Denial>> {
-        let mut first: Option<(usize, Code)> = None;
-        let mut waiting_helps = true;
-        let mut retry_at: Option<Instant> = None;
-        for (index, state) in limits.iter().enumerate() {
-            if state.mode != mode {
-                continue;
-            }
-            let amount = amount_on(self.charges, &state.meter);
-            if !refuses(state, amount) {
-                continue;
-            }
-            let code = code_of(state.window);
-            waiting_helps &= code.waiting_helps() && state.max.is_some_and(|max| amount <= max);
-            retry_at = retry_at.max(state.resets_at);
-            let precedes = match first {
-                None => true,
-                Some((known, first)) => code < first || code == first && state.resets_at > limits[known].resets_at,
-            };
-            if precedes {
-                first = Some((index, code));
-            }
-        }
-        let (index, code) = first?;
-        let mut denial = self.denial(code);
-        denial.limit = Some(index);
-        denial.meter = Some(limits[index].meter.clone());
-        denial.amount = amount_on(self.charges, &limits[index].meter);
-        denial.waiting_helps = waiting_helps;
-        denial.retry_at = retry_at.filter(|_| waiting_helps);
-        Some(denial)
-    }
-}
-
-fn amount_on(charges: &[Asked<'_>], meter: &MeterKey) -> i64 {
-    charges.iter().find(|charge| charge.meter.key == *meter).map_or(0, |charge| charge.amount)
 }
 
 /// The charges, a meter named twice summed, each checked to have a meaning.
@@ -367,7 +218,11 @@ fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
             | Effect::Denied { .. }
             | Effect::Denials(_)
             | Effect::Leases(_)
-            | Effect::Under { .. } => {}
+            | Effect::Under { .. }
+            | Effect::Hold(_)
+            | Effect::HoldSettled { .. }
+            | Effect::Session(_)
+            | Effect::SessionClosed(_) => {}
         }
     }
     Box::new(receipt)

@@ -4,6 +4,7 @@ use crate::{
     demand::PendingDenials,
     entry::{ClosedWindow, Effect, Entry, KindSet, Profile},
     id::{TenantId, UserId},
+    in_flight::InFlight,
     lease::Lease,
     time::{Frame, Instant, Window, WindowKind},
 };
@@ -30,6 +31,8 @@ pub struct Tenant {
     pub accounts: Accounts,
     /// Room that is set aside for nodes that charge at once. Empty where there is only one.
     pub leases: Vec<Lease>,
+    /// Holds and sessions.
+    pub in_flight: InFlight,
     /// Denials counted but not yet written down. Not part of the fold.
     pub pending: PendingDenials,
 }
@@ -61,6 +64,7 @@ impl Tenant {
             previous: Windows::default(),
             accounts: Accounts::default(),
             leases: Vec::new(),
+            in_flight: InFlight::default(),
             pending: PendingDenials::default(),
         }
     }
@@ -204,6 +208,10 @@ impl Tenant {
                     self.accounts.move_level(meter, *tenant_delta, set_at);
                 }
                 Effect::Leases(leases) => self.leases.clone_from(leases),
+                Effect::Hold(hold) => self.in_flight.put_hold(hold.as_ref().clone(), entry.at),
+                Effect::HoldSettled { id } => drop(self.in_flight.remove_hold(*id)),
+                Effect::Session(session) => self.in_flight.put_session(session.as_ref().clone()),
+                Effect::SessionClosed(end) => drop(self.in_flight.remove_session(end.id)),
                 Effect::Denials(_) | Effect::Under { .. } => {}
             }
         }
@@ -228,7 +236,11 @@ impl User {
                 | Effect::Turn { .. }
                 | Effect::Denials(_)
                 | Effect::Leases(_)
-                | Effect::Under { .. } => {}
+                | Effect::Under { .. }
+                | Effect::Hold(_)
+                | Effect::HoldSettled { .. }
+                | Effect::Session(_)
+                | Effect::SessionClosed(_) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is shown: the same numbers that are checked, at an instant, changing nothing.
 
 use crate::{
-    catalog::{Catalog, Limits, Meter, MeterKind, Plan},
+    catalog::{Catalog, Limits, Meter, MeterKind, Plan, SessionPolicy},
     decision::LimitState,
     id::PlanKey,
     tenant::{Tenant, User},
@@ -38,7 +38,7 @@ pub struct MeterUsage {
 }
 
 impl Tenant {
-    /// What was used, as it stands at `now`.
+    /// What was used, as it stands at `now`. Limits on sessions show the longest one that is open.
     pub fn usage(&self, user: Option<&User>, now: Instant, catalog: &Catalog) -> Usage {
         let at = self.instant(now);
         let windows = self.windows_at(at);
@@ -53,21 +53,29 @@ impl Tenant {
                 public: false,
                 features: vec![],
                 limits: Limits::default(),
+                sessions: SessionPolicy::default(),
             })
         };
         let plan = self.plan(catalog).cloned().unwrap_or_else(|_| no_plan());
         let meters = catalog.meters.values().map(|meter| {
             let accounts = user.map_or(&self.accounts, |user| &user.accounts);
             let pending = self.pending.denied(&meter.key, user.map(|user| &user.id), WindowKind::Period, period.start);
+            let whose = user.map(|user| &user.id);
             let mut limits = Vec::new();
-            self.push_limit_states(&mut limits, user, &plan, &meter.key, &windows, at);
+            let longest = self.longest_session(&meter.key, whose, at);
+            self.push_session_limits(&mut limits, user, &plan, &meter.key, (&windows, at), longest);
             MeterUsage {
                 meter: meter.clone(),
                 used: match meter.kind {
                     MeterKind::Gauge => accounts.level(&meter.key),
                     MeterKind::Counter | MeterKind::Duration => accounts.used(&meter.key, WindowKind::Period, &period),
                 },
-                held: 0,
+                held: match meter.kind {
+                    MeterKind::Gauge => self.in_flight.held_level(&meter.key, whose, at),
+                    MeterKind::Counter | MeterKind::Duration => {
+                        self.in_flight.held(&meter.key, whose, WindowKind::Period, &period, at)
+                    }
+                },
                 denied: accounts.denied(&meter.key, WindowKind::Period, &period).saturating_add(pending),
                 limits,
             }

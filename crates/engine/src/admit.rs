@@ -13,6 +13,7 @@ use domain::{
     decision::{Decision, Denial},
     demand::PendingDenials,
     entry::{Binding, Cause},
+    hold::{HoldId, HoldTerms},
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
 };
@@ -37,6 +38,8 @@ impl Engine {
     /// [`EngineError`]; then nothing was charged.
     pub async fn admit(&self, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
         match self.desk.get() {
+            // What is held is held by the ledger alone.
+            _ if check.hold.is_some() => self.ask_ledger(check, ack, None).await,
             Some(desk) if !desk.is_empty() || self.has_open(desk) => {
                 Box::pin(self.admit_or_pass(desk, check, ack)).await
             }
@@ -51,15 +54,17 @@ impl Engine {
         ack: Ack,
         bound: Option<&Bound>,
     ) -> Result<Admission, EngineError> {
-        let binding = match &check.id {
-            Some(id) if check.consume => Some(self.ids.of_check(check, id)),
+        let binding = match (&check.id, &check.hold) {
+            (Some(id), _) if check.consume => Some(self.ids.of_check(check, id)),
+            (None, Some(hold)) if check.consume => Some(self.ids.of_check_as(check, hold.fresh)),
             _ => None,
         };
         let op = Op::Spend(spend_of(check, binding), check.cause);
         let users: &[UserId] = check.user.as_slice();
         // What is only asked has no commit that could show that memory is behind.
         let look = if check.consume { Look::Memory } else { Look::Recent };
-        let whom = Whom::new(&check.tenant, users).look(look).under_lease();
+        let whom = Whom::new(&check.tenant, users).look(look);
+        let whom = if check.hold.is_some() { whom } else { whom.under_lease() };
         let refuses = |open: &mut Open<'_>| {
             let decision = open.apply(check.user.as_ref(), &dry(check)).map(|outcome| outcome.decision);
             // What has no meaning, or none any more, may have had one when it was accepted.
@@ -70,9 +75,10 @@ impl Engine {
                 if let Some(counted) = made.counted.take() {
                     self.count(&check.tenant, counted);
                 }
-                self.admission(check, made, commit)
+                let admission = self.admission(check, made, commit)?;
+                Ok(Admission { hold: hold_of(check, binding).filter(|_| admission.decision.allowed), ..admission })
             }
-            Once::Repeat => self.repeat_check(check).await,
+            Once::Repeat => Ok(Admission { hold: hold_of(check, binding), ..self.repeat_check(check).await? }),
         }
     }
 
@@ -106,6 +112,7 @@ impl Engine {
             denial_id: outcome.denial.map(|key| denial_id(&check.tenant, &key)),
             repeated: false,
             outage: false,
+            hold: None,
             charged: outcome.receipt.map(|receipt| Charged { receipt, epoch, seq, passed: None }),
             dimensions: check.dimensions.clone(),
             leased,
@@ -231,8 +238,19 @@ pub(crate) fn spend_of(check: &Check, binding: Option<Binding>) -> Spend {
         refundable: check.cause == Cause::Gateway,
         enforce: check.enforce,
         dimensions: check.dimensions.clone(),
+        hold: match (check.hold, binding) {
+            (Some(ask), Some(binding)) => {
+                Some(HoldTerms { id: HoldId(binding.id), ttl_ms: ask.ttl_ms, excess: ask.excess })
+            }
+            _ => None,
+        },
         binding,
     }
+}
+
+/// The hold that a check takes is named by what it is bound to.
+fn hold_of(check: &Check, binding: Option<Binding>) -> Option<HoldId> {
+    check.hold.and(binding).map(|binding| HoldId(binding.id))
 }
 
 fn decide(
@@ -272,7 +290,7 @@ fn decide(
         return Err(LedgerError::Stale.into());
     }
     let leased = open.is_leased();
-    if let Some(entry) = outcome.entry.as_mut().filter(|_| is_written && is_allowed) {
+    if let Some(entry) = outcome.entry.as_mut().filter(|_| is_written && is_allowed && check.hold.is_none()) {
         open.take_lease(op, entry, open.book.seq + 1);
     }
     if outcome.denial.is_some() && counted.is_none() {

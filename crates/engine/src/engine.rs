@@ -3,6 +3,7 @@
 use crate::{
     ids::IdKeys,
     keys::KeyRing,
+    lapse::Lapses,
     live::Live,
     outage::{Desk, OutageStats},
     pins::Pins,
@@ -125,6 +126,8 @@ pub struct Engine {
     /// Held while keys are written or read back.
     pub(crate) key_writes: tokio::sync::Mutex<()>,
     pub(crate) rounds: Rounds,
+    /// When something of the tenants in memory lapses next.
+    pub(crate) lapses: Lapses,
 }
 
 /// Checkpoint rounds and other pacing.

@@ -1,11 +1,13 @@
 //! Hashes under which operations and denials are known. All inputs are length-prefixed, so that no two different ones
 //! read the same.
 
-use crate::{ports::DenialId, requests::OpId};
+use crate::{ports::DenialId, requests::OpId, session::SessionAsk};
 use domain::{
     entry::{Binding, DenialKey},
+    hold::{HoldId, Settlement},
     id::{TenantId, UserId},
     op::{Charge, Fact, Movement},
+    session::SessionId,
 };
 use siphasher::{sip::SipHasher13, sip128};
 use std::hash::Hasher;
@@ -59,6 +61,11 @@ impl IdKeys {
             payload.write_i64(*amount);
         }
         payload.write_u8(0xff);
+        if let Some(hold) = &check.hold {
+            payload.write_u8(0xfd);
+            payload.write_i64(hold.ttl_ms);
+            write_text(&mut payload, hold.excess.word());
+        }
         check.features.iter().for_each(|feature| write_text(&mut payload, feature.as_str()));
         write_dimensions(&mut payload, &check.dimensions);
         Binding { id, fingerprint: payload.finish() }
@@ -84,6 +91,38 @@ impl IdKeys {
         payload.write_i64(amount);
         payload.write_u8(adjustment.window.map_or(0xff, |kind| kind.index() as u8));
         Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
+    }
+
+    /// What the settlement of a hold is bound to: there is one.
+    pub(crate) fn of_settlement(&self, tenant: &TenantId, id: HoldId, how: &Settlement) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(4);
+        if let Settlement::Commit(charges) = how {
+            payload.write_u8(1);
+            for Charge { meter, amount } in charges {
+                write_text(&mut payload, meter.as_str());
+                payload.write_i64(*amount);
+            }
+        }
+        let id = OpId { source: "tidegate:settle".into(), id: format!("{:032x}", id.0).into() };
+        Binding { id: self.id(tenant, &id), fingerprint: payload.finish() }
+    }
+
+    /// What opening a session is bound to.
+    pub(crate) fn of_session(&self, ask: &SessionAsk, id: &OpId) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(5);
+        write_user(&mut payload, ask.user.as_ref());
+        write_text(&mut payload, ask.meter.as_str());
+        write_text(&mut payload, ask.key.as_deref().unwrap_or(""));
+        write_dimensions(&mut payload, &ask.dimensions);
+        Binding { id: self.id(&ask.tenant, id), fingerprint: payload.finish() }
+    }
+
+    /// What the end of a session is bound to: there is one, whatever the reason.
+    pub(crate) fn of_session_end(&self, tenant: &TenantId, id: SessionId) -> Binding {
+        let id = OpId { source: "tidegate:session-end".into(), id: format!("{:032x}", id.0).into() };
+        Binding { id: self.id(tenant, &id), fingerprint: 6 }
     }
 
     fn id(&self, tenant: &TenantId, id: &OpId) -> u128 {

@@ -329,6 +329,7 @@ impl Engine {
         if let Some(book) = book {
             self.live.tenants.fetch_add(1, Ordering::Relaxed);
             self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
+            self.lapses.note(&cell.id, &book);
             *place = Place::Open(book);
             return Ok(Commit::Done);
         }
@@ -430,6 +431,7 @@ impl Open<'_> {
         self.wrote = Wrote::AfterLast;
         self.engine.live.list_dirty(self.cell, self.book);
         let users = last_entries(&entries);
+        let in_flight = entries.iter().any(is_in_flight);
         let count = entries.len();
         let foldable = fold && entries.iter().all(is_foldable);
         let fold_after = foldable.then_some(self.book.saved);
@@ -438,6 +440,7 @@ impl Open<'_> {
         let append = Append { tenant, entries, follows, under: None, basis, fold_after, in_force, wait };
         // What was applied and is not taken must not be believed.
         let appended = self.engine.ledger.append(append).inspect_err(|_| self.book.basis.outdate())?;
+        self.note_lapses(in_flight);
         self.book.seq = self.book.seq.max(appended.last);
         for (user, index) in users {
             if let Some(live) = self.book.users.get_mut(&user) {
@@ -447,6 +450,11 @@ impl Open<'_> {
         }
         Ok(appended)
     }
+}
+
+/// Whether an entry puts something in flight, or takes it out.
+fn is_in_flight(entry: &Entry) -> bool {
+    entry.effects.iter().any(|effect| matches!(effect, Effect::Hold(_) | Effect::Session(_)))
 }
 
 /// The users of these entries, and which entry is the last of each.

@@ -73,6 +73,7 @@ impl Engine {
             plans: tokio::sync::RwLock::new(()),
             key_writes: tokio::sync::Mutex::new(()),
             rounds: Rounds::default(),
+            lapses: Default::default(),
         });
         engine.tail.read(&*engine.ledger)?;
         if is_new {

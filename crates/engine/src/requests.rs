@@ -5,6 +5,7 @@ use domain::{
     catalog::Enforce,
     decision::Decision,
     entry::{Cause, Profile},
+    hold::{Excess, HoldId},
     id::{FeatureKey, TenantId, UserId},
     op::{Charge, Dimensions, Fact, OpError, Receipt},
     time::Instant,
@@ -51,6 +52,19 @@ pub struct Check {
     pub id: Option<OpId>,
     /// [`Cause::Check`] or [`Cause::Gateway`].
     pub cause: Cause,
+    /// Hold the charges instead of making them. Needs `consume`.
+    pub hold: Option<HoldAsk>,
+}
+
+/// How a charge is to be held instead of made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldAsk {
+    /// For how long, milliseconds.
+    pub ttl_ms: i64,
+    /// What happens when more is committed.
+    pub excess: Excess,
+    /// A number that nobody has drawn before: the name of the hold if it is taken without an id.
+    pub fresh: u128,
 }
 
 /// A decision that was made.
@@ -68,6 +82,8 @@ pub struct Admission {
     pub repeated: bool,
     /// Whether it was decided on what is known while the ledger could not be written.
     pub outage: bool,
+    /// The hold that was taken.
+    pub hold: Option<HoldId>,
     /// What the gateway charged, to be given back if the work could not be begun.
     pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.

@@ -53,6 +53,7 @@ impl Engine {
 
     async fn write_down(&self) -> Result<(), EngineError> {
         self.fold_some(self.options.fold_max).await?;
+        let lapsed = self.write_lapses().await;
         // A tenant whose lease can't be given back, or whose denials can't be written, must not keep folds from being
         // written.
         let given_back = self.give_leases_back(false).await;
@@ -67,7 +68,7 @@ impl Engine {
         {
             self.checkpoint().await?;
         }
-        given_back.and(flushed)
+        given_back.and(flushed).and(lapsed)
     }
 
     /// Writes everything down: on shutdown, after the doors are closed.
@@ -322,6 +323,7 @@ pub(crate) fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         previous: tenant.previous,
         accounts,
         leases: tenant.leases.clone(),
+        in_flight: tenant.in_flight.clone(),
         pending: Default::default(),
     };
     Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })

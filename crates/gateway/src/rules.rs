@@ -137,6 +137,7 @@ pub(crate) fn demand(
             dimensions: dimensions(matched, headers, known.catalog),
             id: None,
             cause: Cause::Gateway,
+            hold: None,
         },
         request_meters: Vec::new(),
         owed: Vec::new(),

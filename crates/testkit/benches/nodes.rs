@@ -126,6 +126,7 @@ async fn ask(engines: Vec<Arc<Engine>>, asked: Asked, seconds: u64, callers: u64
                     dimensions: Vec::new(),
                     id: Some(op_id("", &number.to_string())),
                     cause: Cause::Check,
+                    hold: None,
                 };
                 let admission = engines[node].admit(&check, Ack::Disk).await.unwrap();
                 assert!(admission.decision.allowed);

@@ -139,7 +139,7 @@ impl Book {
                 mode: own.mode,
                 window: own.window,
                 scope: own.scope,
-                ..crate::catalog::limit(own.meter.as_str(), own.window, 0)
+                ..crate::catalog::limit(own.meter.as_str(), own.window.kind(), 0)
             });
         }
         limits.retain(|limit| limit.meter == *meter && (limit.scope == Scope::Tenant || who.is_some()));
@@ -159,9 +159,9 @@ impl Book {
         for charge in asked.charges.iter().filter(|charge| charge.amount > 0) {
             for limit in self.limits(asked.who, &charge.meter, now_ms, catalog) {
                 let account = if limit.scope == Scope::Tenant { &None } else { asked.who };
-                let after = self.used(account, &charge.meter, limit.window) + charge.amount;
+                let after = self.used(account, &charge.meter, limit.window.kind()) + charge.amount;
                 if limit.mode == Mode::Hard && limit.max.is_some_and(|max| after > max) {
-                    codes.push(match limit.window {
+                    codes.push(match limit.window.kind() {
                         None => Code::GaugeLimitReached,
                         Some(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
                         Some(_) => Code::PeriodLimitReached,

@@ -1,7 +1,7 @@
 //! Catalogs without a file.
 
 use domain::{
-    catalog::{Catalog, Enforce, EventBounds, Feature, Limit, Meter, MeterKind, Mode, Plan, Scope},
+    catalog::{Catalog, Enforce, EventBounds, Feature, Limit, LimitWindow, Meter, MeterKind, Mode, Plan, Scope},
     id::{FeatureKey, MeterKey, PlanKey},
     time::{DAY_MS, WindowKind},
 };
@@ -24,7 +24,7 @@ pub fn feature(key: &str) -> FeatureKey {
 
 /// A hard limit on a tenant.
 pub fn limit(key: &str, window: impl Into<Option<WindowKind>>, max: i64) -> Limit {
-    let (key, window) = (meter(key), window.into());
+    let (key, window) = (meter(key), LimitWindow::from(window.into()));
     Limit {
         name: Limit::default_name(&key, window, Scope::Tenant).into(),
         meter: key,
@@ -82,6 +82,8 @@ impl Draft {
             event_type: key.into(),
             value_pointer: "/value".into(),
             counts_requests: kind == MeterKind::Counter,
+            unsettled: Default::default(),
+            session: Default::default(),
         };
         self.0.meters.insert(meter(key), Arc::new(made));
         self
@@ -114,6 +116,7 @@ impl Draft {
             public: true,
             features: features.iter().map(|key| feature(key)).collect(),
             limits: limits.into_iter().collect(),
+            sessions: Default::default(),
         };
         self.0.plans.insert(plan(key), Arc::new(made));
         self

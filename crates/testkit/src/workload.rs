@@ -86,6 +86,7 @@ fn charges(random: &mut Random) -> Vec<Charge> {
 pub fn check(random: &mut Random, name: &str, id: &str, gateway: bool) -> Check {
     let is_gateway = gateway && random.percent(40);
     Check {
+        hold: None,
         tenant: tenant(name),
         user: who(random),
         charges: charges(random),
@@ -133,7 +134,7 @@ pub fn change(random: &mut Random, now: Instant) -> (ProfileChange, Option<i64>)
         _ => {
             let own = Override {
                 meter: meter("requests"),
-                window: Some(*random.pick(&[WindowKind::Day, WindowKind::Period])),
+                window: Some(*random.pick(&[WindowKind::Day, WindowKind::Period])).into(),
                 scope: *random.pick(&[Scope::Tenant, Scope::User]),
                 max: Some(random.between(5, 200)),
                 mode: Mode::Hard,

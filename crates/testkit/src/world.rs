@@ -2,7 +2,7 @@
 
 use crate::{catalog::meter, clock::SimClock, faulty::FaultyLedger};
 use domain::{
-    catalog::Catalog,
+    catalog::{Catalog, LimitWindow},
     entry::Cause,
     id::{TenantId, UserId},
     op::{Charge, Fact, Movement, ProfileChange},
@@ -56,6 +56,7 @@ pub fn spend(of: &str, charges: Vec<Charge>) -> Check {
         dimensions: Vec::new(),
         id: None,
         cause: Cause::Check,
+        hold: None,
     }
 }
 
@@ -181,7 +182,7 @@ impl World {
     pub async fn used_in(&self, of: &str, by: Option<&str>, key: &str, kind: WindowKind) -> Vec<i64> {
         let by = by.map(user);
         let (_, usage) = self.engine.usage(&tenant(of), by.as_ref()).await.expect("usage is never refused");
-        let limits = of_meter(&usage, key).limits.iter().filter(|limit| limit.window == Some(kind));
+        let limits = of_meter(&usage, key).limits.iter().filter(|limit| limit.window == LimitWindow::Of(kind));
         limits.map(|limit| limit.used).collect()
     }
 

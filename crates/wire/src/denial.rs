@@ -279,7 +279,7 @@ fn limit_details<'a>(
         label: &meter.label,
         unit: &meter.unit,
         limit_name: &limit.name,
-        window: limit.window.map_or(crate::v1::limit::NO_WINDOW, |kind| kind.word()),
+        window: limit.window.word(),
         scope: limit.scope.word(),
         used: text(limit.used),
         limit: limit.max.map(text),

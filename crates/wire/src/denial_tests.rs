@@ -63,6 +63,7 @@ fn answered(
     }
     let outcome = spend(charges, features);
     let admission = Admission {
+        hold: None,
         tenant: TenantId::trusted("acme"),
         user: None,
         decision: outcome.decision.unwrap(),
@@ -117,7 +118,7 @@ fn a_used_up_day_is_answered_in_the_second_seeds_shape() {
     let mut catalog = catalog();
     let free = catalog.plans.get_mut("free").unwrap();
     let mut plan = free.as_ref().clone();
-    plan.limits = plan.limits.iter().filter(|limit| limit.window != Some(WindowKind::Minute)).cloned().collect();
+    plan.limits = plan.limits.iter().filter(|limit| limit.window.kind() != Some(WindowKind::Minute)).cloned().collect();
     *free = Arc::new(plan);
     let response = answered(&catalog, &[("messages", 50)], &[("messages", 1)], &[], Status::Active);
     insta::assert_snapshot!(shown(&response));

@@ -45,7 +45,7 @@ pub struct RateLimitFields {
 pub fn rate_limit(decision: &Decision, catalog: &Catalog) -> RateLimitFields {
     let counts_requests = |limit: &&LimitState| {
         limit.mode == Mode::Hard
-            && limit.window.is_some()
+            && limit.window.kind().is_some()
             && catalog.meters.get(&limit.meter).is_some_and(|meter| meter.counts_requests)
     };
     let mut advertised = decision.limits.iter().filter(counts_requests).filter(|limit| limit.max.is_some()).peekable();
@@ -59,7 +59,7 @@ pub fn rate_limit(decision: &Decision, catalog: &Catalog) -> RateLimitFields {
         (ListSerializer::with_buffer(&mut remaining), ListSerializer::with_buffer(&mut policy));
     for limit in advertised {
         let (Ok(name), Some(max)) = (StringRef::from_str(&limit.name), limit.max) else { continue };
-        let window_s = limit.window.and_then(|kind| kind.fixed_seconds());
+        let window_s = limit.window.kind().and_then(|kind| kind.fixed_seconds());
         let item = policy.bare_item(name).parameter(key("q"), integer(max));
         if let Some(window_s) = window_s {
             let _ = item.parameter(key("w"), integer(window_s as i64));

@@ -96,6 +96,22 @@ kinds! {
     TWO_IDS = 422 "two_ids" "The body's id and the Idempotency-Key differ";
     /// Holds are not offered yet.
     HOLDS_NOT_AVAILABLE = 422 "holds_not_available" "Holds are not available";
+    /// A hold that can't be taken so.
+    INVALID_HOLD = 422 "invalid_hold" "The hold can't be taken so";
+    /// More holds or sessions than a tenant may have at once.
+    TOO_MANY_IN_FLIGHT = 429 "too_many_in_flight" "The tenant has too much in flight";
+    /// No hold to settle.
+    UNKNOWN_HOLD = 404 "unknown_hold" "There is no such hold";
+    /// A hold that was settled in another way.
+    HOLD_SETTLED = 409 "hold_settled" "The hold was settled otherwise";
+    /// A meter that is not held.
+    NOT_HELD = 422 "not_held" "The hold does not hold this meter";
+    /// More than was held.
+    HOLD_EXCEEDED = 409 "hold_exceeded" "More was used than was held";
+    /// A session on a meter that has none.
+    NOT_A_DURATION = 422 "not_a_duration" "Only durations have sessions";
+    /// No such session.
+    UNKNOWN_SESSION = 404 "unknown_session" "There is no such open session";
     /// Tenants are on plans a new catalog lacks.
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
 
@@ -205,6 +221,14 @@ pub fn problem_of_op(error: &OpError) -> Problem {
         OpError::TooEarly { .. } => EVENT_TOO_EARLY,
         OpError::WindowDoesNotFit(_) => WINDOW_DOES_NOT_FIT,
         OpError::TooManyOverrides(_) => TOO_MANY_OVERRIDES,
+        OpError::HoldTime { .. } => INVALID_HOLD,
+        OpError::NothingToHold => NOTHING_ASKED,
+        OpError::TooManyInFlight(_) => TOO_MANY_IN_FLIGHT,
+        OpError::UnknownHold => UNKNOWN_HOLD,
+        OpError::NotHeld(_) => NOT_HELD,
+        OpError::HoldExceeded { .. } => HOLD_EXCEEDED,
+        OpError::NotADuration(_) => NOT_A_DURATION,
+        OpError::UnknownSession => UNKNOWN_SESSION,
     };
     kind.problem(sentence(&error.to_string()))
 }

@@ -15,7 +15,7 @@ fn limit(answer_402: bool) -> LimitState {
     let limit = Limit {
         name: "messages_day".into(),
         meter: MeterKey::trusted("messages"),
-        window: Some(WindowKind::Day),
+        window: Some(WindowKind::Day).into(),
         scope: Scope::Tenant,
         mode: Mode::Hard,
         max: Some(1),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wire::v1::{
     check::known_meter,
-    tenants::{OverrideAnswer, OverrideRequest, scope, window},
+    tenants::{OverrideAnswer, OverrideRequest, limit_window, scope},
 };
 
 /// The limits of one tenant.
@@ -98,7 +98,7 @@ pub(crate) async fn delete(
     let profile = engine.tenant(&id).await?.profile;
     let catalog = engine.catalog_of(&profile).await?;
     let meter = which.meter.map(|meter| known_meter(&catalog, &meter)).transpose()?;
-    let window = which.window.map(|word| window(Some(&word))).transpose()?;
+    let window = which.window.map(|word| limit_window(Some(&word))).transpose()?;
     let scope = which.scope.map(|word| scope(Some(&word))).transpose()?;
     let mut removed = profile.overrides;
     removed.retain(|own| {

@@ -344,7 +344,7 @@ pub fn judge(auditor: &Auditor, world: &World, decision: &Decision, charges: &[C
             continue;
         }
         let whose = if limit.scope == Scope::User { owner } else { None };
-        let used = auditor.used(whose, &limit.meter, limit.window, decision.at);
+        let used = auditor.used(whose, &limit.meter, limit.window.kind(), decision.at);
         let state = decision
             .limits
             .iter()
@@ -356,7 +356,7 @@ pub fn judge(auditor: &Auditor, world: &World, decision: &Decision, charges: &[C
         let Some(max) = limit.max else { continue };
         assert_eq!(state.remaining(), Some((max - state.used).max(0)));
         if limit.mode == Mode::Hard && amount > 0 && used + amount > max {
-            refused.push(match limit.window {
+            refused.push(match limit.window.kind() {
                 None => Code::GaugeLimitReached,
                 Some(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
                 Some(_) => Code::PeriodLimitReached,

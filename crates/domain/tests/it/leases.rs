@@ -161,7 +161,7 @@ impl Cluster {
             let own = own.find(|own| own.meter == limit.meter && own.window == limit.window);
             own.filter(|own| own.until.is_none_or(|until| at < until)).map_or(limit.max, |own| own.max).unwrap()
         };
-        hard.map(|limit| max(limit) - self.used(key, limit.window.unwrap(), now)).min().unwrap_or(i64::MAX)
+        hard.map(|limit| max(limit) - self.used(key, limit.window.kind().unwrap(), now)).min().unwrap_or(i64::MAX)
     }
 
     fn spend(&mut self, node: usize, amount: i64, key: &str, now: Instant, take: bool) {
@@ -201,7 +201,7 @@ impl Cluster {
             Step::Override { max, lasts_ms } => {
                 let own = Override {
                     meter: meter("messages"),
-                    window: Some(WindowKind::Day),
+                    window: Some(WindowKind::Day).into(),
                     scope: Scope::Tenant,
                     max: Some(*max),
                     mode: Mode::Hard,

@@ -4,10 +4,26 @@ use crate::world::{METERS, account, at, limit, meter};
 use domain::{
     catalog::{Enforce, MeterKind, Mode},
     entry::{Binding, Cause, Override, Status},
+    hold::{Excess, HoldId, HoldTerms, Settle, Settlement},
     id::{FeatureKey, PlanKey},
     op::{Adjustment, Charge, Fact, Movement, ProfileChange, Spend},
+    session::{CloseReason, OpenSession, SessionId, TouchSession},
     time::{Instant, WindowKind, Zone},
 };
+
+/// `90s`, `5m`, `2h` or `250ms`.
+pub fn milliseconds(text: &str) -> i64 {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or_else(|| panic!("{text:?} has no unit"));
+    let (number, unit) = text.split_at(split);
+    let unit_ms =
+        [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)].into_iter().find(|(word, _)| *word == unit);
+    number.parse::<i64>().unwrap() * unit_ms.unwrap_or_else(|| panic!("{unit:?} is no unit")).1
+}
+
+/// The number in a name such as `h1` or `s2`.
+fn number(name: &str) -> u128 {
+    name[1..].parse().unwrap_or_else(|_| panic!("{name:?} has no number"))
+}
 
 /// The words of a line: bare ones in order, and `key=value` ones.
 pub struct Words<'a> {
@@ -72,8 +88,52 @@ impl<'a> Words<'a> {
             enforce: self.one("enforce").map(|word| Enforce::from_word(word).unwrap()),
             dimensions: vec![],
             binding: self.binding(),
+            hold: self.hold(),
         };
         (spend, Cause::Check)
+    }
+
+    /// `hold=h1 ttl=60s excess=room`: its number is its name.
+    fn hold(&self) -> Option<HoldTerms> {
+        let id = HoldId(number(self.one("hold")?));
+        let ttl_ms = self.one("ttl").map_or(60_000, milliseconds);
+        let excess = self.one("excess").map(|word| Excess::from_word(word).unwrap()).unwrap_or_default();
+        Some(HoldTerms { id, ttl_ms, excess })
+    }
+
+    /// `commit h1 messages 2`, `release h1`
+    pub fn settle(&self, is_release: bool) -> Settle {
+        let id = HoldId(number(self.bare[0]));
+        let rest = Words { bare: self.bare[1..].to_vec(), named: vec![] };
+        let how = match is_release {
+            true => Settlement::Release,
+            false => Settlement::Commit(rest.spend(false).0.charges),
+        };
+        Settle { id, how, binding: None }
+    }
+
+    /// `open time s1 key=chat`: a session is called as its key, and so is its number.
+    pub fn open(&self) -> OpenSession {
+        OpenSession {
+            id: SessionId(number(self.bare[1])),
+            key: self.one("key").unwrap_or(self.bare[1]).into(),
+            meter: meter(self.bare[0]),
+            enforce: self.one("enforce").map(|word| Enforce::from_word(word).unwrap()),
+            dimensions: vec![],
+            ran_ms: self.one("ran").map(milliseconds),
+            binding: None,
+        }
+    }
+
+    /// `touch s1 ran=10s`, `close s1`
+    pub fn touch(&self, close: Option<CloseReason>) -> TouchSession {
+        TouchSession {
+            id: SessionId(number(self.bare[0])),
+            ran_ms: self.one("ran").map(milliseconds),
+            close,
+            enforce: self.one("enforce").map(|word| Enforce::from_word(word).unwrap()),
+            binding: None,
+        }
     }
 
     pub fn fact(&self) -> Fact {

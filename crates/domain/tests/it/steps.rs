@@ -223,6 +223,7 @@ impl Life {
             enforce: observe.then_some(Enforce::Observe),
             dimensions: vec![],
             binding: None,
+            hold: None,
         };
         let twin = self.world.twin().apply(user, &Op::Spend(spend.clone(), Cause::Check), self.now).unwrap();
         let before = self.auditor.clone();
@@ -304,7 +305,7 @@ impl Life {
             Act::Observe(observe) => change.enforce = Some(observe.then_some(Enforce::Observe)),
             Act::Override { meter: index, window, user, max, for_ms } => change.put_overrides.push(Override {
                 meter: meter(METERS[*index]),
-                window: Some(*window),
+                window: Some(*window).into(),
                 scope: if *user { Scope::User } else { Scope::Tenant },
                 max: Some(*max),
                 mode: Mode::Hard,

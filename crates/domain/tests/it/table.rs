@@ -4,15 +4,17 @@
 
 use crate::{
     coverage::{Coverage, effect_name, error_name},
-    script::Words,
+    script::{Words, milliseconds},
     world::{World, add_plan, at, catalog, meter},
 };
 use domain::{
-    catalog::{Catalog, Enforce, Mode, Source},
+    catalog::{Catalog, Enforce, Meter, Mode, OnLimit, Plan, SessionPolicy, Source, Unsettled},
     decision::{Decision, Denial, LimitState},
     entry::{Effect, Entry, KindSet},
     id::UserId,
+    in_flight::Lapse,
     op::{Op, OpError, Outcome, Receipt},
+    session::{CloseReason, SessionOp, SessionState},
     tenant::Accounts,
     time::{Instant, WindowKind},
 };
@@ -58,7 +60,7 @@ impl Table {
             return String::new();
         }
         let (first, rest) = line.split_once(' ').unwrap();
-        if first == "plan" || first == "catalog" {
+        if matches!(first, "plan" | "catalog" | "meter" | "sessions") {
             self.change_catalog(first, &Words::of(rest));
             return String::new();
         }
@@ -83,6 +85,23 @@ impl Table {
                 let (features, limits): (Vec<&str>, Vec<&str>) = rest.iter().partition(|word| word.starts_with('+'));
                 let features: Vec<&str> = features.iter().map(|word| &word[1..]).collect();
                 add_plan(&mut self.catalog, key, rank.parse().unwrap(), &features, &limits);
+            }
+            ("meter", [key]) => {
+                let known = self.catalog.meters.get_mut(*key).unwrap();
+                let mut meter = Meter::clone(known);
+                let ms = |key| words.one(key).map(milliseconds);
+                meter.session.idle_timeout_ms = ms("idle").unwrap_or(meter.session.idle_timeout_ms);
+                meter.session.debit_interval_ms = ms("slice").unwrap_or(meter.session.debit_interval_ms);
+                meter.session.counted_by = words.one("counted").map(crate::world::meter);
+                meter.unsettled = words.one("unsettled").map_or(Unsettled::Release, |_| Unsettled::Charge);
+                *known = meter.into();
+            }
+            ("sessions", [key]) => {
+                let known = self.catalog.plans.get_mut(*key).unwrap();
+                let on_limit =
+                    words.one("finish").map(milliseconds).map_or(OnLimit::Cut, |max_ms| OnLimit::Finish { max_ms });
+                *known =
+                    Plan { sessions: SessionPolicy { on_limit, warn_before_ms: None }, ..Plan::clone(known) }.into();
             }
             (_, [word]) => self.catalog.enforce = Enforce::from_word(word).unwrap(),
             _ => panic!("a catalog line makes no sense"),
@@ -109,6 +128,11 @@ impl Table {
             "event" => Op::Record(words.fact()),
             "configure" => Op::Configure(words.change()),
             "adjust" => Op::Adjust(words.adjustment()),
+            "commit" | "release" => Op::Settle(words.settle(verb == "release")),
+            "open" => Op::Session(SessionOp::Open(words.open())),
+            "touch" => Op::Session(SessionOp::Touch(words.touch(None))),
+            "close" => Op::Session(SessionOp::Touch(words.touch(Some(CloseReason::Closed)))),
+            "lapse" => return Ok(lapse(world, user, now)),
             "refund" => Op::Refund(self.receipts[words.bare[0]].clone()),
             "flush" => return Ok(world.flush(user, now).map_or("nothing".into(), |entry| show_entry(&entry))),
             "usage" => return Ok(show_usage(world, words, now)),
@@ -128,8 +152,60 @@ impl Table {
         if let Some(decision) = &outcome.decision {
             self.coverage.saw_code(decision.code());
         }
+        if let Some(state) = &outcome.session {
+            return Ok(show_session(state, &outcome));
+        }
+        if let (Op::Settle(_), Some(entry)) = (&op, &outcome.entry) {
+            return Ok(show_entry(entry));
+        }
         Ok(show_outcome(&outcome, matches!(verb, "spend" | "check")))
     }
+}
+
+/// Writes down whatever has lapsed of this user, or of nobody.
+fn lapse(world: &mut World, user: Option<&str>, now: Instant) -> String {
+    let due: Vec<Lapse> = world.state.tenant.in_flight.lapsed(now).collect();
+    let mut shown = Vec::new();
+    for lapse in due {
+        let in_flight = &world.state.tenant.in_flight;
+        let whose = match lapse {
+            Lapse::Hold(id) => in_flight.hold(id).and_then(|hold| hold.user.clone()),
+            Lapse::Session(id) => in_flight.session(id).and_then(|session| session.user.clone()),
+        };
+        if whose.as_ref().map(|user| user.as_str()) == user {
+            let outcome = world.apply(user, &Op::Lapse(lapse), now).unwrap();
+            shown.extend(outcome.entry.iter().map(show_entry));
+        }
+    }
+    if shown.is_empty() { "nothing".into() } else { shown.join(" ") }
+}
+
+fn show_session(state: &SessionState, outcome: &Outcome) -> String {
+    let decision = outcome.decision.as_ref();
+    let mut text = decision.map_or("gone".into(), show_decision);
+    let session = &state.session;
+    text += &format!(" | s{} {}", session.id.0, if state.was_open { "goes on" } else { "opened" });
+    text += &format!(" took {}", seconds(session.accrued_ms));
+    if session.overage_ms > 0 {
+        text += &format!(" over {}", seconds(session.overage_ms));
+    }
+    match &state.ended {
+        Some(end) => text += &format!(" ended {} {}", end.reason.word(), short(end.ended_at)),
+        None => {
+            text += &format!(" holds {}", seconds(session.held_ms));
+            let by = state.limited_by.and_then(|place| decision?.limits.get(place));
+            text += &match (state.may_run_ms, by) {
+                (None, _) => " may run".to_owned(),
+                (Some(ms), None) => format!(" may finish {}", seconds(ms)),
+                (Some(ms), Some(limit)) => format!(" may run {} by {}", seconds(ms), limit.name),
+            };
+        }
+    }
+    text
+}
+
+fn seconds(ms: i64) -> String {
+    if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 fn show_outcome(outcome: &Outcome, decided: bool) -> String {
@@ -177,7 +253,8 @@ fn show_limit(limit: &LimitState) -> String {
     let warns = limit.mode != Mode::Shadow && limit.percent().is_some_and(|percent| percent >= 80);
     let max = limit.max.map_or("unlimited".into(), |max| max.to_string());
     let own = if limit.source == Source::Override { "*" } else { "" };
-    format!("{}{}={}/{max}{own}", if warns { "!" } else { "" }, limit.name, limit.used)
+    let held = if limit.held == 0 { String::new() } else { format!("+{}", limit.held) };
+    format!("{}{}={}{held}/{max}{own}", if warns { "!" } else { "" }, limit.name, limit.used)
 }
 
 /// The effects of an entry in order.
@@ -223,6 +300,14 @@ fn show_effect(effect: &Effect) -> Option<String> {
             Some(format!("leases:[{}]", leases.iter().map(lease).collect::<Vec<_>>().join(",")))
         }
         Effect::Under { epoch } => Some(format!("under:{epoch}")),
+        Effect::Hold(hold) if hold.lapsed => Some(format!("lapsed:h{}", hold.id.0)),
+        Effect::Hold(hold) => Some(format!("hold:h{}", hold.id.0)),
+        Effect::HoldSettled { id } => Some(format!("settled:h{}", id.0)),
+        Effect::Session(session) => Some(format!("session:s{}", session.id.0)),
+        Effect::SessionClosed(end) => {
+            let took = seconds(end.accrued_ms);
+            Some(format!("closed:s{}:{}:{took}@{}", end.id.0, end.reason.word(), short(end.ended_at)))
+        }
         Effect::Denials(run) => {
             let shadow = if run.key.shadow { "shadow:" } else { "" };
             let user = run.key.user.as_ref().map_or(String::new(), |user| format!("/{user}"));
@@ -238,7 +323,8 @@ fn show_usage(world: &World, words: &Words<'_>, now: Instant) -> String {
     let key = meter(words.bare[0]);
     let meter = usage.meters.iter().find(|meter| meter.meter.key == key).unwrap();
     let limits = meter.limits.iter().map(|limit| format!(" {}", show_limit(limit)));
-    format!("used {} denied {}{}", meter.used, meter.denied, limits.collect::<String>())
+    let held = if meter.held == 0 { String::new() } else { format!(" held {}", meter.held) };
+    format!("used {}{held} denied {}{}", meter.used, meter.denied, limits.collect::<String>())
 }
 
 fn show_window(world: &World, words: &Words<'_>, now: Instant) -> String {

@@ -37,6 +37,10 @@ tables! {
     DENIALS, denials, "denials.txt";
     /// Charges given back.
     REFUNDS, refunds, "refunds.txt";
+    /// Amounts held, and settled in every way.
+    HOLDS, holds, "holds.txt";
+    /// Time: opened, touched, closed, idle, at its limits.
+    SESSIONS, sessions, "sessions.txt";
     /// Features, and the plan that would help.
     UPGRADES, upgrades, "upgrades.txt";
     /// Operations that have no meaning, and amounts at the end of the range.

@@ -2,12 +2,12 @@
 //! applies an operation here has proved that both are the same.
 
 use domain::{
-    catalog::{Catalog, Enforce, EventBounds, Feature, Limit, Meter, MeterKind, Mode, Plan, Scope},
+    catalog::{Catalog, Enforce, EventBounds, Feature, Limit, LimitWindow, Meter, MeterKind, Mode, Plan, Scope},
     entry::Entry,
     id::{FeatureKey, MeterKey, PlanKey, TenantId, UserId},
     op::{Op, OpError, Outcome, ProfileChange},
     tenant::{Tenant, User},
-    time::{Instant, WindowKind},
+    time::Instant,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -53,6 +53,8 @@ pub fn catalog() -> Catalog {
             event_type: key.into(),
             value_pointer: "/value".into(),
             counts_requests: false,
+            unsettled: Default::default(),
+            session: Default::default(),
         };
         (meter.key.clone(), Arc::new(meter))
     });
@@ -93,6 +95,7 @@ pub fn add_plan(catalog: &mut Catalog, key: &str, rank: i64, features: &[&str], 
         public: true,
         features: features.iter().map(|key| FeatureKey::new(key).unwrap()).collect(),
         limits: limits.iter().map(|text| limit(text)).collect(),
+        sessions: Default::default(),
     };
     catalog.plans.insert(plan.key.clone(), Arc::new(plan));
 }
@@ -120,12 +123,12 @@ pub fn limit(text: &str) -> Limit {
 }
 
 /// `day/user`, each part optional.
-pub fn account<'a>(parts: impl Iterator<Item = &'a str>) -> (Option<WindowKind>, Scope) {
-    let (mut window, mut scope) = (None, Scope::Tenant);
+pub fn account<'a>(parts: impl Iterator<Item = &'a str>) -> (LimitWindow, Scope) {
+    let (mut window, mut scope) = (LimitWindow::Level, Scope::Tenant);
     for part in parts {
         match part {
             "user" => scope = Scope::User,
-            word => window = Some(WindowKind::from_word(word).unwrap_or_else(|| panic!("{word:?} is no window"))),
+            word => window = LimitWindow::from_word(word).unwrap_or_else(|| panic!("{word:?} is no window")),
         }
     }
     (window, scope)

@@ -276,6 +276,7 @@ impl Engine {
 
     fn passed(&self, check: &Check, decision: Decision) -> Admission {
         Admission {
+            hold: None,
             tenant: check.tenant.clone(),
             user: check.user.clone(),
             decision,

@@ -52,7 +52,7 @@ fn own_limit() -> impl Strategy<Value = Override> {
     )
         .prop_map(|(meter, window, scope, max, mode, until, reason)| Override {
             meter,
-            window,
+            window: window.into(),
             scope,
             max,
             mode,
@@ -177,6 +177,7 @@ fn tenant() -> impl Strategy<Value = Tenant> {
             (Just((profile, last, windows, previous)), accounts(windows))
         })
         .prop_map(|((profile, last, windows, previous), accounts)| Tenant {
+            in_flight: Default::default(),
             id: TenantId::trusted("acme"),
             profile,
             last,

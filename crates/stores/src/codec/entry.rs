@@ -1,10 +1,15 @@
 //! Entries. The instant stands in a column of the row, not in the bytes.
 
-use super::{Decoded, Malformed, Reader, put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window};
+use super::{
+    Decoded, Malformed, Reader,
+    in_flight::{self, put_end, put_hold, put_session},
+    put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
+};
 use domain::{
-    catalog::{Enforce, Mode, Scope},
+    catalog::{Enforce, LimitWindow, Mode, Scope},
     decision::Code,
     entry::{Binding, Cause, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
+    hold::HoldId,
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
     lease::{Lease, Slice},
     time::{Instant, WindowKind, Zone},
@@ -28,7 +33,7 @@ const SCOPES: [Scope; 2] = [Scope::Tenant, Scope::User];
 const MODES: [Mode; 3] = [Mode::Hard, Mode::Soft, Mode::Shadow];
 
 /// The position of a value in its list; part of the format.
-fn position<T: PartialEq>(all: &[T], value: &T) -> u8 {
+pub(super) fn position<T: PartialEq>(all: &[T], value: &T) -> u8 {
     all.iter().position(|known| known == value).unwrap_or(all.len()) as u8
 }
 
@@ -156,6 +161,22 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(7);
             put_u64(out, *epoch);
         }
+        Effect::Hold(hold) => {
+            out.push(8);
+            put_hold(out, hold);
+        }
+        Effect::HoldSettled { id } => {
+            out.push(9);
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
+        Effect::Session(session) => {
+            out.push(10);
+            put_session(out, session);
+        }
+        Effect::SessionClosed(end) => {
+            out.push(11);
+            put_end(out, end);
+        }
     }
 }
 
@@ -239,8 +260,24 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
         5 => Effect::Denials(Box::new(run(reader)?)),
         6 => Effect::Leases(leases(reader)?),
         7 => Effect::Under { epoch: reader.u64()? },
+        8 => Effect::Hold(Box::new(in_flight::hold(reader)?)),
+        9 => Effect::HoldSettled { id: HoldId(u128::from_be_bytes(reader.array()?)) },
+        10 => Effect::Session(Box::new(in_flight::session(reader)?)),
+        11 => Effect::SessionClosed(Box::new(in_flight::end(reader)?)),
         _ => return Err(Malformed("an unknown effect")),
     })
+}
+
+/// A level is nothing; all else stands in the order of the kinds of windows, followed by what bounds sessions.
+fn put_limit_window(out: &mut Vec<u8>, window: LimitWindow) {
+    let place = position(&LimitWindow::ALL, &window);
+    put_option(out, place.checked_sub(1), |out, place| out.push(place));
+}
+
+fn limit_window(reader: &mut Reader<'_>) -> Decoded<LimitWindow> {
+    let place = reader.option(|reader| reader.byte())?;
+    let window = LimitWindow::ALL.get(place.map_or(0, |place| usize::from(place) + 1));
+    window.copied().ok_or(Malformed("an unknown window"))
 }
 
 pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
@@ -253,7 +290,7 @@ pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
     put_u64(out, profile.overrides.len() as u64);
     for own in &profile.overrides {
         put_text(out, own.meter.as_str());
-        put_option(out, own.window, |out, kind| out.push(kind.index() as u8));
+        put_limit_window(out, own.window);
         out.push(position(&SCOPES, &own.scope));
         put_option(out, own.max, put_i64);
         out.push(position(&MODES, &own.mode));
@@ -278,7 +315,7 @@ pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
         overrides: reader.list(|reader| {
             Ok(Override {
                 meter: MeterKey::trusted(reader.text()?),
-                window: reader.option(|reader| reader.one_of(&WindowKind::ALL))?,
+                window: limit_window(reader)?,
                 scope: reader.one_of(&SCOPES)?,
                 max: reader.option(Reader::i64)?,
                 mode: reader.one_of(&MODES)?,

@@ -6,6 +6,7 @@
 //! [`checksum`] over their place and their bytes, so that a row that was changed, or put in another's place, is found.
 
 mod entry;
+mod in_flight;
 mod state;
 
 pub(crate) use entry::{decode_binding, decode_entry, decode_run, encode_entry, encode_run, has_denials, read_entry};
@@ -199,6 +200,11 @@ impl<'a> Reader<'a> {
     /// The version byte, of which there is one so far.
     fn version(&mut self, known: u8) -> Decoded<()> {
         if self.byte()? == known { Ok(()) } else { Err(Malformed("an unknown version")) }
+    }
+
+    /// Whether all was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     pub(crate) fn end(&self) -> Decoded<()> {

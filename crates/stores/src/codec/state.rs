@@ -5,10 +5,10 @@
 use super::{
     Decoded, Malformed, Reader,
     entry::{leases, profile, put_leases, put_profile},
+    in_flight::{hold, put_hold, put_session, session},
     put_i64, put_instant, put_text, put_u64, put_window,
 };
 use domain::{
-    demand::PendingDenials,
     id::{MeterKey, TenantId, UserId},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::WindowKind,
@@ -17,6 +17,12 @@ use domain::{
 const VERSION: u8 = 1;
 /// Of a tenant with leases, which stand last.
 const VERSION_LEASES: u8 = 2;
+/// Of a tenant with more than accounts: sections stand last, each after its tag.
+const VERSION_SECTIONS: u8 = 3;
+
+const SECTION_LEASES: u8 = 0;
+const SECTION_HOLDS: u8 = 1;
+const SECTION_SESSIONS: u8 = 2;
 
 const SLOT_UNUSED: u8 = 0;
 const SLOT_OF_SAME_WINDOW: u8 = 1;
@@ -24,30 +30,77 @@ const SLOT_OF_OWN_WINDOW: u8 = 2;
 
 pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
     let has_leases = !tenant.leases.is_empty();
-    out.push(if has_leases { VERSION_LEASES } else { VERSION });
+    let has_sections = !tenant.in_flight.is_empty();
+    out.push(match (has_sections, has_leases) {
+        (true, _) => VERSION_SECTIONS,
+        (false, true) => VERSION_LEASES,
+        (false, false) => VERSION,
+    });
     put_profile(out, &tenant.profile);
     put_instant(out, tenant.last);
     for window in tenant.windows.iter().chain(&tenant.previous) {
         put_window(out, *window);
     }
     put_accounts(out, &tenant.accounts, tenant.windows);
-    if has_leases {
+    if has_sections {
+        put_sections(out, tenant);
+    } else if has_leases {
         put_leases(out, &tenant.leases);
     }
 }
 
+fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
+    if !tenant.leases.is_empty() {
+        out.push(SECTION_LEASES);
+        put_leases(out, &tenant.leases);
+    }
+    let in_flight = &tenant.in_flight;
+    if in_flight.holds_count() > 0 {
+        out.push(SECTION_HOLDS);
+        put_u64(out, in_flight.holds_count() as u64);
+        in_flight.holds().for_each(|hold| put_hold(out, hold));
+    }
+    if in_flight.sessions_count() > 0 {
+        out.push(SECTION_SESSIONS);
+        put_u64(out, in_flight.sessions_count() as u64);
+        in_flight.sessions().for_each(|session| put_session(out, session));
+    }
+}
+
+fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
+    while !reader.is_empty() {
+        match reader.byte()? {
+            SECTION_LEASES => tenant.leases = leases(reader)?,
+            SECTION_HOLDS => {
+                reader.list(hold)?.into_iter().for_each(|hold| tenant.in_flight.restore_hold(hold));
+            }
+            SECTION_SESSIONS => {
+                reader.list(session)?.into_iter().for_each(|session| tenant.in_flight.put_session(session));
+            }
+            _ => return Err(Malformed("an unknown section")),
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
     let mut reader = Reader::new(bytes);
-    let has_leases = bytes.first() == Some(&VERSION_LEASES);
-    reader.version(if has_leases { VERSION_LEASES } else { VERSION })?;
+    let version = bytes.first().copied().filter(|version| (VERSION..=VERSION_SECTIONS).contains(version));
+    let version = version.unwrap_or(VERSION);
+    reader.version(version)?;
     let profile = profile(&mut reader)?;
     let last = reader.instant()?;
     let windows = read_windows(&mut reader)?;
     let previous = read_windows(&mut reader)?;
     let accounts = read_accounts(&mut reader, windows)?;
-    let leases = if has_leases { leases(&mut reader)? } else { Vec::new() };
+    let leases = if version == VERSION_LEASES { leases(&mut reader)? } else { Vec::new() };
+    let (in_flight, pending) = Default::default();
+    let mut tenant = Tenant { id, profile, last, windows, previous, accounts, leases, in_flight, pending };
+    if version == VERSION_SECTIONS {
+        read_sections(&mut reader, &mut tenant)?;
+    }
     reader.end()?;
-    Ok(Tenant { id, profile, last, windows, previous, accounts, leases, pending: PendingDenials::default() })
+    Ok(tenant)
 }
 
 pub(crate) fn encode_user(user: &User, out: &mut Vec<u8>) {

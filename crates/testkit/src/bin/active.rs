@@ -47,6 +47,7 @@ fn check(tenant: u64, user: Option<u64>, meters: &[&str]) -> Result<Check, Box<d
         dimensions: Vec::new(),
         id: None,
         cause: Cause::Gateway,
+        hold: None,
     })
 }
 

@@ -57,7 +57,7 @@ impl Simulation {
         }
         for limit in &answer.decision.limits {
             let account = if limit.scope == domain::catalog::Scope::User { &check.user } else { &None };
-            let expected = book.used(account, &limit.meter, limit.window);
+            let expected = book.used(account, &limit.meter, limit.window.kind());
             if limit.used != expected {
                 return Err(format!("{check:?} was told that {} has {}, not {expected}", limit.name, limit.used));
             }

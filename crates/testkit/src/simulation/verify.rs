@@ -51,7 +51,7 @@ pub(crate) async fn compare(engine: &Engine, name: &str, book: &Book, demand: De
             }
             for limit in &meter.limits {
                 let account = if limit.scope == Scope::User { &who } else { &None };
-                let expected = book.used(account, key, limit.window);
+                let expected = book.used(account, key, limit.window.kind());
                 if limit.used != expected {
                     return Err(format!("{at}: {} has used {}, not {expected}", limit.name, limit.used));
                 }

@@ -91,7 +91,7 @@ async fn overrides_replace_and_end() {
     world.put("acme", "free").await;
     let of = |max| Override {
         meter: meter("requests"),
-        window: Some(WindowKind::Month),
+        window: Some(WindowKind::Month).into(),
         scope: Scope::Tenant,
         max: Some(max),
         mode: Mode::Hard,

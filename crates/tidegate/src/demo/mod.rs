@@ -158,6 +158,7 @@ async fn prepare(engine: &Arc<Engine>, scene: &Scene) -> anyhow::Result<()> {
             dimensions: Vec::new(),
             id: None,
             cause: Cause::Check,
+            hold: None,
         };
         engine.admit(&check, Ack::Memory).await?;
     }

@@ -7,8 +7,9 @@ use super::{
     table::{Declared, Node, Table, resolve},
 };
 use domain::{
-    catalog::{Limit, Meter, MeterKind, Mode, Outage, Scope},
+    catalog::{Limit, LimitWindow, Meter, MeterKind, Mode, Outage, Scope},
     id::MeterKey,
+    in_flight::IN_FLIGHT_MAX,
     time::WindowKind,
 };
 use std::sync::Arc;
@@ -21,14 +22,15 @@ const SCOPES: &[(&str, Scope)] = &[("tenant", Scope::Tenant), ("user", Scope::Us
 const MODES: &[(&str, Mode)] = &[("hard", Mode::Hard), ("soft", Mode::Soft), ("shadow", Mode::Shadow)];
 /// Whether it lets pass while the ledger can't be written.
 const OUTAGES: &[(&str, bool)] = &[("closed", false), ("open", true)];
-const SESSIONS_LATER: &str = "per-session limits come with sessions, a later version";
 
-const WINDOWS: &[(&str, WindowKind)] = &[
-    ("period", WindowKind::Period),
-    ("month", WindowKind::Month),
-    ("day", WindowKind::Day),
-    ("hour", WindowKind::Hour),
-    ("minute", WindowKind::Minute),
+const WINDOWS: &[(&str, LimitWindow)] = &[
+    ("period", LimitWindow::Of(WindowKind::Period)),
+    ("month", LimitWindow::Of(WindowKind::Month)),
+    ("day", LimitWindow::Of(WindowKind::Day)),
+    ("hour", LimitWindow::Of(WindowKind::Hour)),
+    ("minute", LimitWindow::Of(WindowKind::Minute)),
+    ("session", LimitWindow::Session),
+    ("concurrent", LimitWindow::Concurrent),
 ];
 
 /// Reads the limits of a plan.
@@ -52,10 +54,13 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
     let meter = table.required(report, "meter", help).and_then(|node| node.text(report, "`meter` of a limit"));
     let meter = meter.and_then(|name| resolve(report, name, "meter", meters));
     let max_node = table.required(report, "max", "write a number, or max = \"unlimited\"");
-    let max = max_node.and_then(|node| amount::max(report, node, meter.map(|meter| &**meter)));
     let per = table.get("per");
     let window = meter.and_then(|meter| window(report, table.span, meter, per, max_node));
-    let scope = scope(report, &mut table);
+    let max = max_node.and_then(|node| match window {
+        Some(LimitWindow::Concurrent) => count(report, node),
+        _ => amount::max(report, node, meter.map(|meter| &**meter)),
+    });
+    let scope = scope(report, &mut table, window);
     let mode = table.get("mode").map_or(Some(Mode::Hard), |node| {
         let text = node.text(report, "`mode`")?;
         super::table::one_of(report, text, "`mode`", MODES)
@@ -73,22 +78,35 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
     Some(Limit { name, meter, max: max?, window, scope, mode: mode?, answer_402: answer_402?, outage: outage? })
 }
 
-/// `Some(None)` is a gauge's level; `None` is a problem that was noted.
+/// How many sessions may be open.
+fn count(report: &mut Report<'_>, node: Node<'_>) -> Option<Option<i64>> {
+    if matches!(node.value, DeValue::String(text) if text == amount::UNLIMITED) {
+        return Some(None);
+    }
+    let max = node.integer(report, "`max` of sessions that are open at once")?;
+    if (0..=IN_FLIGHT_MAX as i64).contains(&max) {
+        return Some(Some(max));
+    }
+    let message = format!("`max` of sessions that are open at once must be from 0 to {IN_FLIGHT_MAX}");
+    report.error_help(node.span, message, "a tenant has no more than that; write \"unlimited\" to leave it so");
+    None
+}
+
 fn window(
     report: &mut Report<'_>,
     limit: Span,
     meter: &Meter,
     per: Option<Node<'_>>,
     max: Option<Node<'_>>,
-) -> Option<Option<WindowKind>> {
+) -> Option<LimitWindow> {
     let Some(per) = per else {
         let unlimited = matches!(max.map(|max| max.value), Some(DeValue::String(text)) if text == amount::UNLIMITED);
         if meter.kind == MeterKind::Gauge {
-            return Some(None);
+            return Some(LimitWindow::Level);
         }
         // What is unlimited is shown beside the period's use, the one people ask about.
         if unlimited {
-            return Some(Some(WindowKind::Period));
+            return Some(LimitWindow::Of(WindowKind::Period));
         }
         let message = format!("a limit on the {} {} needs a window", meter.kind.word(), quoted(meter.key.as_str()));
         report.error_help(
@@ -99,40 +117,53 @@ fn window(
         return None;
     };
     let text = per.text(report, "`per`")?;
-    if text.text == "session" {
-        report.error_help(text.span, SESSIONS_LATER, "limit the use per day or per period for now");
-        return None;
-    }
-    let kind = super::table::one_of(report, text, "`per`", WINDOWS)?;
+    let window = super::table::one_of(report, text, "`per`", WINDOWS)?;
     if meter.kind == MeterKind::Gauge {
         let message = format!("{} is a gauge: its level has no window", quoted(meter.key.as_str()));
         let help = "leave `per` out; use a counter for what starts anew in each window";
         report.error_help(per.span, message, help);
         return None;
     }
-    Some(Some(kind))
-}
-
-fn scope(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<Scope> {
-    let Some(node) = table.get("scope") else { return Some(Scope::Tenant) };
-    let text = node.text(report, "`scope`")?;
-    if text.text == "session" {
-        report.error_help(text.span, SESSIONS_LATER, "write \"tenant\" or \"user\"");
+    if !window.fits(meter.kind) {
+        let message = format!("{} has no sessions: it is no duration", quoted(meter.key.as_str()));
+        let help = "only meters of kind = \"duration\" are fed by sessions; limit this one per day or per period";
+        report.error_help(per.span, message, help);
         return None;
     }
-    super::table::one_of(report, text, "`scope`", SCOPES)
+    Some(window)
+}
+
+/// A limit on each session has no other scope: it may be written all the same.
+fn scope(report: &mut Report<'_>, table: &mut Table<'_>, window: Option<LimitWindow>) -> Option<Scope> {
+    let Some(node) = table.get("scope") else { return Some(Scope::Tenant) };
+    let text = node.text(report, "`scope`")?;
+    match (text.text, window) {
+        ("session", Some(LimitWindow::Session) | None) => Some(Scope::Tenant),
+        ("session", Some(_)) => {
+            let help = "write per = \"session\" to limit each session, or scope = \"tenant\" or \"user\"";
+            report.error_help(text.span, "a session is bounded as a whole", help);
+            None
+        }
+        (_, Some(LimitWindow::Session)) => {
+            let help = "leave `scope` out: the limit is on each session, whoever opened it";
+            report.error_help(text.span, "a limit per session has no other scope", help);
+            None
+        }
+        _ => super::table::one_of(report, text, "`scope`", SCOPES),
+    }
 }
 
 fn answer_402(
     report: &mut Report<'_>,
     table: &mut Table<'_>,
     meter: Option<&Arc<Meter>>,
-    window: Option<Option<WindowKind>>,
+    window: Option<LimitWindow>,
 ) -> Option<bool> {
     let Some(node) = table.get("status") else { return Some(false) };
     let status = node.integer(report, "`status`")?;
     let gauge = meter.is_some_and(|meter| meter.kind == MeterKind::Gauge);
-    let short = matches!(window, Some(Some(WindowKind::Hour | WindowKind::Minute)));
+    let short = matches!(window.map(LimitWindow::kind), Some(None | Some(WindowKind::Hour | WindowKind::Minute)));
+    let short = short && !gauge;
     match status {
         402 if short => {
             let help = "leave `status` out: within the hour, waiting helps more than paying";
@@ -199,7 +230,10 @@ fn outage(
 fn contradiction(report: &mut Report<'_>, limit: &Limit, span: Span, others: &[(Limit, Span)]) {
     if let Some((other, first)) = others.iter().find(|(other, _)| other.same_account(limit)) {
         let line = report.line(*first);
-        let window = limit.window.map_or(String::new(), |kind| format!(" per {}", kind.word()));
+        let window = match limit.window {
+            LimitWindow::Level => String::new(),
+            window => format!(" per {}", window.word()),
+        };
         let message = format!(
             "a second limit on {} of a {}{window}; the first is on line {line}",
             quoted(other.meter.as_str()),
@@ -230,7 +264,10 @@ fn excess(report: &mut Report<'_>, limits: &[(Limit, Span)]) {
             let inside_tenant =
                 outer.window == limit.window && outer.scope == Scope::Tenant && limit.scope == Scope::User;
             // A calendar month lies in two billing periods, so neither bounds the other.
-            let month = limit.window == Some(WindowKind::Month);
+            let month = limit.window == LimitWindow::Of(WindowKind::Month);
+            if limit.window == LimitWindow::Concurrent || outer.window == LimitWindow::Concurrent {
+                continue;
+            }
             let inside_window = outer.scope == limit.scope && outer.window < limit.window && !month;
             if inside_tenant {
                 let message = format!("no user can reach this limit: the tenant's, on line {line}, is lower");
@@ -245,6 +282,6 @@ fn excess(report: &mut Report<'_>, limits: &[(Limit, Span)]) {
     }
 }
 
-fn word(window: Option<WindowKind>) -> &'static str {
-    window.map_or("level", WindowKind::word)
+fn word(window: LimitWindow) -> &'static str {
+    if window == LimitWindow::Level { "level" } else { window.word() }
 }

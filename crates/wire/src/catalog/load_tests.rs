@@ -50,11 +50,11 @@ feature = "analytics"
 fn the_designs_catalog_loads() {
     let Loaded { catalog, gateway, .. } = loaded(DESIGN);
     let free = catalog.plan("free").unwrap();
-    let limit = |name: &str, meter: &str, max, window| Limit {
+    let limit = |name: &str, meter: &str, max, window: Option<WindowKind>| Limit {
         name: name.into(),
         meter: MeterKey::trusted(meter),
         max,
-        window,
+        window: window.into(),
         scope: Scope::Tenant,
         mode: Mode::Hard,
         answer_402: false,
@@ -224,7 +224,7 @@ fn every_key_of_the_core_means_something() {
             name: "mine".into(),
             meter: MeterKey::trusted("tokens"),
             max: Some(5),
-            window: Some(WindowKind::Month),
+            window: Some(WindowKind::Month).into(),
             scope: Scope::User,
             mode: Mode::Shadow,
             answer_402: true,

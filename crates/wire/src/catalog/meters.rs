@@ -2,12 +2,14 @@
 
 use super::{
     keys,
+    problem::quoted,
     report::Report,
     table::{Declared, Node, Table, Text},
 };
 use domain::{
-    catalog::{Meter, MeterKind},
+    catalog::{Meter, MeterKind, SessionTerms, Unsettled},
     id::MeterKey,
+    time::DAY_MS,
 };
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ const METERS_MAX: usize = 256;
 
 const KINDS: &[(&str, MeterKind)] =
     &[("counter", MeterKind::Counter), ("gauge", MeterKind::Gauge), ("duration", MeterKind::Duration)];
+
+const UNSETTLED: &[(&str, Unsettled)] = &[("release", Unsettled::Release), ("charge", Unsettled::Charge)];
 
 /// Reads every meter. The second list holds those that say themselves whether they count requests.
 pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>) -> (Declared<Meter>, Vec<MeterKey>) {
@@ -27,6 +31,7 @@ pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>) -> (Declar
         let meter = meter(report, name, node, &mut decided);
         meters.insert(name.text.to_owned(), meter.map(Arc::new));
     }
+    check_counting(report, document, &meters);
     (meters, decided)
 }
 
@@ -43,6 +48,8 @@ fn meter(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, decided: &mut 
     let value_pointer = pointer.unwrap_or_else(|| Some("/value".into()));
     let counts_requests = table.boolean(report, "counts_requests", false);
     let said = table.key_span("counts_requests");
+    let unsettled = table.word(report, "unsettled", UNSETTLED).unwrap_or_default();
+    let session = session_terms(report, &mut table, kind);
     table.finish(report);
     let (key, kind) = (key?, kind?);
     if let Some(span) = said {
@@ -60,7 +67,53 @@ fn meter(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, decided: &mut 
         event_type,
         value_pointer: value_pointer?,
         counts_requests,
+        unsettled,
+        session,
     })
+}
+
+/// How sessions feed a meter of time.
+fn session_terms(report: &mut Report<'_>, table: &mut Table<'_>, kind: Option<MeterKind>) -> SessionTerms {
+    let default = SessionTerms::DEFAULT;
+    if kind.is_some_and(|kind| kind != MeterKind::Duration) {
+        for key in ["idle_timeout", "debit_interval", "counted_by"] {
+            let help = "only meters of kind = \"duration\" are fed by sessions";
+            table.refuse(report, key, &format!("`{key}` is about sessions"), help);
+        }
+        return default;
+    }
+    let idle_timeout_ms = keys::duration_ms(report, table, "idle_timeout", 1_000..=DAY_MS);
+    let debit_interval_ms = keys::duration_ms(report, table, "debit_interval", 100..=3_600_000);
+    let idle_timeout_ms = idle_timeout_ms.unwrap_or(default.idle_timeout_ms);
+    // What is held ahead is no longer than what is waited for.
+    let debit_interval_ms = debit_interval_ms.unwrap_or(default.debit_interval_ms).min(idle_timeout_ms);
+    let counted_by = table.text(report, "counted_by");
+    let counted_by = counted_by.and_then(|text| keys::key(report, text, "meter", MeterKey::new));
+    SessionTerms { idle_timeout_ms, debit_interval_ms, counted_by }
+}
+
+/// Notes what counts sessions without being a counter.
+fn check_counting(report: &mut Report<'_>, document: &Table<'_>, meters: &Declared<Meter>) {
+    for meter in meters.values().flatten() {
+        let Some(counted_by) = &meter.session.counted_by else { continue };
+        let span = document.name_span("meters", meter.key.as_str()).unwrap_or_default();
+        match meters.get(counted_by.as_str()) {
+            Some(Some(counter)) if counter.kind != MeterKind::Counter => {
+                let message = format!("`counted_by` of {} must name a counter", quoted(meter.key.as_str()));
+                report.error_help(span, message, "each session that is opened adds one to it");
+            }
+            Some(_) => {}
+            None => {
+                let message = format!(
+                    "`counted_by` of {} names the unknown meter {}",
+                    quoted(meter.key.as_str()),
+                    quoted(counted_by.as_str())
+                );
+                let help = format!("declare it: [meters.{counted_by}] with kind = \"counter\"");
+                report.error_help(span, message, help);
+            }
+        }
+    }
 }
 
 fn kind(report: &mut Report<'_>, table: &mut Table<'_>) -> Option<MeterKind> {

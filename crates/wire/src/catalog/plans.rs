@@ -8,7 +8,7 @@ use super::{
     units::{self, QuantityError},
 };
 use domain::{
-    catalog::{Feature, Meter, Plan, Price},
+    catalog::{Feature, Meter, OnLimit, Plan, Price, SessionPolicy},
     id::{FeatureKey, PlanKey},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,6 +16,9 @@ use toml::de::DeValue;
 
 /// How many plans a catalog may have.
 const PLANS_MAX: usize = 256;
+
+/// How long an answer may go on past its limit where a plan lets it finish and does not say how long.
+const FINISH_MAX_MS: i64 = 30_000;
 
 /// What plans refer to.
 pub(super) struct Known<'d> {
@@ -71,12 +74,37 @@ fn plan(
     let public = table.boolean(report, "public", true);
     let features = feature_list(report, &mut table, known.features);
     let limits = limits::read(report, &mut table, known.meters).into_iter().collect();
+    let sessions = table.get("sessions").map(|node| sessions(report, node));
     table.finish(report);
     let price = match price {
         Some(price) => Some(price?),
         None => None,
     };
-    Some(Plan { key: key?, label, rank: rank?.0, price, public, features, limits })
+    let sessions = match sessions {
+        Some(sessions) => sessions?,
+        None => SessionPolicy::default(),
+    };
+    Some(Plan { key: key?, label, rank: rank?.0, price, public, features, limits, sessions })
+}
+
+/// What happens to sessions whose time is used up.
+fn sessions(report: &mut Report<'_>, node: Node<'_>) -> Option<SessionPolicy> {
+    let mut table = node.table(report, "`sessions`")?;
+    let finishes = table.word(report, "on_limit", &[("cut", false), ("finish", true)]);
+    let max_span = table.key_span("finish_max");
+    let max_ms = keys::duration_ms(report, &mut table, "finish_max", 1..=3_600_000);
+    let warn_before_ms = keys::duration_ms(report, &mut table, "warn_before", 1..=3_600_000);
+    table.finish(report);
+    let on_limit = match (finishes, max_span) {
+        (Some(true), _) => OnLimit::Finish { max_ms: max_ms.unwrap_or(FINISH_MAX_MS) },
+        (_, None) => OnLimit::Cut,
+        (_, Some(span)) => {
+            let help = "add on_limit = \"finish\", or leave `finish_max` out";
+            report.error_help(span, "nothing may finish past its limit, so there is no longest time for it", help);
+            return None;
+        }
+    };
+    Some(SessionPolicy { on_limit, warn_before_ms })
 }
 
 /// The `features` of a plan or route: references, each at most once.

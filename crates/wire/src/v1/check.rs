@@ -159,6 +159,7 @@ impl CheckRequest<'_> {
             enforce: None,
             dimensions: Vec::new(),
             cause: Cause::Check,
+            hold: None,
         };
         let ack = match self.ack {
             AckRequest::Disk => Ack::Disk,

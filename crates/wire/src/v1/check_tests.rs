@@ -93,6 +93,7 @@ fn answer(charges: &[(&str, i64)], features: &[&str]) -> Value {
     };
     let outcome = tenant.apply(None, &Op::Spend(spend, Cause::Check), now, &catalog).unwrap();
     let admission = Admission {
+        hold: None,
         tenant: TenantId::trusted("acme"),
         user: None,
         decision: outcome.decision.unwrap(),

@@ -3,6 +3,7 @@
 use super::limit::Time;
 use domain::{
     entry::{ClosedWindow, Effect, Entry, KindSet},
+    hold::HeldCharge,
     id::UserId,
     lease::{Lease, Slice},
     time::WindowKind,
@@ -98,7 +99,30 @@ fn effect(effect: &Effect) -> Value {
             json!({ "effect": "leases", "leases": leases.iter().map(lease).collect::<Vec<_>>() })
         }
         Effect::Under { epoch } => json!({ "effect": "under", "epoch": epoch }),
+        Effect::Hold(hold) => json!({
+            "effect": "hold", "hold": hex(hold.id.0), "expires_at": Time(hold.expires_at), "lapsed": hold.lapsed,
+            "charges": hold.charges.iter().map(held).collect::<Vec<_>>(),
+        }),
+        Effect::HoldSettled { id } => json!({ "effect": "hold_settled", "hold": hex(id.0) }),
+        Effect::Session(session) => json!({
+            "effect": "session", "session": hex(session.id.0), "key": session.key, "meter": session.meter.as_str(),
+            "opened_at": Time(session.opened_at), "touched_at": Time(session.touched_at),
+            "accrued_ms": session.accrued_ms, "overage_ms": session.overage_ms, "held_ms": session.held_ms,
+        }),
+        Effect::SessionClosed(end) => json!({
+            "effect": "session_closed", "session": hex(end.id.0), "key": end.key, "meter": end.meter.as_str(),
+            "opened_at": Time(end.opened_at), "ended_at": Time(end.ended_at),
+            "accrued_ms": end.accrued_ms, "overage_ms": end.overage_ms, "reason": end.reason.word(),
+        }),
     }
+}
+
+fn hex(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+fn held(part: &HeldCharge) -> Value {
+    json!({ "meter": part.meter.as_str(), "amount": part.amount })
 }
 
 fn lease(lease: &Lease) -> Value {

@@ -51,7 +51,7 @@ impl<'a> LimitShape<'a> {
         Self {
             name: &state.name,
             meter: state.meter.as_str(),
-            window: state.window.map_or(NO_WINDOW, |kind| kind.word()),
+            window: state.window.word(),
             scope: state.scope.word(),
             mode: state.mode.word(),
             source: state.source.word(),

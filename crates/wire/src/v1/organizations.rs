@@ -96,7 +96,7 @@ fn binds(limit: &Limit) -> bool {
 }
 
 /// Windows are ordered from the longest to the shortest.
-fn by_length(limit: &&Limit) -> Option<domain::time::WindowKind> {
+fn by_length(limit: &&Limit) -> domain::catalog::LimitWindow {
     limit.window
 }
 
@@ -238,7 +238,7 @@ impl<'a> OrganizationUsageAnswer<'a> {
             limits: TimeLimits {
                 conversation_time_minutes_per_month: max.map_or(-1, |max| max / 60_000),
                 max_conversation_duration_minutes: -1,
-                reset_period: limit.and_then(|limit| limit.window).map_or("period", |kind| kind.word()),
+                reset_period: limit.and_then(|limit| limit.window.kind()).map_or("period", |kind| kind.word()),
                 resets_at: limit.and_then(|limit| limit.resets_at).map(Time),
             },
         })

@@ -1,10 +1,8 @@
 //! `GET /api/v1/plans`: the public comparison.
 
-use super::limit::NO_WINDOW;
 use domain::{
     catalog::{Catalog, Feature, Limit, Meter, Plan, Price},
     id::FeatureKey,
-    time::WindowKind,
 };
 use serde::Serialize;
 
@@ -92,7 +90,7 @@ impl<'a> PlanLimitShape<'a> {
         Self {
             name: &limit.name,
             meter: limit.meter.as_str(),
-            window: limit.window.map_or(NO_WINDOW, WindowKind::word),
+            window: limit.window.word(),
             scope: limit.scope.word(),
             mode: limit.mode.word(),
             max: limit.max,

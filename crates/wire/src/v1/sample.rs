@@ -22,6 +22,8 @@ fn meter(key: &str, kind: MeterKind, event_type: &str, value_pointer: &str) -> (
         event_type: event_type.into(),
         value_pointer: value_pointer.into(),
         counts_requests: false,
+        unsettled: Default::default(),
+        session: Default::default(),
     };
     (key, Arc::new(meter))
 }
@@ -29,10 +31,10 @@ fn meter(key: &str, kind: MeterKind, event_type: &str, value_pointer: &str) -> (
 pub(crate) fn limit(meter: &str, window: Option<WindowKind>, max: Option<i64>) -> Limit {
     let meter = MeterKey::trusted(meter);
     Limit {
-        name: Limit::default_name(&meter, window, Scope::Tenant).into(),
+        name: Limit::default_name(&meter, window.into(), Scope::Tenant).into(),
         meter,
         max,
-        window,
+        window: window.into(),
         scope: Scope::Tenant,
         mode: Mode::Hard,
         answer_402: false,
@@ -52,6 +54,7 @@ fn plan(key: &str, rank: i64, cents: i64, features: &[&str], limits: Vec<Limit>)
         public: true,
         features: features.iter().copied().map(FeatureKey::trusted).collect(),
         limits: limits.into_iter().collect(),
+        sessions: Default::default(),
     };
     (key, Arc::new(plan))
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{problem::Problem, rescue};
 use domain::{
-    catalog::{Catalog, Enforce, Mode, Scope},
+    catalog::{Catalog, Enforce, LimitWindow, Mode, Scope},
     entry::{Override, Status},
     id::{PlanKey, UserId},
     op::{Adjustment, Movement, OpError, ProfileChange},
@@ -155,7 +155,7 @@ impl OverrideAnswer {
     pub fn of(own: &Override) -> Self {
         Self {
             meter: own.meter.to_string(),
-            window: own.window.map_or(NO_WINDOW, WindowKind::word),
+            window: own.window.word(),
             scope: own.scope.word(),
             max: own.max,
             mode: own.mode.word(),
@@ -219,7 +219,7 @@ impl OverrideRequest {
         };
         Ok(Override {
             meter: known_meter(catalog, &self.meter)?,
-            window: window(self.window.as_deref())?,
+            window: limit_window(self.window.as_deref())?,
             scope: scope(self.scope.as_deref())?,
             max,
             mode: mode(self.mode.as_deref())?,
@@ -227,6 +227,16 @@ impl OverrideRequest {
             reason: self.reason.as_deref().map(reason).transpose()?.map(Into::into),
         })
     }
+}
+
+/// What of a meter the limit with this window bounds; a level where none is given.
+///
+/// # Errors
+/// A problem where there is no such window.
+pub fn limit_window(word: Option<&str>) -> Result<LimitWindow, Problem> {
+    let Some(word) = word else { return Ok(LimitWindow::Level) };
+    let known = "period, month, day, hour, minute, session, concurrent or none";
+    LimitWindow::from_word(word).ok_or_else(|| wrong("window", word, known))
 }
 
 /// The window with this word; none for a gauge.

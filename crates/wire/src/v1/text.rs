@@ -1,7 +1,7 @@
 //! Amounts and durations for people. Use that happened is never shown as none.
 
 use domain::{
-    catalog::{Meter, MeterKind},
+    catalog::{LimitWindow, Meter, MeterKind},
     time::WindowKind,
 };
 
@@ -41,14 +41,16 @@ pub fn decimal_text(amount: i64, decimals: u8) -> String {
 }
 
 /// The window of a limit inside a sentence.
-pub fn window_text(window: Option<WindowKind>) -> &'static str {
+pub fn window_text(window: LimitWindow) -> &'static str {
     match window {
-        None => "in use",
-        Some(WindowKind::Period) => "used in this billing period",
-        Some(WindowKind::Month) => "used this month",
-        Some(WindowKind::Day) => "used today",
-        Some(WindowKind::Hour) => "used this hour",
-        Some(WindowKind::Minute) => "used this minute",
+        LimitWindow::Level => "in use",
+        LimitWindow::Of(WindowKind::Period) => "used in this billing period",
+        LimitWindow::Of(WindowKind::Month) => "used this month",
+        LimitWindow::Of(WindowKind::Day) => "used today",
+        LimitWindow::Of(WindowKind::Hour) => "used this hour",
+        LimitWindow::Of(WindowKind::Minute) => "used this minute",
+        LimitWindow::Session => "used in this session",
+        LimitWindow::Concurrent => "open at once",
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn is_instant(case: &Case<'_>, attempt: &Attempt, end: &End, at: Inst
 pub(super) fn limits_differ(book: &Book, who: &Who, limits: &[LimitState]) -> Option<String> {
     limits.iter().find_map(|limit| {
         let account = if limit.scope == Scope::User { who } else { &None };
-        let used = book.used(account, &limit.meter, limit.window);
+        let used = book.used(account, &limit.meter, limit.window.kind());
         (limit.used != used).then(|| format!("{} has {}, not {used}", limit.name, limit.used))
     })
 }

@@ -1,0 +1,379 @@
+//! What an operation does to a session.
+
+use super::{
+    CloseReason, OpenSession, Session, SessionEnd, SessionId, SessionOp, SessionState, TouchSession, judge::Step,
+    time::Ran,
+};
+use crate::{
+    ask::{Asked, Judged},
+    catalog::{Catalog, Enforce, LimitWindow, MeterKind},
+    decision::{Code, Decision, Denial},
+    demand::RUNS_MAX,
+    entry::{Binding, Cause, DenialKey, Effect, Entry, KindSet},
+    id::{MeterKey, UserId},
+    in_flight::IN_FLIGHT_MAX,
+    limits::SessionUse,
+    op::{Charge, OpError, Outcome},
+    tenant::{Tenant, User},
+    time::Instant,
+};
+
+impl Tenant {
+    pub(crate) fn session(
+        &mut self,
+        user: Option<&mut User>,
+        op: &SessionOp,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        match op {
+            SessionOp::Open(open) => self.open_session(user, open, now, catalog),
+            SessionOp::Touch(touch) => self.touch_session(user, touch, now, catalog),
+        }
+    }
+
+    fn step<'a>(
+        &self,
+        meter: &MeterKey,
+        enforce: Option<Enforce>,
+        now: Instant,
+        catalog: &'a Catalog,
+    ) -> Result<Step<'a>, OpError> {
+        let at = self.instant(now);
+        let meter = catalog.meters.get(meter).ok_or_else(|| OpError::UnknownMeter(meter.clone()))?;
+        if meter.kind != MeterKind::Duration {
+            return Err(OpError::NotADuration(meter.key.clone()));
+        }
+        let observed = self.enforce(enforce, catalog) == Enforce::Observe;
+        let (plan, windows) = (self.plan(catalog)?.clone(), self.windows_at(at));
+        Ok(Step { meter, plan, at, windows, observed, catalog })
+    }
+
+    fn open_session(
+        &mut self,
+        mut user: Option<&mut User>,
+        open: &OpenSession,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        let step = self.step(&open.meter, open.enforce, now, catalog)?;
+        let whose = user.as_deref().map(|user| user.id.clone());
+        let known = self.in_flight.session_named(&open.meter, whose.as_ref(), &open.key).cloned();
+        if let Some(session) = known {
+            let ran_ms = ran_ms(&session, open.ran_ms, step.at);
+            if ran_ms < session.idle_timeout_ms {
+                return self.go_on(user, &step, session, ran_ms, Goes { is_request: true, close: None, binding: None });
+            }
+            // It ended when it was touched last; this is another stretch.
+            let mut ended = self.end_idle(user.as_deref_mut(), &session, step.at, catalog);
+            let mut outcome = self.begin(user, &step, open)?;
+            let effects = outcome.entry.take().map(|entry| (entry.binding, entry.dimensions, entry.effects));
+            if let Some((binding, dimensions, effects)) = effects {
+                (ended.binding, ended.dimensions) = (binding, dimensions);
+                ended.effects.extend(effects);
+            }
+            return Ok(Outcome { entry: Some(ended), ..outcome });
+        }
+        self.begin(user, &step, open)
+    }
+
+    /// Opens a session that is not open.
+    fn begin(&mut self, mut user: Option<&mut User>, step: &Step<'_>, open: &OpenSession) -> Result<Outcome, OpError> {
+        if self.in_flight.sessions_count() >= IN_FLIGHT_MAX {
+            return Err(OpError::TooManyInFlight(IN_FLIGHT_MAX));
+        }
+        let counted_by = step.meter.session.counted_by.as_ref().and_then(|key| step.catalog.meters.get(key));
+        let mut asked = vec![Asked { meter: step.meter, amount: 1 }];
+        asked.extend(counted_by.map(|meter| Asked { meter, amount: 1 }));
+        let Judged { mut decision, mut ends_leases } = step.judge(self, user.as_deref(), &asked, SessionUse::default());
+        let mut slice = step.slice(&decision.limits);
+        if decision.limits.iter().any(|state| state.set_aside > 0) {
+            let before = slice;
+            let mut all = decision.limits.clone();
+            all.iter_mut().for_each(|state| state.set_aside = 0);
+            slice = step.slice(&all);
+            // Nobody gets less for what is only set aside.
+            ends_leases |= slice > before;
+        }
+        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
+        self.name_demand(&mut decision, &demand[0], step);
+        if let Some(denial) = decision.denial.clone() {
+            let (key, entry) = self.note_denial(user, &decision, &denial, &demand, false, step.catalog);
+            return Ok(Outcome { decision: Some(decision), entry, denial: Some(key), ..Outcome::default() });
+        }
+        let shadowed = decision
+            .shadow
+            .clone()
+            .map(|shadow| self.note_denial(user.as_deref_mut(), &decision, &shadow, &demand, true, step.catalog));
+        let mut entry = self.entry(Cause::Session, user.as_deref(), step.at, step.catalog);
+        entry.binding = open.binding;
+        entry.dimensions = open.dimensions.clone();
+        if ends_leases {
+            self.end_leases(&mut entry);
+        }
+        if let Some(meter) = counted_by {
+            let (meter, closed) = (meter.key.clone(), Vec::new());
+            entry.effects.push(Effect::Use { meter, amount: 1, open: KindSet::ALL, closed });
+        }
+        let session = Session {
+            id: open.id,
+            key: open.key.clone(),
+            meter: step.meter.key.clone(),
+            user: user.as_deref().map(|user| user.id.clone()),
+            opened_at: step.at,
+            touched_at: step.at,
+            idle_timeout_ms: step.meter.session.idle_timeout_ms,
+            accrued_ms: 0,
+            overage_ms: 0,
+            held_ms: slice,
+            windows: step.windows,
+            is_finishing: false,
+            dimensions: open.dimensions.clone(),
+        };
+        entry.effects.push(Effect::Session(Box::new(session.clone())));
+        self.fold(user.as_deref_mut(), &entry);
+        let (key, noted) = shadowed.map_or((None, None), |(key, noted)| (Some(key), noted));
+        let next = Next { session, ended: None, denial: None, is_refused: false, decision: Some(decision) };
+        let mut outcome = self.stands(user.as_deref(), step, next);
+        if let Some(noted) = noted {
+            entry.effects.splice(0..0, noted.effects);
+        }
+        outcome.denial = key;
+        Ok(Outcome { entry: Some(entry), ..outcome })
+    }
+
+    fn touch_session(
+        &mut self,
+        user: Option<&mut User>,
+        touch: &TouchSession,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        let Some(session) = self.in_flight.session(touch.id).cloned() else { return Err(OpError::UnknownSession) };
+        let step = self.step(&session.meter, touch.enforce, now, catalog)?;
+        let ran_ms = ran_ms(&session, touch.ran_ms, step.at);
+        if ran_ms >= session.idle_timeout_ms {
+            let mut entry = self.end_idle(user, &session, step.at, catalog);
+            entry.binding = touch.binding.filter(|_| touch.close.is_some());
+            let ended = Some(end_of(&session, session.touched_at, CloseReason::Idle));
+            let state = SessionState { session, ended, was_open: true, may_run_ms: Some(0), limited_by: None };
+            return Ok(Outcome { session: Some(Box::new(state)), ..Outcome::of_entry(entry) });
+        }
+        let goes = Goes { is_request: false, close: touch.close, binding: touch.binding };
+        self.go_on(user, &step, session, ran_ms, goes)
+    }
+
+    /// Charges what a session ran, and lets it go on, or ends it.
+    fn go_on(
+        &mut self,
+        mut user: Option<&mut User>,
+        step: &Step<'_>,
+        mut session: Session,
+        ran_ms: i64,
+        goes: Goes,
+    ) -> Result<Outcome, OpError> {
+        let ran = Ran { from: step.at.plus_ms(-ran_ms), ran_ms, now: step.at, windows: &step.windows };
+        let took = self.took(user.as_deref(), step, &session, &ran);
+        session.accrued_ms = session.accrued_ms.saturating_add(took.charged_ms());
+        session.overage_ms += took.overage_ms;
+        let more_ms = took.charged_ms() - ran_ms.min(session.held_ms);
+
+        let mut entry = self.entry(Cause::Session, user.as_deref(), step.at, step.catalog);
+        entry.dimensions = session.dimensions.clone();
+        if self.crowds_leases(&session.meter, more_ms, step.at, step.catalog) {
+            self.end_leases(&mut entry);
+        }
+        for effect in self.time_effects(&session.meter, &ran, took.charged_ms()) {
+            self.check_range(user.as_deref(), &effect, &step.windows)?;
+            entry.effects.push(effect);
+        }
+        (session.touched_at, session.held_ms, session.windows) = (step.at, 0, step.windows);
+        entry.effects.push(Effect::Session(Box::new(session.clone())));
+        self.fold(user.as_deref_mut(), &entry);
+
+        // What comes after is decided on what is charged now.
+        let mut rest = Entry { effects: Vec::new(), ..entry.clone() };
+        let ends_at = ran.from.plus_ms(took.charged_ms());
+        let is_cut = took.charged_ms() < ran_ms;
+        let next = self.next(user.as_deref(), step, session, &mut rest, (ends_at, is_cut), &goes);
+        self.fold(user.as_deref_mut(), &rest);
+        entry.effects.append(&mut rest.effects);
+        entry.binding = goes.binding.filter(|_| next.ended.is_some());
+        let mut outcome = self.stands(user.as_deref(), step, next);
+        outcome.entry = Some(entry);
+        Ok(outcome)
+    }
+
+    /// What becomes of a session whose time is charged.
+    fn next(
+        &mut self,
+        user: Option<&User>,
+        step: &Step<'_>,
+        mut session: Session,
+        rest: &mut Entry,
+        (ends_at, is_cut): (Instant, bool),
+        goes: &Goes,
+    ) -> Next {
+        let asked = [Asked { meter: step.meter, amount: 1 }];
+        let used = SessionUse { used_ms: session.accrued_ms, held_ms: 0, is_open: true };
+        let Judged { mut decision, mut ends_leases } = step.judge(self, user, &asked, used);
+        let mut next = Next { session: session.clone(), ended: None, denial: None, is_refused: false, decision: None };
+        if let Some(reason) = goes.close {
+            (decision.denial, decision.shadow, decision.allowed) = (None, None, true);
+            let reason = if is_cut { CloseReason::Limit } else { reason };
+            next.ended = Some(end_of(&session, ends_at, reason));
+        } else if decision.denial.is_some() {
+            let finishes = step.finish_left(&session) > 0 && !is_suspended(&decision);
+            session.is_finishing = finishes;
+            next.is_refused = !finishes || goes.is_request;
+            next.ended = (!finishes).then(|| end_of(&session, ends_at, CloseReason::Limit));
+        } else {
+            session.is_finishing = false;
+            session.held_ms = step.slice(&decision.limits);
+            if decision.limits.iter().any(|state| state.set_aside > 0) {
+                let mut all = decision.limits.clone();
+                all.iter_mut().for_each(|state| state.set_aside = 0);
+                ends_leases |= step.slice(&all) > session.held_ms;
+                session.held_ms = step.slice(&all);
+            }
+        }
+        if ends_leases {
+            self.end_leases(rest);
+        }
+        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
+        self.name_demand(&mut decision, &demand[0], step);
+        if let Some(denial) = decision.denial.clone().filter(|_| next.is_refused) {
+            // It is counted, and written down with others: what is written now is about the session.
+            let user = user.filter(|_| self.pending.runs.len() < RUNS_MAX);
+            let (key, counted) = self.denial_to_count(user, &decision, &denial, &demand);
+            self.pending.merge(counted);
+            next.denial = Some(key);
+        }
+        rest.effects.push(match &next.ended {
+            Some(ended) => Effect::SessionClosed(Box::new(ended.clone())),
+            None => Effect::Session(Box::new(session.clone())),
+        });
+        (next.session, next.decision) = (session, Some(decision));
+        next
+    }
+
+    /// How a session stands now, and what is answered.
+    fn stands(&self, user: Option<&User>, step: &Step<'_>, next: Next) -> Outcome {
+        let Next { session, ended, denial, is_refused, decision } = next;
+        let mut limits = Vec::new();
+        let used = SessionUse { used_ms: session.accrued_ms, held_ms: session.held_ms, is_open: false };
+        let now = (&step.windows, step.at);
+        self.push_session_limits(&mut limits, user, &step.plan, &session.meter, now, used);
+        let (may_run_ms, limited_by) = match ended {
+            Some(_) => (Some(0), None),
+            None => step.may_run(&session, &limits),
+        };
+        let decision = decision.map(|decision| {
+            let denial = decision.denial.filter(|_| is_refused).map(|denial| {
+                let place = denial.limit.and_then(|place| decision.limits.get(place)).map(|state| state.name.clone());
+                let limit = place.and_then(|name| limits.iter().position(|state| state.name == name));
+                Box::new(Denial { limit, ..*denial })
+            });
+            Decision { allowed: denial.is_none(), denial, limits, charged: true, ..decision }
+        });
+        let was_open = session.touched_at > session.opened_at || ended.is_some();
+        let state = SessionState { session, ended, was_open, may_run_ms, limited_by };
+        Outcome { decision, denial, session: Some(Box::new(state)), ..Outcome::default() }
+    }
+
+    /// Ends a session that was not touched in time.
+    fn end_idle(&mut self, user: Option<&mut User>, session: &Session, at: Instant, catalog: &Catalog) -> Entry {
+        let mut entry = self.entry(Cause::Session, user.as_deref(), at, catalog);
+        entry.dimensions = session.dimensions.clone();
+        let ended = end_of(session, session.touched_at, CloseReason::Idle);
+        entry.effects.push(Effect::SessionClosed(Box::new(ended)));
+        self.fold(user, &entry);
+        entry
+    }
+
+    /// Writes down that a session was not touched in time; `None` if it was, or is closed.
+    pub(crate) fn lapse_session(
+        &mut self,
+        user: Option<&mut User>,
+        id: SessionId,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Option<Entry> {
+        let at = self.instant(now);
+        let session = self.in_flight.session(id).filter(|session| session.idle_at() <= at)?.clone();
+        Some(self.end_idle(user, &session, at, catalog))
+    }
+
+    /// A session asks for time to go on, not for the one millisecond by which it is judged whether there is some. It is
+    /// worth to try again when another may have ended, or when this one has: then it is a new one.
+    fn name_demand(&self, decision: &mut Decision, demand: &Charge, step: &Step<'_>) {
+        let limits = &decision.limits;
+        for denial in [&mut decision.denial, &mut decision.shadow].into_iter().flatten() {
+            let window = denial.limit.map(|place| limits[place].window);
+            if denial.meter.as_ref() == Some(&demand.meter) && window != Some(LimitWindow::Concurrent) {
+                denial.amount = demand.amount;
+            }
+            let again = match window {
+                Some(LimitWindow::Concurrent) => self.in_flight.lapses_next(),
+                Some(LimitWindow::Session) => Some(step.at.plus_ms(step.meter.session.idle_timeout_ms)),
+                _ => None,
+            };
+            denial.retry_at = denial.retry_at.or(again).filter(|_| denial.waiting_helps);
+        }
+    }
+
+    /// What the longest open session on a meter took.
+    pub(crate) fn longest_session(&self, meter: &MeterKey, user: Option<&UserId>, at: Instant) -> SessionUse {
+        let is_its = |session: &&Session| {
+            session.meter == *meter
+                && session.idle_at() > at
+                && user.is_none_or(|user| session.user.as_ref() == Some(user))
+        };
+        let longest = self.in_flight.sessions().filter(is_its).max_by_key(|session| session.accrued_ms);
+        longest.map_or(SessionUse::default(), |session| SessionUse {
+            used_ms: session.accrued_ms,
+            held_ms: session.held_ms,
+            is_open: false,
+        })
+    }
+}
+
+/// How a session is to go on.
+struct Goes {
+    /// Whether something new is begun in it, which is refused where what runs may only finish.
+    is_request: bool,
+    close: Option<CloseReason>,
+    binding: Option<Binding>,
+}
+
+/// What becomes of a session.
+struct Next {
+    session: Session,
+    ended: Option<SessionEnd>,
+    denial: Option<DenialKey>,
+    is_refused: bool,
+    decision: Option<Decision>,
+}
+
+/// How long a session ran since it was touched, at most until it is idle.
+fn ran_ms(session: &Session, measured_ms: Option<i64>, at: Instant) -> i64 {
+    let by_clock = at.ms() - session.touched_at.ms();
+    measured_ms.unwrap_or(by_clock).clamp(0, session.idle_timeout_ms)
+}
+
+fn end_of(session: &Session, ended_at: Instant, reason: CloseReason) -> SessionEnd {
+    SessionEnd {
+        id: session.id,
+        key: session.key.clone(),
+        meter: session.meter.clone(),
+        opened_at: session.opened_at,
+        ended_at,
+        accrued_ms: session.accrued_ms,
+        overage_ms: session.overage_ms,
+        reason,
+    }
+}
+
+fn is_suspended(decision: &Decision) -> bool {
+    decision.code() == Code::TenantSuspended
+}

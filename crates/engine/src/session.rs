@@ -1,0 +1,284 @@
+//! Sessions: opened, touched, closed.
+
+use crate::{
+    engine::Engine,
+    ids::denial_id,
+    open::{Look, Open, Whom},
+    ports::{Commit, DenialId, LedgerError},
+    repeat::Once,
+    requests::{EngineError, OpId},
+};
+use domain::{
+    catalog::Enforce,
+    decision::Decision,
+    demand::PendingDenials,
+    entry::{Binding, Effect},
+    id::{MeterKey, TenantId, UserId},
+    op::{Charge, Dimensions, Op, OpError, Outcome},
+    session::{CloseReason, OpenSession, Session, SessionEnd, SessionId, SessionOp, SessionState, TouchSession},
+};
+use std::sync::Arc;
+
+/// A session that is to be opened, or goes on if it is open.
+#[derive(Debug, Clone)]
+pub struct SessionAsk {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The user, if one is named.
+    pub user: Option<UserId>,
+    /// The meter of time.
+    pub meter: MeterKey,
+    /// What the caller calls it; `None` is a session of its own.
+    pub key: Option<Arc<str>>,
+    /// The idempotency key.
+    pub id: Option<OpId>,
+    /// A number that nobody has drawn before: the name of the session if it is opened without an id.
+    pub fresh: u128,
+    /// Whether this door refuses; `None` follows tenant and catalog.
+    pub enforce: Option<Enforce>,
+    /// Declared dimensions.
+    pub dimensions: Dimensions,
+    /// How long the session ran since it was touched, milliseconds, where that was measured by a clock that does not jump.
+    pub ran_ms: Option<i64>,
+}
+
+/// A session that goes on, or ends.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionTouch {
+    /// Which.
+    pub id: SessionId,
+    /// How long it ran since it was touched, milliseconds, where that was measured by a clock that does not jump.
+    pub ran_ms: Option<i64>,
+    /// Why it ends, if it does.
+    pub close: Option<CloseReason>,
+    /// Whether this door refuses; `None` follows tenant and catalog.
+    pub enforce: Option<Enforce>,
+}
+
+/// What became of a session.
+#[derive(Debug)]
+pub enum Touched {
+    /// It was touched, or closed, now.
+    Now(Box<SessionAnswer>),
+    /// It had ended before.
+    Before(SessionEnd),
+}
+
+/// How a session stands.
+#[derive(Debug)]
+pub struct SessionAnswer {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What was decided. `None` where it ended because nobody had touched it.
+    pub decision: Option<Decision>,
+    /// The session; `None` where none was opened.
+    pub state: Option<Box<SessionState>>,
+    /// The denial's id, for a refusal.
+    pub denial_id: Option<DenialId>,
+    /// Whether this repeats an operation that was accepted before.
+    pub repeated: bool,
+    /// The version of the catalog that the tenant is pinned to.
+    pub catalog_pin: Option<u32>,
+    /// Resolves when the answer may go out.
+    pub commit: Commit,
+}
+
+impl Engine {
+    /// Opens a session, or touches the one that is open under this name. On an embedded ledger it returns before the
+    /// commit.
+    ///
+    /// # Errors
+    /// [`EngineError`]; then nothing has changed.
+    pub async fn open_session(&self, ask: &SessionAsk) -> Result<SessionAnswer, EngineError> {
+        let binding = ask.id.as_ref().map(|id| self.ids.of_session(ask, id));
+        let id = SessionId(binding.map_or(ask.fresh, |binding| binding.id));
+        let key = ask.key.clone().unwrap_or_else(|| format!("{:032x}", id.0).into());
+        let (meter, enforce, ran_ms) = (ask.meter.clone(), ask.enforce, ask.ran_ms);
+        let dimensions = ask.dimensions.clone();
+        let open = OpenSession { id, key: key.clone(), meter, enforce, dimensions, ran_ms, binding };
+        let users: Vec<UserId> = ask.user.iter().cloned().collect();
+        let op = Op::Session(SessionOp::Open(open));
+        let whom = Whom::new(&ask.tenant, &users);
+        let work = |open: &mut Open<'_>| {
+            let demand = demand_of(open, &ask.meter);
+            open.do_session(ask.user.as_ref(), &op, None, &demand)
+        };
+        match self.once(whom, binding, work, |_| Ok(false)).await? {
+            Once::Done(made, commit) => Ok(self.answer(&ask.tenant, made, commit)),
+            Once::Repeat => self.repeat_open(ask, id).await,
+        }
+    }
+
+    /// A session that was opened before under the same id, as it stands now.
+    async fn repeat_open(&self, ask: &SessionAsk, id: SessionId) -> Result<SessionAnswer, EngineError> {
+        let whom = Whom::known(&ask.tenant, &[]).look(Look::Recent).under_lease();
+        let look = |open: &mut Open<'_>| {
+            let session = open.book.tenant.in_flight.session(id).filter(|session| session.idle_at() > open.now);
+            Ok((session.cloned(), open.catalog_pin()))
+        };
+        let (session, catalog_pin) = self.look_at(whom, look).await?;
+        let state = session.map(|session| Box::new(standing(session)));
+        let Some(state) = state else { return Err(OpError::UnknownSession.into()) };
+        let (tenant, commit) = (ask.tenant.clone(), Commit::Done);
+        let (decision, denial_id) = (None, None);
+        Ok(SessionAnswer { tenant, decision, state: Some(state), denial_id, repeated: true, catalog_pin, commit })
+    }
+
+    /// Lets a session go on, or ends it. On an embedded ledger it returns before the commit.
+    ///
+    /// # Errors
+    /// [`OpError::UnknownSession`] where there is none and was none; other [`EngineError`]s. Then nothing has changed.
+    pub async fn touch_session(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
+        let SessionTouch { id, ran_ms, close, enforce } = touch;
+        let binding = self.ids.of_session_end(tenant, id);
+        let op = SessionOp::Touch(TouchSession { id, ran_ms, close, enforce, binding: Some(binding) });
+        let op = Op::Session(op);
+        for look in [Look::Memory, Look::Now] {
+            let Some(session) = self.session_at(tenant, id, look).await? else {
+                if self.ledger.shared().is_none() {
+                    break;
+                }
+                continue;
+            };
+            let users: Vec<UserId> = session.user.iter().cloned().collect();
+            let work = |open: &mut Open<'_>| {
+                let demand = demand_of(open, &session.meter);
+                open.do_session(session.user.as_ref(), &op, Some(binding), &demand)
+            };
+            match self.commit_with(Whom::known(tenant, &users), work).await {
+                Ok((made, commit)) => return Ok(Touched::Now(Box::new(self.answer(tenant, made, commit)))),
+                // It has ended since.
+                Err(EngineError::Op(OpError::UnknownSession)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.ended(tenant, binding).await? {
+            Some(end) => Ok(Touched::Before(end)),
+            None => Err(OpError::UnknownSession.into()),
+        }
+    }
+
+    /// The sessions of a tenant that are open now.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn sessions(&self, tenant: &TenantId) -> Result<Vec<Session>, EngineError> {
+        let whom = Whom::known(tenant, &[]).look(Look::Now);
+        let open_now = |open: &mut Open<'_>| {
+            let at = open.book.tenant.instant(open.now);
+            let sessions = open.book.tenant.in_flight.sessions();
+            Ok(sessions.filter(|session| session.idle_at() > at).cloned().collect())
+        };
+        self.look_at(whom, open_now).await
+    }
+
+    async fn session_at(&self, tenant: &TenantId, id: SessionId, look: Look) -> Result<Option<Session>, EngineError> {
+        let whom = Whom::known(tenant, &[]).look(look).under_lease();
+        self.with_tenant(whom, |open| Ok(open.book.tenant.in_flight.session(id).cloned())).await
+    }
+
+    /// How a session ended, as it was written down.
+    async fn ended(&self, tenant: &TenantId, binding: Binding) -> Result<Option<SessionEnd>, EngineError> {
+        let known = match self.ledger.find(tenant, binding.id) {
+            crate::ports::Lookup::Bound(seq) => Some(seq),
+            _ => self.ledger.find_on_disk(tenant, binding.id).await?,
+        };
+        let Some(seq) = known else { return Ok(None) };
+        self.ledger.committed(tenant, seq).wait().await?;
+        let entry = self.ledger.entry(tenant, seq).await?;
+        Ok(entry.and_then(|entry| {
+            entry.effects.into_iter().find_map(|effect| match effect {
+                Effect::SessionClosed(end) => Some(*end),
+                _ => None,
+            })
+        }))
+    }
+
+    fn answer(&self, tenant: &TenantId, made: MadeSession, commit: Commit) -> SessionAnswer {
+        let MadeSession { outcome, counted, catalog_pin } = made;
+        if let Some(counted) = counted {
+            self.count(tenant, counted);
+        }
+        SessionAnswer {
+            tenant: tenant.clone(),
+            denial_id: outcome.denial.map(|key| denial_id(tenant, &key)),
+            decision: outcome.decision,
+            state: outcome.session,
+            repeated: false,
+            catalog_pin,
+            commit,
+        }
+    }
+}
+
+/// What was decided about a session.
+struct MadeSession {
+    outcome: Outcome,
+    /// A denial that is still to be counted.
+    counted: Option<PendingDenials>,
+    catalog_pin: Option<u32>,
+}
+
+impl Open<'_> {
+    fn do_session(
+        &mut self,
+        user: Option<&UserId>,
+        op: &Op,
+        end: Option<Binding>,
+        demand: &[Charge],
+    ) -> Result<(MadeSession, Commit), EngineError> {
+        self.engine.ledger.ready()?;
+        if end.is_none() {
+            self.lapse_named(user, op)?;
+        }
+        let mut outcome = self.apply(user, op)?;
+        let counted = match (self.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
+            (Some(_), Some(decision), Some(key)) => self.book.tenant.take_out_denial(decision, key, demand),
+            _ => None,
+        };
+        if outcome.denial.is_some() && counted.is_none() {
+            self.engine.live.list_demanding(self.cell, self.book);
+        }
+        let commit = match outcome.entry.take() {
+            Some(mut entry) => {
+                let ended = outcome.session.as_ref().and_then(|state| state.ended.as_ref());
+                if let Some(ended) = ended {
+                    entry.binding = Some(self.engine.ids.of_session_end(&self.cell.id, ended.id));
+                }
+                self.append(vec![entry], false, true)?.commit
+            }
+            None if !self.is_recent => {
+                self.distrust();
+                return Err(LedgerError::Stale.into());
+            }
+            None => self.settled(),
+        };
+        let catalog_pin = self.catalog_pin();
+        Ok((MadeSession { outcome, counted, catalog_pin }, commit))
+    }
+
+    /// Writes down the end of a session that nobody touched in time, before another stretch begins under its name.
+    fn lapse_named(&mut self, user: Option<&UserId>, op: &Op) -> Result<(), EngineError> {
+        let Op::Session(SessionOp::Open(open)) = op else { return Ok(()) };
+        let known = self.book.tenant.in_flight.session_named(&open.meter, user, &open.key);
+        let lapsed = known.filter(|session| {
+            let ran_ms = open.ran_ms.unwrap_or(self.now.ms() - session.touched_at.ms());
+            session.idle_at() <= self.now && ran_ms >= session.idle_timeout_ms
+        });
+        match lapsed.map(|session| session.id) {
+            Some(id) => self.lapse(user, domain::in_flight::Lapse::Session(id)).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a session that is refused is counted to have asked for.
+fn demand_of(open: &Open<'_>, meter: &MeterKey) -> [Charge; 1] {
+    let amount = open.catalog.meters.get(meter).map_or(0, |meter| meter.session.debit_interval_ms);
+    [Charge { meter: meter.clone(), amount }]
+}
+
+fn standing(session: Session) -> SessionState {
+    let may_run_ms = Some(session.held_ms);
+    SessionState { session, ended: None, was_open: true, may_run_ms, limited_by: None }
+}
