@@ -47,6 +47,8 @@ pub(crate) struct Metered {
     pub(crate) request_measure: Option<Arc<Measure>>,
     pub(crate) afterwards: Option<Box<Afterwards>>,
     pub(crate) reading: Reading,
+    /// Whether the client did not ask for the usage that the answer will report.
+    pub(crate) strips_usage: bool,
 }
 
 impl Metered {
@@ -120,6 +122,7 @@ pub(crate) async fn admit<T>(
         request_measure: Measure::new(&running.settler, &admission, request_meters, prepaid),
         afterwards: Afterwards::new(reserve, owed),
         reading,
+        strips_usage: false,
         decision: admission.decision,
         outage: admission.outage,
         catalog,

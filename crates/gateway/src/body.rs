@@ -2,9 +2,11 @@
 
 use crate::{
     afterwards::Afterwards,
+    ahead::Ahead,
     client_io::ClientState,
     observe::Report,
     settle::Measure,
+    tap::EventEditor,
     upstream::{Line, Upstream},
 };
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::{
@@ -29,6 +32,8 @@ const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// What a client sends.
 pub(crate) struct RequestBody {
+    /// What was read of it already.
+    ahead: VecDeque<Frame<Bytes>>,
     incoming: Option<Incoming>,
     gate: Option<Pin<Box<ContinueGate>>>,
     measure: Option<Arc<Measure>>,
@@ -37,26 +42,37 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, measure: Option<Arc<Measure>>, client: Option<Arc<ClientState>>) -> Self {
+    pub(crate) fn new(
+        ahead: Ahead,
+        incoming: Incoming,
+        measure: Option<Arc<Measure>>,
+        mut client: Option<Arc<ClientState>>,
+    ) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Self { incoming, gate: None, measure, client, sent: None }
+        if !ahead.frames.is_empty()
+            && incoming.is_none()
+            && let Some(client) = client.take()
+        {
+            client.body_ended();
+        }
+        Self { ahead: ahead.frames, incoming, gate: None, measure, client, sent: None }
     }
 
     /// Whether there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.ahead.is_empty() && self.incoming.is_none()
     }
 
     /// Holds the body back until the upstream asks for it.
     pub(crate) fn wait_for(&mut self, signal: Arc<ContinueSignal>) {
-        if self.incoming.is_some() {
+        if !self.is_empty() {
             self.gate = Some(Box::pin(ContinueGate { signal, patience: None }));
         }
     }
 
     /// Becomes true when the body was sent, or is not sent any more.
     pub(crate) fn watch_end(&mut self) -> Arc<AtomicBool> {
-        let empty = self.incoming.is_none();
+        let empty = self.is_empty();
         self.sent.get_or_insert_with(|| Arc::new(AtomicBool::new(empty))).clone()
     }
 
@@ -96,6 +112,13 @@ impl Body for RequestBody {
             std::task::ready!(gate.as_mut().poll_open(cx));
             this.gate = None;
         }
+        // Counted when it was read.
+        if let Some(frame) = this.ahead.pop_front() {
+            if this.is_empty() {
+                this.end();
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
         if let (Some(Ok(frame)), Some(measure)) = (&frame, &this.measure) {
@@ -109,11 +132,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_none()
+        self.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let rest = self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }
 
@@ -158,6 +188,7 @@ impl ContinueGate {
 /// What a client gets.
 pub(crate) struct ResponseBody {
     source: Source,
+    editor: Option<Box<EventEditor>>,
     afterwards: Option<Box<Afterwards>>,
     report: Option<Report>,
 }
@@ -181,13 +212,13 @@ struct Relayed {
 impl ResponseBody {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ended, afterwards: None, report: None }
+        Self { source: Source::Ended, editor: None, afterwards: None, report: None }
     }
 
     /// Bytes of ours.
     pub(crate) fn own(bytes: Vec<u8>) -> Self {
         let source = if bytes.is_empty() { Source::Ended } else { Source::Own(bytes.into()) };
-        Self { source, afterwards: None, report: None }
+        Self { source, editor: None, afterwards: None, report: None }
     }
 
     /// An upstream's body on its pooled connection.
@@ -209,13 +240,20 @@ impl ResponseBody {
             return Self::empty();
         }
         let source = Source::Relayed(Box::new(Relayed { incoming, line: Some(line), upstream }));
-        Self { source, afterwards, report: None }
+        Self { source, editor: None, afterwards, report: None }
     }
 
     /// An upstream's body on a connection that runs by itself.
     pub(crate) fn detached(incoming: Incoming, afterwards: Option<Box<Afterwards>>) -> Self {
         let source = if incoming.is_end_stream() { Source::Ended } else { Source::Detached(incoming) };
-        Self { source, afterwards, report: None }
+        Self { source, editor: None, afterwards, report: None }
+    }
+
+    /// Edits the events of this body. Nothing of it was read yet.
+    pub(crate) fn edit(&mut self, editor: EventEditor) {
+        if !matches!(self.source, Source::Ended) {
+            self.editor = Some(Box::new(editor));
+        }
     }
 
     /// Reports the request as finished when this body is.
@@ -225,6 +263,7 @@ impl ResponseBody {
 
     fn end(&mut self) {
         self.source = Source::Ended;
+        self.editor = None;
         self.afterwards = None;
         self.report = None;
     }
@@ -248,33 +287,54 @@ impl Relayed {
     }
 }
 
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Ended => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Relayed(relayed) => relayed.poll_frame(cx),
+            Self::Detached(incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
+    /// Whether nothing follows the frame that was given last.
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Own(_) | Self::Ended => true,
+            Self::Relayed(relayed) => relayed.line.is_none() && relayed.incoming.is_end_stream(),
+            Self::Detached(incoming) => incoming.is_end_stream(),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        let frame = match &mut this.source {
-            Source::Ended => return Poll::Ready(None),
-            Source::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Relayed(relayed) => relayed.poll_frame(cx),
-            Source::Detached(incoming) => Pin::new(incoming).poll_frame(cx),
+        if matches!(this.source, Source::Ended) {
+            return Poll::Ready(None);
+        }
+        let (source, afterwards) = (&mut this.source, &mut this.afterwards);
+        let mut read = |cx: &mut Context<'_>| {
+            let frame = source.poll_frame(cx);
+            if let (Some(afterwards), Poll::Ready(Some(Ok(frame)))) = (afterwards.as_mut(), &frame) {
+                afterwards.feed(frame.data_ref().map_or(&[], |data| data));
+            }
+            frame
+        };
+        let frame = match &mut this.editor {
+            None => read(cx),
+            Some(editor) => editor.poll_frame(cx, read),
         };
         let frame = std::task::ready!(frame);
-        if let Some(Ok(frame)) = &frame {
-            let data = frame.data_ref().map_or(&[][..], |data| data);
-            if let Some(afterwards) = &mut this.afterwards {
-                afterwards.feed(data);
-            }
-            if let Some(report) = &mut this.report {
-                report.response_bytes += data.len() as u64;
-            }
+        if let (Some(Ok(frame)), Some(report)) = (&frame, &mut this.report) {
+            report.response_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
-        let ended = match &this.source {
-            Source::Own(_) => true,
-            Source::Ended => true,
-            Source::Relayed(relayed) => relayed.line.is_none() && relayed.incoming.is_end_stream(),
-            Source::Detached(incoming) => incoming.is_end_stream(),
+        let ended = match &this.editor {
+            None => this.source.has_ended(),
+            Some(editor) => editor.is_over(),
         };
         if ended || !matches!(frame, Some(Ok(_))) {
             this.end();
@@ -287,6 +347,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.editor.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Ended => SizeHint::with_exact(0),
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),

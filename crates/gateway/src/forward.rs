@@ -4,12 +4,14 @@
 use crate::{
     admit::{self, Admitted, Metered, Ticket},
     afterwards::Afterwards,
+    ahead::{self, Ahead},
     answer,
     body::{ContinueSignal, RequestBody, ResponseBody},
     client_io::ClientState,
     dial::DialError,
     gateway::{Peer, Running},
     scrub::{self, REQUEST_ID},
+    tap::{Encoding, EventEditor, EventFlow, Format, StreamHandle},
     tunnel,
     upstream::{Line, SendError, Upstream},
 };
@@ -31,15 +33,22 @@ type Refused = Box<Answer>;
 
 /// Sends an admitted request to its upstream and answers with what comes back.
 pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admitted<Outbound>) -> Answer {
-    let (outbound, mut ticket) = admitted.into_parts();
+    let (mut outbound, mut ticket) = admitted.into_parts();
     let upstream = outbound.upstream.clone();
     if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.commit_first)
         && let Err(answer) = committed(running, metered).await
     {
         return *answer;
     }
+    let ahead = match ticket.metered.as_mut().filter(|metered| metered.reading.include_usage) {
+        None => Ahead::default(),
+        Some(metered) => match Box::pin(ahead::ask_for_usage(&mut outbound.request, metered)).await {
+            Ok(ahead) => ahead,
+            Err(_) => return answer::of(rescue::INVALID_REQUEST, "The body of the request broke off."),
+        },
+    };
     let mut tunnel = None;
-    let Some(request) = rewritten(running, peer, outbound, &ticket, &mut tunnel) else {
+    let Some(request) = rewritten(running, peer, (outbound, ahead), &ticket, &mut tunnel) else {
         return answer::of(rescue::INVALID_REQUEST, "The path can't be put behind the upstream's.");
     };
     if let Some(client) = tunnel {
@@ -59,6 +68,9 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
             finish_head(response.headers_mut(), ticket.metered.as_ref());
+            if ticket.metered.as_ref().is_some_and(|metered| metered.strips_usage) {
+                edit_events(&mut response, EventFlow::new(true), None);
+            }
             response
         }
     }
@@ -88,6 +100,16 @@ pub(crate) async fn settled_head(
     Ok(afterwards)
 }
 
+/// Has the events of a response edited, if it is a stream of events that can be: one that is not packed. What it was
+/// said to be long it then need not be.
+fn edit_events(response: &mut Answer, flow: EventFlow, handle: Option<StreamHandle>) {
+    let headers = response.headers_mut();
+    if Format::of(headers) == Some(Format::Events) && Encoding::of(headers) == Some(Encoding::Identity) {
+        headers.remove(header::CONTENT_LENGTH);
+        response.body_mut().edit(EventEditor::new(flow, handle));
+    }
+}
+
 /// Takes out of a response head what is not for the client and adds what is.
 pub(crate) fn finish_head(headers: &mut HeaderMap, metered: Option<&Metered>) {
     scrub::response(headers);
@@ -111,7 +133,7 @@ async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Refus
 fn rewritten(
     running: &Running,
     peer: &Arc<Peer>,
-    outbound: Outbound,
+    (outbound, ahead): (Outbound, Ahead),
     ticket: &Ticket,
     tunnel: &mut Option<OnUpgrade>,
 ) -> Option<Request<RequestBody>> {
@@ -142,7 +164,7 @@ fn rewritten(
     }
     let waits = parts.version == Version::HTTP_11 && expects_continue(&headers);
     let measure = ticket.metered.as_ref().and_then(|metered| metered.request_measure.clone());
-    let mut body = RequestBody::new(incoming, measure, peer.client.clone());
+    let mut body = RequestBody::new(ahead, incoming, measure, peer.client.clone());
     if body.is_empty() {
         drop_framing(&parts.method, &mut headers);
     }

@@ -6,6 +6,7 @@
 
 mod admit;
 mod afterwards;
+mod ahead;
 mod answer;
 mod body;
 mod client_io;

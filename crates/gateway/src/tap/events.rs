@@ -11,7 +11,7 @@ use memchr::memmem;
 pub const EVENT_HELD_MAX_BYTES: usize = 64 * 1024;
 
 /// No event reports usage without these bytes.
-const USAGE_KEY: &[u8] = b"\"usage\"";
+pub(super) const USAGE_KEY: &[u8] = b"\"usage\"";
 
 /// Where events end.
 #[derive(Debug, Clone, Default)]

@@ -1,15 +1,20 @@
-//! What a response reports about itself, read from a copy of its bytes as they pass. Pure: bytes in, [`Usage`] out.
+//! What a response reports about itself, read from a copy of its bytes as they pass: bytes in, [`Usage`] out.
 //!
 //! [`Tap`] undoes the encoding and reads either events ([`EventReader`]) or one JSON document ([`UsageScan`]). Each
 //! keeps a bounded part of what passed, however the bytes are cut into chunks, and none ever fails the response: what
-//! can't be read has reported nothing.
+//! can't be read has reported nothing. [`include_usage`] makes a request ask for the report, [`EventEditor`] takes what only
+//! that brought out of the stream again, puts events in between others, and ends a stream between two.
 
 mod decode;
 mod events;
+mod flow;
+mod include;
 mod json;
 
 pub use decode::Encoding;
 pub use events::{Boundaries, EVENT_HELD_MAX_BYTES, EventReader, EventScan};
+pub use flow::{EventEditor, EventFlow, StreamHandle};
+pub use include::{Edit, include_usage};
 pub use json::UsageScan;
 
 use decode::Decoder;

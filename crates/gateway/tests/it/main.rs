@@ -1,6 +1,7 @@
 //! The gateway over real sockets: real clients, a real upstream, a ledger in memory.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod asking;
 mod charging;
 mod cors;
 mod costs;
