@@ -149,6 +149,7 @@ fn main() {
         anchor: Instant::from_ms(NOW_MS),
         created_at: Instant::from_ms(NOW_MS),
         catalog_pin: None,
+        shares: Vec::new(),
         overrides: Vec::new(),
     };
     let now = Instant::from_ms(NOW_MS);

@@ -5,6 +5,7 @@ use crate::{
     entry::{Cause, Effect, Entry, Override, Profile, Status},
     id::TenantId,
     op::{OVERRIDES_MAX, OpError, ProfileChange},
+    share,
     tenant::Tenant,
     time::{Frame, Instant, Window, WindowKind, Zone},
 };
@@ -31,6 +32,7 @@ impl Tenant {
             created_at: now,
             overrides: Vec::new(),
             catalog_pin: None,
+            shares: Vec::new(),
         };
         let profile = changed(profile, change, catalog)?;
         let mut tenant = Tenant::unborn(id, profile.clone());
@@ -84,6 +86,9 @@ fn changed(mut profile: Profile, change: &ProfileChange, catalog: &Catalog) -> R
         check_override(put, catalog)?;
         profile.overrides.retain(|own| !own.same_account(put));
         profile.overrides.push(put.clone());
+    }
+    if let Some(shares) = &change.shares {
+        profile.shares = share::checked(shares, catalog)?;
     }
     if profile.overrides.len() > OVERRIDES_MAX {
         return Err(OpError::TooManyOverrides(OVERRIDES_MAX));

@@ -8,6 +8,7 @@ use crate::{
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
     lease::Lease,
     session::{Session, SessionEnd},
+    share::Share,
     time::{Instant, Window, WindowKind, Zone},
 };
 use std::sync::Arc;
@@ -167,6 +168,8 @@ pub struct Profile {
     pub overrides: Vec<Override>,
     /// The version of the catalog that decides for it; `None` follows the one in force.
     pub catalog_pin: Option<u32>,
+    /// How meters are shared among users, at most once each.
+    pub shares: Vec<Share>,
 }
 
 /// The name of a run of identical denials: they share an id and are counted.

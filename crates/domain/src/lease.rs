@@ -11,6 +11,7 @@ use crate::{
     id::{MeterKey, UserId},
     limits::refuses,
     op::{Fact, Movement, Op, OpError, Outcome, Spend},
+    share::ShareMode,
     tenant::{Tenant, User},
     time::{Instant, WindowKind},
 };
@@ -245,6 +246,10 @@ impl Tenant {
         let mut slices: Vec<Slice> = Vec::new();
         for (meter, amount) in asked {
             if catalog.meters.get(meter).is_none_or(|meter| meter.kind == MeterKind::Gauge) || *amount < 0 {
+                return None;
+            }
+            // So do shares, also those that leave some users alone: others would have to leave the lease each time.
+            if self.profile.shares.iter().any(|share| share.meter == *meter && share.mode != ShareMode::Pooled) {
                 return None;
             }
             let mut states = Vec::new();

@@ -21,6 +21,7 @@ pub mod op;
 pub mod outage;
 mod record;
 pub mod session;
+pub mod share;
 mod spend;
 pub mod tenant;
 pub mod time;

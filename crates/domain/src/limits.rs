@@ -40,6 +40,17 @@ impl Tenant {
     }
 
     fn push_limits(&self, states: &mut Vec<LimitState>, plan: &Plan, books: &Books<'_>, at: Instant) {
+        let first = states.len();
+        self.push_unshared(states, plan, books, at);
+        let meter = books.tenant.meter;
+        let Some(share) = self.profile.shares.iter().find(|share| share.meter == *meter) else { return };
+        let Some(user) = books.user.as_ref().and_then(|book| book.user) else { return };
+        let parts = states[first..].iter().filter_map(|state| share.limit_of(user, &state.limit));
+        let parts: Vec<LimitState> = parts.map(|limit| books.state(Arc::new(limit), Source::Override)).collect();
+        states.extend(parts);
+    }
+
+    fn push_unshared(&self, states: &mut Vec<LimitState>, plan: &Plan, books: &Books<'_>, at: Instant) {
         let meter = books.tenant.meter;
         let limits = plan.limits.on(meter);
         if self.profile.overrides.is_empty() {

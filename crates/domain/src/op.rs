@@ -8,6 +8,7 @@ use crate::{
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
     in_flight::Lapse,
     session::{SessionOp, SessionState},
+    share::{Share, ShareError},
     tenant::{Tenant, User, Windows},
     time::{Instant, WindowKind, Zone},
 };
@@ -88,6 +89,8 @@ pub struct ProfileChange {
     /// Which version of the catalog decides for it, which is the one that the change is judged by; `Some(None)` follows
     /// the one in force again.
     pub catalog_pin: Option<Option<u32>>,
+    /// How meters are shared among users, all of them anew.
+    pub shares: Option<Vec<Share>>,
 }
 
 /// A correction by an administrator.
@@ -201,6 +204,9 @@ pub enum OpError {
     /// An override of a gauge with a window, or of a counter without.
     #[error("a limit on {0} needs a window if it is a counter, and none if it is a gauge")]
     WindowDoesNotFit(MeterKey),
+    /// Shares that have no meaning.
+    #[error(transparent)]
+    Shares(#[from] ShareError),
     /// More overrides than one tenant may have.
     #[error("a tenant may have at most {0} overrides")]
     TooManyOverrides(usize),

@@ -159,6 +159,7 @@ fn checkpoint_under_load(bench: &Bench, tenants: u64) {
         anchor: Instant::EPOCH,
         created_at: Instant::EPOCH,
         catalog_pin: None,
+        shares: Vec::new(),
         overrides: vec![],
     };
     let slot = Slot { window: windows[0], used: 1_000, denied: 3 };

@@ -76,6 +76,8 @@ kinds! {
     ACCOUNT_OVERFLOW = 422 "account_overflow" "The account can't hold that much";
     /// An override that does not fit its meter.
     WINDOW_DOES_NOT_FIT = 422 "window_does_not_fit" "The window does not fit the meter";
+    /// Shares that have no meaning.
+    INVALID_SHARES = 422 "invalid_shares" "These shares have no meaning";
     /// Too many overrides.
     TOO_MANY_OVERRIDES = 422 "too_many_overrides" "The tenant has too many overrides";
     /// An event older than is accepted.
@@ -220,6 +222,7 @@ pub fn problem_of_op(error: &OpError) -> Problem {
         OpError::TooLate { .. } => EVENT_TOO_LATE,
         OpError::TooEarly { .. } => EVENT_TOO_EARLY,
         OpError::WindowDoesNotFit(_) => WINDOW_DOES_NOT_FIT,
+        OpError::Shares(_) => INVALID_SHARES,
         OpError::TooManyOverrides(_) => TOO_MANY_OVERRIDES,
         OpError::HoldTime { .. } => INVALID_HOLD,
         OpError::NothingToHold => NOTHING_ASKED,

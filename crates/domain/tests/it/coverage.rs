@@ -21,7 +21,7 @@ impl Coverage {
     }
 }
 
-const ERRORS: [&str; 21] = [
+const ERRORS: [&str; 22] = [
     "UnknownMeter",
     "UnknownFeature",
     "UnknownPlan",
@@ -43,6 +43,7 @@ const ERRORS: [&str; 21] = [
     "HoldExceeded",
     "NotADuration",
     "UnknownSession",
+    "Shares",
 ];
 
 const EFFECTS: [&str; 12] = [
@@ -90,6 +91,7 @@ pub fn error_name(error: &OpError) -> &'static str {
         OpError::HoldExceeded { .. } => 18,
         OpError::NotADuration(_) => 19,
         OpError::UnknownSession => 20,
+        OpError::Shares(_) => 21,
     };
     ERRORS[index]
 }

@@ -10,6 +10,7 @@ mod leases;
 mod outage;
 mod properties;
 mod script;
+mod shares;
 mod steps;
 mod table;
 mod tables;
@@ -23,6 +24,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 pub fn config(cases: u32, name: &'static str) -> Config {
     let file = match name {
         "windows" => "tests/it/regressions/windows.txt",
+        "shares" => "tests/it/regressions/shares.txt",
         "costs" => "tests/it/regressions/costs.txt",
         _ => "tests/it/regressions/auditor.txt",
     };

@@ -5,11 +5,13 @@ use domain::{
     catalog::{Enforce, MeterKind, Mode},
     entry::{Binding, Cause, Override, Status},
     hold::{Excess, HoldId, HoldTerms, Settle, Settlement},
-    id::{FeatureKey, PlanKey},
+    id::{FeatureKey, PlanKey, UserId},
     op::{Adjustment, Charge, Fact, Movement, ProfileChange, Spend},
     session::{CloseReason, OpenSession, SessionId, TouchSession},
+    share::{Share, ShareMode},
     time::{Instant, WindowKind, Zone},
 };
+use std::{collections::BTreeMap, sync::Arc};
 
 /// `90s`, `5m`, `2h` or `250ms`.
 pub fn milliseconds(text: &str) -> i64 {
@@ -156,6 +158,7 @@ impl<'a> Words<'a> {
             catalog_pin: None,
             put_overrides: self.all("override").flat_map(put_overrides).collect(),
             remove_overrides: self.all("unset").map(remove_override).collect(),
+            shares: self.one("shares").map(shares),
         }
     }
 }
@@ -184,6 +187,36 @@ fn put_override(text: &str) -> Override {
         until,
         reason,
     }
+}
+
+/// `messages:pooled`, `messages:equal:3` or `messages:custom:ann~5+bob~2+*~1`, `;` between them; `none`.
+pub fn shares(text: &str) -> Vec<Share> {
+    if text == "none" {
+        return vec![];
+    }
+    text.split(';').map(share).collect()
+}
+
+fn share(text: &str) -> Share {
+    let mut words = text.splitn(3, ':');
+    let (key, word, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or(""));
+    let mode = match word {
+        "pooled" => ShareMode::Pooled,
+        "equal" => ShareMode::Equal { seats: rest.parse().unwrap() },
+        "custom" => {
+            let numbers = rest.split('+').filter(|part| !part.is_empty()).map(|part| part.split_once('~').unwrap());
+            let mut users: BTreeMap<&str, i64> =
+                numbers.map(|(user, number)| (user, number.parse().unwrap())).collect();
+            let default = users.remove("*");
+            // A crowd: `crowd~1000` stands for so many users.
+            let crowd = users.remove("crowd").unwrap_or(0);
+            let users = users.into_iter().map(|(user, number)| (UserId::new(user).unwrap(), number));
+            let crowd = (0..crowd).map(|number| (UserId::new(&format!("u{number}")).unwrap(), 1));
+            ShareMode::Custom { users: Arc::new(users.chain(crowd).collect()), default }
+        }
+        _ => panic!("{text:?} is no share"),
+    };
+    Share { meter: meter(key), mode }
 }
 
 /// `messages/day/user`

@@ -43,6 +43,8 @@ tables! {
     SESSIONS, sessions, "sessions.txt";
     /// Features, and the plan that would help.
     UPGRADES, upgrades, "upgrades.txt";
+    /// What a tenant may use, shared among its users.
+    SHARES, shares, "shares.txt";
     /// Operations that have no meaning, and amounts at the end of the range.
     REFUSALS, refusals, "refusals.txt";
 }

@@ -7,10 +7,16 @@ use domain::{
     demand::PendingDenials,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, TenantId, UserId},
+    share::{Share, ShareMode},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::Zone,
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+    sample::select,
+};
 
 fn name() -> impl Strategy<Value = String> {
     "[a-z0-9_]{1,12}"
@@ -61,6 +67,17 @@ fn own_limit() -> impl Strategy<Value = Override> {
         })
 }
 
+fn share() -> impl Strategy<Value = Share> {
+    let custom =
+        (btree_map(name().prop_map(|user| UserId::trusted(&user)), any::<i64>(), 0..4), option::of(any::<i64>()));
+    let mode = prop_oneof![
+        Just(ShareMode::Pooled),
+        any::<i64>().prop_map(|seats| ShareMode::Equal { seats }),
+        custom.prop_map(|(users, default)| ShareMode::Custom { users: users.into(), default }),
+    ];
+    (meter(), mode).prop_map(|(meter, mode)| Share { meter, mode })
+}
+
 fn profile() -> impl Strategy<Value = Profile> {
     (
         name(),
@@ -71,8 +88,9 @@ fn profile() -> impl Strategy<Value = Profile> {
         instant(),
         vec(own_limit(), 0..4),
         option::of(any::<u32>()),
+        vec(share(), 0..3),
     )
-        .prop_map(|(plan, status, enforce, zone, anchor, created_at, overrides, catalog_pin)| Profile {
+        .prop_map(|(plan, status, enforce, zone, anchor, created_at, overrides, catalog_pin, shares)| Profile {
             plan: PlanKey::trusted(&plan),
             status,
             enforce,
@@ -81,6 +99,7 @@ fn profile() -> impl Strategy<Value = Profile> {
             created_at,
             overrides,
             catalog_pin,
+            shares,
         })
 }
 
@@ -295,4 +314,35 @@ fn the_format_stays() {
                    86d65737361676573d8041f00";
     assert_eq!(hex, written);
     assert_eq!(decode_entry(entry.at, &bytes), Ok(entry));
+}
+
+/// Profiles as they were written before there were shares: they read as nothing shared, and are written so still.
+#[test]
+fn profiles_from_before_there_were_shares_stay_as_they_are() {
+    for (written, status, catalog_pin) in [
+        ("0466726565000003555443020400", Status::Active, None),
+        ("046672656580000355544302040007", Status::Active, Some(7)),
+        ("046672656581000355544302040007", Status::Suspended, Some(7)),
+    ] {
+        let bytes: Vec<u8> =
+            (0..written.len()).step_by(2).map(|at| u8::from_str_radix(&written[at..at + 2], 16).unwrap()).collect();
+        let mut reader = Reader::new(&bytes);
+        let read = super::entry::profile(&mut reader).unwrap();
+        reader.end().unwrap();
+        let expected = Profile {
+            plan: PlanKey::trusted("free"),
+            status,
+            enforce: None,
+            zone: Zone::utc(),
+            anchor: Instant::from_ms(1),
+            created_at: Instant::from_ms(2),
+            overrides: vec![],
+            catalog_pin,
+            shares: vec![],
+        };
+        assert_eq!(read, expected);
+        let mut again = Vec::new();
+        super::entry::put_profile(&mut again, &expected);
+        assert_eq!(again, bytes);
+    }
 }

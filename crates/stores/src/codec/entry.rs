@@ -4,6 +4,7 @@ use super::{
     Decoded, Malformed, Reader,
     in_flight::{self, put_end, put_hold, put_session},
     put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
+    shares::{put_shares, shares},
 };
 use domain::{
     catalog::{Enforce, LimitWindow, Mode, Scope},
@@ -24,8 +25,9 @@ const HAS_NOTE: u8 = 8;
 /// Redundant, so that opening a ledger need not read every effect.
 const HAS_DENIALS: u8 = 16;
 
-/// Set in the byte of the status: the version of a catalog stands at the end.
+/// Set in the byte of the status: the version of a catalog stands at the end, and after it shares.
 const IS_PINNED: u8 = 0x80;
+const HAS_SHARES: u8 = 0x40;
 
 const STATUSES: [Status; 2] = [Status::Active, Status::Suspended];
 const ENFORCES: [Enforce; 2] = [Enforce::Observe, Enforce::On];
@@ -282,7 +284,9 @@ fn limit_window(reader: &mut Reader<'_>) -> Decoded<LimitWindow> {
 
 pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
     put_text(out, profile.plan.as_str());
-    out.push(position(&STATUSES, &profile.status) | if profile.catalog_pin.is_some() { IS_PINNED } else { 0 });
+    let flag = |has: bool, flag: u8| if has { flag } else { 0 };
+    let flags = flag(profile.catalog_pin.is_some(), IS_PINNED) | flag(!profile.shares.is_empty(), HAS_SHARES);
+    out.push(position(&STATUSES, &profile.status) | flags);
     put_option(out, profile.enforce, |out, enforce| out.push(position(&ENFORCES, &enforce)));
     put_text(out, profile.zone.name());
     put_instant(out, profile.anchor);
@@ -300,6 +304,9 @@ pub(super) fn put_profile(out: &mut Vec<u8>, profile: &Profile) {
     if let Some(version) = profile.catalog_pin {
         put_u64(out, u64::from(version));
     }
+    if !profile.shares.is_empty() {
+        put_shares(out, &profile.shares);
+    }
 }
 
 pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
@@ -307,7 +314,7 @@ pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
     let status = reader.byte()?;
     Ok(Profile {
         plan,
-        status: *STATUSES.get(usize::from(status & !IS_PINNED)).ok_or(Malformed("an unknown status"))?,
+        status: *STATUSES.get(usize::from(status & !(IS_PINNED | HAS_SHARES))).ok_or(Malformed("an unknown status"))?,
         enforce: reader.option(|reader| reader.one_of(&ENFORCES))?,
         zone: Zone::named(reader.text()?).ok_or(Malformed("an unknown time zone"))?,
         anchor: reader.instant()?,
@@ -324,6 +331,7 @@ pub(super) fn profile(reader: &mut Reader<'_>) -> Decoded<Profile> {
             })
         })?,
         catalog_pin: if status & IS_PINNED == 0 { None } else { Some(reader.u32()?) },
+        shares: if status & HAS_SHARES == 0 { Vec::new() } else { shares(reader)? },
     })
 }
 

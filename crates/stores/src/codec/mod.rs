@@ -7,6 +7,7 @@
 
 mod entry;
 mod in_flight;
+mod shares;
 mod state;
 
 pub(crate) use entry::{decode_binding, decode_entry, decode_run, encode_entry, encode_run, has_denials, read_entry};

@@ -376,6 +376,7 @@ impl World {
                 created_at: now,
                 overrides: vec![],
                 catalog_pin: None,
+                shares: Vec::new(),
             };
             entry.effects.push(Effect::Profile(Box::new(profile)));
             entry.note = Some("key_1: created".into());

@@ -94,5 +94,21 @@ fn show(tenant: &Value, as_json: bool) -> anyhow::Result<()> {
             cell(&own["mode"])
         ))?;
     }
+    for share in tenant["shares"].as_array().into_iter().flatten() {
+        output::line(&format!("{:<14} {}", "share", share_text(share)))?;
+    }
     Ok(())
+}
+
+fn share_text(share: &Value) -> String {
+    let how = match share["mode"].as_str() {
+        Some("equal") => format!("equal parts for {} seats", cell(&share["seats"])),
+        Some("custom") => {
+            let users = share["users"].as_object().map_or(0, Map::len);
+            let default = if share["default"].is_null() { "no limit".to_owned() } else { cell(&share["default"]) };
+            format!("custom for {users} users, {default} for the others")
+        }
+        _ => "pooled".to_owned(),
+    };
+    format!("{}: {how}", cell(&share["meter"]))
 }

@@ -2,6 +2,7 @@
 
 use super::{
     amount::Amount,
+    cost::CostRequest,
     json::Json,
     limit::LimitShape,
     text::{amount_text, window_text},
@@ -17,12 +18,10 @@ use domain::{
 use engine::requests::{Ack, Admission, Check, OpId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 /// How many meters one check may charge.
 pub const CHARGES_MAX: usize = 32;
-/// How many properties, and how many quantities, one cost may name.
-pub const COST_WORDS_MAX: usize = 32;
 /// How many features one check may ask for.
 pub const FEATURES_MAX: usize = 32;
 /// Longest id and event source, in bytes.
@@ -88,40 +87,6 @@ pub struct ChargeRequest<'a> {
     #[serde(default)]
     #[schema(value_type = Option<i64>, example = 1)]
     pub amount: Option<Amount>,
-}
-
-/// What a price list looks at.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Cost)]
-pub struct CostRequest<'a> {
-    /// Which price list.
-    #[serde(borrow)]
-    #[schema(example = "request")]
-    pub table: Cow<'a, str>,
-    /// What the request says of itself: by each property, its value.
-    #[serde(default)]
-    #[schema(example = json!({"mode": "analyst", "tool": "general"}))]
-    pub properties: BTreeMap<String, String>,
-    /// How much of each quantity, for a price list that has prices per so many of them.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, i64>)]
-    pub quantities: BTreeMap<String, Amount>,
-}
-
-impl CostRequest<'_> {
-    fn charge(&self, catalog: &Catalog) -> Result<Charge, Problem> {
-        if self.properties.len() > COST_WORDS_MAX || self.quantities.len() > COST_WORDS_MAX {
-            let message = format!("A cost may hold at most {COST_WORDS_MAX} properties and as many quantities.");
-            return Err(rescue::INVALID_BODY.problem(message));
-        }
-        let properties: Vec<(&str, &str)> =
-            self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let quantities: Vec<(&str, i64)> =
-            self.quantities.iter().map(|(name, amount)| (name.as_str(), amount.0)).collect();
-        let charge = catalog.cost(&self.table).and_then(|table| table.amount(&properties, &quantities));
-        charge.map_err(|error| rescue::problem_of_cost(&error))
-    }
 }
 
 /// When the answer may go out.

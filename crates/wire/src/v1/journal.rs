@@ -1,6 +1,6 @@
 //! `GET /api/v1/entries`: the journal, line by line.
 
-use super::limit::Time;
+use super::{limit::Time, shares::in_journal};
 use domain::{
     entry::{ClosedWindow, Effect, Entry, KindSet},
     hold::HeldCharge,
@@ -75,6 +75,7 @@ fn effect(effect: &Effect) -> Value {
             "effect": "profile", "plan": profile.plan.as_str(), "status": profile.status.word(),
             "timezone": profile.zone.name(), "period_anchor": Time(profile.anchor),
             "overrides": profile.overrides.len(), "catalog_pin": profile.catalog_pin,
+            "shares": profile.shares.iter().map(in_journal).collect::<Vec<_>>(),
         }),
         Effect::Turn { kind, window } => json!({
             "effect": "turn", "window": kind.word(), "start": Time(window.start), "end": Time(window.end),

@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod catalogs;
 pub mod check;
+pub mod cost;
 pub mod denials;
 pub mod duration;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod keys;
 pub mod limit;
 pub mod organizations;
 pub mod plans;
+pub mod shares;
 pub mod tenants;
 pub mod text;
 pub mod usage;

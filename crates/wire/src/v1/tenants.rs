@@ -4,6 +4,7 @@ use super::{
     amount::Amount,
     check::{bad_name, clipped, known_meter},
     limit::{NO_WINDOW, Time},
+    shares::{ShareAnswer, ShareRequest},
 };
 use crate::{problem::Problem, rescue};
 use domain::{
@@ -40,6 +41,10 @@ pub struct TenantRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>, example = 3)]
     pub catalog_pin: Option<Option<u32>>,
+    /// How meters are shared among its users, all of them anew; null or an empty list shares nothing.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<ShareRequest>>)]
+    pub shares: Option<Option<Vec<ShareRequest>>>,
 }
 
 /// Tells a null from what was left out.
@@ -72,7 +77,11 @@ impl TenantRequest {
         };
         let enforce =
             |word: String| Enforce::from_word(&word).ok_or_else(|| wrong("enforce", &word, "\"on\" or \"observe\""));
+        let shares = |shares: Option<Vec<ShareRequest>>| {
+            shares.unwrap_or_default().into_iter().map(ShareRequest::into_share).collect::<Result<Vec<_>, _>>()
+        };
         Ok(ProfileChange {
+            shares: self.shares.map(shares).transpose()?,
             plan: self.plan.map(plan).transpose()?,
             catalog_pin: self.catalog_pin,
             zone: self.timezone.map(zone).transpose()?,
@@ -109,6 +118,8 @@ pub struct TenantAnswer {
     pub created_at: Time,
     /// Limits of its own.
     pub overrides: Vec<OverrideAnswer>,
+    /// How meters are shared among its users.
+    pub shares: Vec<ShareAnswer>,
 }
 
 impl TenantAnswer {
@@ -125,6 +136,7 @@ impl TenantAnswer {
             period_anchor: Time(profile.anchor),
             created_at: Time(profile.created_at),
             overrides: profile.overrides.iter().map(OverrideAnswer::of).collect(),
+            shares: profile.shares.iter().map(ShareAnswer::of).collect(),
         }
     }
 }

@@ -142,3 +142,64 @@ async fn adjustments_set_or_add_with_a_reason_once() {
         assert_eq!(world.admin("POST", ADJUSTMENTS, body.clone()).await.problem(), (422, "invalid_body"), "{body}");
     }
 }
+
+#[tokio::test]
+async fn what_a_tenant_may_use_is_shared_among_its_users() {
+    let world = World::with_tenants().await;
+    let put = async |shares: Value| world.admin("PUT", "/api/v1/tenants/globex", json!({ "shares": shares })).await;
+    let spend = async |user: &str, amount: i64| {
+        let body =
+            json!({ "tenant_id": "globex", "meter": "messages", "user_id": user, "amount": amount, "consume": true });
+        world.check(body).await.body["denied_by"].clone()
+    };
+    let equal = put(json!([{ "meter": "messages", "mode": "equal", "seats": 5 }])).await;
+    assert_eq!((equal.status, &equal.body["shares"][0]["seats"]), (200, &json!(5)));
+    assert_eq!(spend("ada", 10).await, Value::Null);
+    assert_eq!(spend("ada", 1).await, "messages_day_share");
+    // Another mode finds what was used; what is not named in a change stays.
+    let users = json!({ "ada": 12, "bob": 0 });
+    let custom = put(json!([{ "meter": "messages", "mode": "custom", "users": users, "default": 3 }])).await;
+    assert_eq!(custom.status, 200);
+    insta::assert_json_snapshot!(custom.body["shares"]);
+    world.admin("PUT", "/api/v1/tenants/globex", json!({ "timezone": "Europe/Madrid" })).await;
+    assert_eq!(world.get("/api/v1/tenants/globex").await.body["shares"], custom.body["shares"]);
+    assert_eq!((spend("ada", 2).await, spend("ada", 1).await), (Value::Null, json!("messages_day_share")));
+    assert_eq!((spend("bob", 1).await, spend("new", 3).await), (json!("messages_day_share"), Value::Null));
+    let usage = world.get("/api/v1/tenants/globex/usage?user_id=new").await.body;
+    let messages = usage["meters"].as_array().unwrap().iter().find(|meter| meter["meter"] == "messages").unwrap();
+    insta::assert_json_snapshot!(messages["limits"]);
+    // Nothing shared: a null, as an empty list.
+    for nothing in [Value::Null, json!([])] {
+        assert_eq!(put(nothing).await.body["shares"], json!([]));
+    }
+    assert_eq!(spend("ada", 30).await, Value::Null);
+    let journal = world.get("/api/v1/entries?tenant_id=globex").await.body.to_string();
+    assert!(journal.contains(r#""mode":"custom""#) && !journal.contains(r#""bob":0"#), "{journal}");
+}
+
+#[tokio::test]
+async fn shares_without_meaning_are_refused_by_name() {
+    let world = World::with_tenants().await;
+    let crowd: serde_json::Map<_, _> = (0..1001).map(|number| (format!("u{number}"), json!(1))).collect();
+    for (share, expected) in [
+        (json!({ "meter": "nope", "mode": "pooled" }), "unknown_meter"),
+        (json!({ "meter": "a b", "mode": "pooled" }), "unknown_meter"),
+        (json!({ "meter": "documents", "mode": "pooled" }), "gauge_has_no_window"),
+        (json!({ "meter": "messages", "mode": "even" }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "equal" }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "equal", "seats": 0 }), "invalid_shares"),
+        (json!({ "meter": "messages", "mode": "equal", "seats": 2, "default": 1 }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "pooled", "users": {} }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "custom", "seats": 2 }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "custom", "users": { "a/b": 2 } }), "invalid_body"),
+        (json!({ "meter": "messages", "mode": "custom", "users": { "ada": -2 } }), "negative_amount"),
+        (json!({ "meter": "messages", "mode": "custom", "users": crowd }), "invalid_shares"),
+    ] {
+        let answer = world.admin("PUT", "/api/v1/tenants/acme", json!({ "shares": [share] })).await;
+        assert_eq!(answer.problem(), (422, expected), "{share}");
+    }
+    let twice = json!([{ "meter": "messages", "mode": "pooled" }, { "meter": "messages", "mode": "pooled" }]);
+    let answer = world.admin("PUT", "/api/v1/tenants/acme", json!({ "shares": twice })).await;
+    assert_eq!(answer.problem(), (422, "invalid_shares"));
+    assert_eq!(world.get("/api/v1/tenants/acme").await.body["shares"], json!([]));
+}

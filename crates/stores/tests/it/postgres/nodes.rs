@@ -53,6 +53,7 @@ pub fn created(plan: &str) -> Entry {
         created_at: at,
         overrides: vec![],
         catalog_pin: None,
+        shares: Vec::new(),
     };
     Entry { cause: Cause::Admin, effects: vec![Effect::Profile(Box::new(profile))], ..used(0) }
 }
