@@ -1,6 +1,7 @@
 //! Sessions: stretches of use that accrue time while they are open.
 //!
-//! Time is taken in slices that are held ahead, cut at the ends of windows that are bounded. What ran since the last
+//! Time is taken in slices that are held ahead, cut at the ends of windows that are bounded, and smaller where little is
+//! left, so that one session does not keep others from running. What ran since the last
 //! touch is charged at the next one, to the windows in which it ran: what was held at any rate, what ran longer as far as
 //! there is room, and under a plan that lets answers finish, so much past it.
 

@@ -5,6 +5,7 @@ use crate::{
     keys::KeyRing,
     lapse::Lapses,
     live::Live,
+    marks::Marks,
     outage::{Desk, OutageStats},
     pins::Pins,
     ports::{Clock, Follower, Ledger, LedgerError, LedgerStats, Observer, OutageOptions, Spool},
@@ -128,6 +129,8 @@ pub struct Engine {
     pub(crate) rounds: Rounds,
     /// When something of the tenants in memory lapses next.
     pub(crate) lapses: Lapses,
+    /// When this node touched its sessions, by a clock that does not jump.
+    pub(crate) marks: Marks,
 }
 
 /// Checkpoint rounds and other pacing.
@@ -147,6 +150,11 @@ impl Engine {
     /// The present instant, by the engine's clock.
     pub fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// Milliseconds by the engine's clock that does not jump.
+    pub fn steady_ms(&self) -> i64 {
+        self.clock.steady_ms()
     }
 
     /// The catalog in force.

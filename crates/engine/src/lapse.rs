@@ -96,12 +96,23 @@ impl Open<'_> {
     /// Writes down that something has lapsed, if it has and that is not written down.
     pub(crate) fn lapse(&mut self, user: Option<&UserId>, lapse: Lapse) -> Result<Commit, EngineError> {
         self.engine.ledger.ready()?;
+        if self.is_served(lapse) {
+            return Ok(self.settled());
+        }
         let outcome = self.apply(user, &Op::Lapse(lapse))?;
         let Some(mut entry) = outcome.entry else { return Ok(self.settled()) };
         if let Lapse::Session(id) = lapse {
             entry.binding = Some(self.engine.ids.of_session_end(&self.cell.id, id));
         }
         Ok(self.append(vec![entry], false, true)?.commit)
+    }
+
+    /// Whether a session was touched here in time, by the clock that does not jump: then it only seems to be idle, and will
+    /// be touched again.
+    fn is_served(&self, lapse: Lapse) -> bool {
+        let Lapse::Session(id) = lapse else { return false };
+        let session = self.book.tenant.in_flight.session(id);
+        session.is_some_and(|session| self.ran_ms(session).is_some_and(|ran_ms| ran_ms < session.idle_timeout_ms))
     }
 
     /// Notes when something lapses that was just put in flight.

@@ -11,6 +11,7 @@ mod lapse;
 mod lease;
 mod lines;
 mod live;
+mod marks;
 mod open;
 mod outage;
 mod pins;

@@ -32,6 +32,10 @@ pub type Line = (Seq, TenantId, Entry);
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Instant;
+    /// Milliseconds since some instant of this process, by a clock that neither stops nor jumps when the other one is set.
+    fn steady_ms(&self) -> i64 {
+        self.now().ms()
+    }
 }
 
 /// Why the ledger could not do what was asked.

@@ -74,6 +74,7 @@ impl Engine {
             key_writes: tokio::sync::Mutex::new(()),
             rounds: Rounds::default(),
             lapses: Default::default(),
+            marks: Default::default(),
         });
         engine.tail.read(&*engine.ledger)?;
         if is_new {

@@ -38,8 +38,6 @@ pub struct SessionAsk {
     pub enforce: Option<Enforce>,
     /// Declared dimensions.
     pub dimensions: Dimensions,
-    /// How long the session ran since it was touched, milliseconds, where that was measured by a clock that does not jump.
-    pub ran_ms: Option<i64>,
 }
 
 /// A session that goes on, or ends.
@@ -47,8 +45,6 @@ pub struct SessionAsk {
 pub struct SessionTouch {
     /// Which.
     pub id: SessionId,
-    /// How long it ran since it was touched, milliseconds, where that was measured by a clock that does not jump.
-    pub ran_ms: Option<i64>,
     /// Why it ends, if it does.
     pub close: Option<CloseReason>,
     /// Whether this door refuses; `None` follows tenant and catalog.
@@ -93,15 +89,16 @@ impl Engine {
         let binding = ask.id.as_ref().map(|id| self.ids.of_session(ask, id));
         let id = SessionId(binding.map_or(ask.fresh, |binding| binding.id));
         let key = ask.key.clone().unwrap_or_else(|| format!("{:032x}", id.0).into());
-        let (meter, enforce, ran_ms) = (ask.meter.clone(), ask.enforce, ask.ran_ms);
-        let dimensions = ask.dimensions.clone();
-        let open = OpenSession { id, key: key.clone(), meter, enforce, dimensions, ran_ms, binding };
+        let (meter, enforce, dimensions) = (ask.meter.clone(), ask.enforce, ask.dimensions.clone());
+        let asked = OpenSession { id, key: key.clone(), meter, enforce, dimensions, ran_ms: None, binding };
         let users: Vec<UserId> = ask.user.iter().cloned().collect();
-        let op = Op::Session(SessionOp::Open(open));
         let whom = Whom::new(&ask.tenant, &users);
         let work = |open: &mut Open<'_>| {
-            let demand = demand_of(open, &ask.meter);
-            open.do_session(ask.user.as_ref(), &op, None, &demand)
+            let known = open.book.tenant.in_flight.session_named(&ask.meter, ask.user.as_ref(), &key);
+            let ran_ms = known.and_then(|session| open.ran_ms(session));
+            let asked = OpenSession { ran_ms, ..asked.clone() };
+            open.lapse_named(ask.user.as_ref(), &asked)?;
+            open.do_session(ask.user.as_ref(), &ask.meter, SessionOp::Open(asked))
         };
         match self.once(whom, binding, work, |_| Ok(false)).await? {
             Once::Done(made, commit) => Ok(self.answer(&ask.tenant, made, commit)),
@@ -129,10 +126,8 @@ impl Engine {
     /// # Errors
     /// [`OpError::UnknownSession`] where there is none and was none; other [`EngineError`]s. Then nothing has changed.
     pub async fn touch_session(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
-        let SessionTouch { id, ran_ms, close, enforce } = touch;
+        let SessionTouch { id, close, enforce } = touch;
         let binding = self.ids.of_session_end(tenant, id);
-        let op = SessionOp::Touch(TouchSession { id, ran_ms, close, enforce, binding: Some(binding) });
-        let op = Op::Session(op);
         for look in [Look::Memory, Look::Now] {
             let Some(session) = self.session_at(tenant, id, look).await? else {
                 if self.ledger.shared().is_none() {
@@ -142,8 +137,10 @@ impl Engine {
             };
             let users: Vec<UserId> = session.user.iter().cloned().collect();
             let work = |open: &mut Open<'_>| {
-                let demand = demand_of(open, &session.meter);
-                open.do_session(session.user.as_ref(), &op, Some(binding), &demand)
+                let known = open.book.tenant.in_flight.session(id);
+                let ran_ms = known.and_then(|session| open.ran_ms(session));
+                let op = TouchSession { id, ran_ms, close, enforce, binding: Some(binding) };
+                open.do_session(session.user.as_ref(), &session.meter, SessionOp::Touch(op))
             };
             match self.commit_with(Whom::known(tenant, &users), work).await {
                 Ok((made, commit)) => return Ok(Touched::Now(Box::new(self.answer(tenant, made, commit)))),
@@ -223,21 +220,24 @@ impl Open<'_> {
     fn do_session(
         &mut self,
         user: Option<&UserId>,
-        op: &Op,
-        end: Option<Binding>,
-        demand: &[Charge],
+        meter: &MeterKey,
+        op: SessionOp,
     ) -> Result<(MadeSession, Commit), EngineError> {
         self.engine.ledger.ready()?;
-        if end.is_none() {
-            self.lapse_named(user, op)?;
-        }
-        let mut outcome = self.apply(user, op)?;
+        let demand = demand_of(self, meter);
+        let mut outcome = self.apply(user, &Op::Session(op))?;
         let counted = match (self.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
-            (Some(_), Some(decision), Some(key)) => self.book.tenant.take_out_denial(decision, key, demand),
+            (Some(_), Some(decision), Some(key)) => self.book.tenant.take_out_denial(decision, key, &demand),
             _ => None,
         };
         if outcome.denial.is_some() && counted.is_none() {
             self.engine.live.list_demanding(self.cell, self.book);
+        }
+        if let Some(state) = &outcome.session {
+            match &state.ended {
+                Some(end) => self.engine.marks.ended(end.id),
+                None => self.engine.marks.touched(&state.session, self.engine.steady_ms()),
+            }
         }
         let commit = match outcome.entry.take() {
             Some(mut entry) => {
@@ -257,9 +257,13 @@ impl Open<'_> {
         Ok((MadeSession { outcome, counted, catalog_pin }, commit))
     }
 
+    /// How long a session ran since it was touched, if that was done here.
+    pub(crate) fn ran_ms(&self, session: &Session) -> Option<i64> {
+        self.engine.marks.ran_ms(session, self.engine.steady_ms())
+    }
+
     /// Writes down the end of a session that nobody touched in time, before another stretch begins under its name.
-    fn lapse_named(&mut self, user: Option<&UserId>, op: &Op) -> Result<(), EngineError> {
-        let Op::Session(SessionOp::Open(open)) = op else { return Ok(()) };
+    fn lapse_named(&mut self, user: Option<&UserId>, open: &OpenSession) -> Result<(), EngineError> {
         let known = self.book.tenant.in_flight.session_named(&open.meter, user, &open.key);
         let lapsed = known.filter(|session| {
             let ran_ms = open.ran_ms.unwrap_or(self.now.ms() - session.touched_at.ms());

@@ -8,6 +8,7 @@ use crate::{
     gateway::Running,
     identity::Identity,
     rules::Demand,
+    session::{self, Opened, SessionGuard},
     settle::{Measure, Pledge, Reserve},
 };
 use domain::{catalog::Catalog, decision::Decision, op::OpError};
@@ -49,6 +50,8 @@ pub(crate) struct Metered {
     pub(crate) reading: Reading,
     /// Whether the client did not ask for the usage that the answer will report.
     pub(crate) strips_usage: bool,
+    /// What it runs in.
+    pub(crate) session: Option<Box<SessionGuard>>,
 }
 
 impl Metered {
@@ -95,21 +98,31 @@ pub(crate) async fn admit<T>(
     mut demand: Demand,
     catalog: Arc<Catalog>,
 ) -> Result<Admitted<T>, Box<Response<ResponseBody>>> {
-    let decided = decide(running, &demand).await;
-    let (mut admission, prepaid) = match decided {
-        Ok(decided) => decided,
-        Err(error) => return Err(Box::new(failure(running, &error))),
+    let mut session = match &demand.session {
+        None => None,
+        Some(asked) => match session::open(&running.keeper, asked).await {
+            Ok(Opened::Open(open)) => Some(open),
+            Ok(Opened::Refused(refused)) => return Err(refusal(running, *refused, None, catalog).await),
+            Err(error) => return Err(Box::new(failure(running, &error))),
+        },
     };
-    if !admission.decision.allowed {
-        // What the answer explains must be there to be asked about.
-        let noted = std::mem::replace(&mut admission.commit, Commit::Done).wait().await;
-        return Err(Box::new(match noted {
-            Ok(()) => {
-                let catalog = catalog_of(running, &admission, catalog).await;
-                answer::denial(&admission, demand.asked(), &catalog)
-            }
-            Err(error) => outage(running, &error),
-        }));
+    let decided = match (&mut session, demand.asks_for_nothing()) {
+        (Some(open), true) => Ok((in_session(&demand, open), false)),
+        _ => decide(running, &demand).await,
+    };
+    let (mut admission, prepaid) = match decided {
+        Ok((admission, _)) if !admission.decision.allowed => {
+            abandon(session);
+            return Err(refusal(running, admission, demand.asked(), catalog).await);
+        }
+        Ok(decided) => decided,
+        Err(error) => {
+            abandon(session);
+            return Err(Box::new(failure(running, &error)));
+        }
+    };
+    if let Some(open) = &mut session {
+        join(&mut admission, open).await.map_err(|error| Box::new(outage(running, &error)))?;
     }
     let catalog = catalog_of(running, &admission, catalog).await;
     if prepaid {
@@ -123,6 +136,7 @@ pub(crate) async fn admit<T>(
         afterwards: Afterwards::new(reserve, owed),
         reading,
         strips_usage: false,
+        session: session.map(|open| Box::new(open.guard)),
         decision: admission.decision,
         outage: admission.outage,
         catalog,
@@ -131,6 +145,61 @@ pub(crate) async fn admit<T>(
         commit_first,
     };
     Ok(Admitted { request, ticket: Ticket { identity: Some(identity), metered: Some(metered) } })
+}
+
+/// The answer to a refusal.
+async fn refusal(
+    running: &Running,
+    mut admission: Admission,
+    asked: Option<(&str, i64)>,
+    catalog: Arc<Catalog>,
+) -> Box<Response<ResponseBody>> {
+    // What the answer explains must be there to be asked about.
+    let noted = std::mem::replace(&mut admission.commit, Commit::Done).wait().await;
+    Box::new(match noted {
+        Ok(()) => {
+            let catalog = catalog_of(running, &admission, catalog).await;
+            answer::denial(&admission, asked, &catalog)
+        }
+        Err(error) => outage(running, &error),
+    })
+}
+
+/// A session was opened for a request that goes no further.
+fn abandon(session: Option<Box<session::Running>>) {
+    if let Some(open) = session {
+        open.guard.abandon();
+    }
+}
+
+/// What is admitted where nothing is asked for but the session.
+fn in_session(demand: &Demand, open: &mut session::Running) -> Admission {
+    Admission {
+        tenant: demand.check.tenant.clone(),
+        user: demand.check.user.clone(),
+        decision: open.decision.clone(),
+        denial_id: None,
+        repeated: false,
+        outage: false,
+        hold: None,
+        charged: None,
+        dimensions: demand.check.dimensions.clone(),
+        leased: false,
+        catalog_pin: open.catalog_pin,
+        commit: std::mem::replace(&mut open.commit, Commit::Done),
+    }
+}
+
+/// Both have one decision, and one commit: what was opened before is written before.
+async fn join(admission: &mut Admission, open: &mut session::Running) -> Result<(), LedgerError> {
+    let known = |name: &str| admission.decision.limits.iter().any(|limit| *limit.name == *name);
+    let more: Vec<_> = open.decision.limits.drain(..).filter(|limit| !known(&limit.name)).collect();
+    admission.decision.limits.extend(more);
+    if matches!(admission.commit, Commit::Done) {
+        admission.commit = std::mem::replace(&mut open.commit, Commit::Done);
+        return Ok(());
+    }
+    std::mem::replace(&mut open.commit, Commit::Done).wait().await
 }
 
 /// The catalog that decided. (It is at hand; where it no longer is, the one in force has the words.)

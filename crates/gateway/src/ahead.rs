@@ -18,6 +18,8 @@ pub(crate) struct Ahead {
     pub(crate) frames: VecDeque<Frame<Bytes>>,
     /// Whether nothing follows.
     is_whole: bool,
+    /// Whether it was looked at.
+    was_read: bool,
 }
 
 impl Ahead {
@@ -25,12 +27,45 @@ impl Ahead {
     async fn read(incoming: &mut Incoming, max_bytes: usize) -> Result<Self, hyper::Error> {
         let (mut frames, mut bytes) = (VecDeque::new(), 0);
         while bytes <= max_bytes {
-            let Some(frame) = incoming.frame().await else { return Ok(Self { frames, is_whole: true }) };
+            let Some(frame) = incoming.frame().await else {
+                return Ok(Self { frames, is_whole: true, was_read: true });
+            };
             let frame = frame?;
             bytes += frame.data_ref().map_or(0, Bytes::len);
             frames.push_back(frame);
         }
-        Ok(Self { frames, is_whole: incoming.is_end_stream() && bytes <= max_bytes })
+        Ok(Self { frames, is_whole: incoming.is_end_stream() && bytes <= max_bytes, was_read: true })
+    }
+
+    /// Reads a JSON body, if it is no larger than may be looked at.
+    ///
+    /// # Errors
+    /// The client broke off.
+    pub(crate) async fn peek(request: &mut Request<Incoming>, max_bytes: usize) -> Result<Self, hyper::Error> {
+        let is_json = Format::of(request.headers()) == Some(Format::Json);
+        let is_packed = request.headers().contains_key(header::CONTENT_ENCODING);
+        let is_small = request.body().size_hint().lower() <= max_bytes as u64;
+        if !is_json || is_packed || !is_small {
+            return Ok(Self::default());
+        }
+        // The client is asked for its body by reading it.
+        request.headers_mut().remove(header::EXPECT);
+        Self::read(request.body_mut(), max_bytes).await
+    }
+
+    /// How much was read, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum()
+    }
+
+    /// A text or number in a JSON body (RFC 6901).
+    pub(crate) fn field(&self, pointer: &str) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_slice(&self.whole()?).ok()?;
+        match body.pointer(pointer)? {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// All bytes of a body that is there whole.
@@ -58,22 +93,16 @@ impl Ahead {
 /// The client broke off.
 pub(crate) async fn ask_for_usage(
     request: &mut Request<Incoming>,
+    ahead: &mut Ahead,
     metered: &mut Metered,
-) -> Result<Ahead, hyper::Error> {
-    let max_bytes = metered.reading.body_peek_max_bytes;
-    let is_json = Format::of(request.headers()) == Some(Format::Json);
-    let is_packed = request.headers().contains_key(header::CONTENT_ENCODING);
-    let is_small = request.body().size_hint().lower() <= max_bytes as u64;
-    if request.method() != Method::POST || !is_json || is_packed || !is_small {
-        return Ok(Ahead::default());
+) -> Result<(), hyper::Error> {
+    if !ahead.was_read && request.method() == Method::POST {
+        *ahead = Ahead::peek(request, metered.reading.body_peek_max_bytes).await?;
+        if let Some(measure) = &metered.request_measure {
+            measure.count(ahead.bytes());
+        }
     }
-    let mut ahead = Ahead::read(request.body_mut(), max_bytes).await?;
-    // The client was asked for its body by reading it.
-    request.headers_mut().remove(header::EXPECT);
-    if let Some(measure) = &metered.request_measure {
-        measure.count(ahead.frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum());
-    }
-    let Some(body) = ahead.whole() else { return Ok(ahead) };
+    let Some(body) = ahead.whole() else { return Ok(()) };
     if let Some(edit) = tap::include_usage(&body) {
         let edited = edit.apply(&body);
         if request.headers().contains_key(header::CONTENT_LENGTH) {
@@ -82,5 +111,5 @@ pub(crate) async fn ask_for_usage(
         ahead.replace(edited);
         metered.strips_usage = true;
     }
-    Ok(ahead)
+    Ok(())
 }

@@ -5,6 +5,7 @@ use crate::{
     ahead::Ahead,
     client_io::ClientState,
     observe::Report,
+    session::SessionGuard,
     settle::Measure,
     tap::EventEditor,
     upstream::{Line, Upstream},
@@ -185,11 +186,23 @@ impl ContinueGate {
     }
 }
 
+/// Why a body is not there whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The upstream broke off.
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    /// Its session has reached its limit.
+    #[error("the session has reached its limit")]
+    Cut,
+}
+
 /// What a client gets.
 pub(crate) struct ResponseBody {
     source: Source,
     editor: Option<Box<EventEditor>>,
     afterwards: Option<Box<Afterwards>>,
+    session: Option<Box<SessionGuard>>,
     report: Option<Report>,
 }
 
@@ -212,13 +225,13 @@ struct Relayed {
 impl ResponseBody {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ended, editor: None, afterwards: None, report: None }
+        Self { source: Source::Ended, editor: None, afterwards: None, session: None, report: None }
     }
 
     /// Bytes of ours.
     pub(crate) fn own(bytes: Vec<u8>) -> Self {
         let source = if bytes.is_empty() { Source::Ended } else { Source::Own(bytes.into()) };
-        Self { source, editor: None, afterwards: None, report: None }
+        Self { source, editor: None, afterwards: None, session: None, report: None }
     }
 
     /// An upstream's body on its pooled connection.
@@ -240,13 +253,13 @@ impl ResponseBody {
             return Self::empty();
         }
         let source = Source::Relayed(Box::new(Relayed { incoming, line: Some(line), upstream }));
-        Self { source, editor: None, afterwards, report: None }
+        Self { source, editor: None, afterwards, session: None, report: None }
     }
 
     /// An upstream's body on a connection that runs by itself.
     pub(crate) fn detached(incoming: Incoming, afterwards: Option<Box<Afterwards>>) -> Self {
         let source = if incoming.is_end_stream() { Source::Ended } else { Source::Detached(incoming) };
-        Self { source, editor: None, afterwards, report: None }
+        Self { source, editor: None, afterwards, session: None, report: None }
     }
 
     /// Edits the events of this body. Nothing of it was read yet.
@@ -254,6 +267,18 @@ impl ResponseBody {
         if !matches!(self.source, Source::Ended) {
             self.editor = Some(Box::new(editor));
         }
+    }
+
+    /// Holds a session for as long as this body lasts.
+    pub(crate) fn run_in(&mut self, session: Box<SessionGuard>) {
+        if !matches!(self.source, Source::Ended) {
+            self.session = Some(session);
+        }
+    }
+
+    /// Whether its time is over. If not, the task is woken when it is.
+    fn is_cut(&self, cx: &Context<'_>) -> bool {
+        self.session.as_ref().is_some_and(|session| session.stream().poll_cut(cx))
     }
 
     /// Reports the request as finished when this body is.
@@ -265,6 +290,7 @@ impl ResponseBody {
         self.source = Source::Ended;
         self.editor = None;
         self.afterwards = None;
+        self.session = None;
         self.report = None;
     }
 }
@@ -309,9 +335,9 @@ impl Source {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if matches!(this.source, Source::Ended) {
             return Poll::Ready(None);
@@ -328,7 +354,14 @@ impl Body for ResponseBody {
             None => read(cx),
             Some(editor) => editor.poll_frame(cx, read),
         };
-        let frame = std::task::ready!(frame);
+        let frame = match frame {
+            // A stream of events is ended by an event of its own.
+            Poll::Pending if this.editor.is_none() && this.is_cut(cx) => {
+                this.end();
+                return Poll::Ready(Some(Err(BodyError::Cut)));
+            }
+            frame => std::task::ready!(frame).map(|frame| frame.map_err(BodyError::from)),
+        };
         if let (Some(Ok(frame)), Some(report)) = (&frame, &mut this.report) {
             report.response_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
         }

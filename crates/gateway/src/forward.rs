@@ -26,7 +26,12 @@ pub(crate) struct Outbound {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) request_id: HeaderValue,
     pub(crate) host: Option<HeaderValue>,
+    /// What was read of its body already.
+    pub(crate) ahead: Ahead,
 }
+
+/// What a client is told whose body ended too early to be looked at.
+pub(crate) const BROKE_OFF: &str = "The body of the request broke off.";
 
 type Answer = Response<ResponseBody>;
 type Refused = Box<Answer>;
@@ -40,15 +45,17 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
     {
         return *answer;
     }
-    let ahead = match ticket.metered.as_mut().filter(|metered| metered.reading.include_usage) {
-        None => Ahead::default(),
-        Some(metered) => match Box::pin(ahead::ask_for_usage(&mut outbound.request, metered)).await {
-            Ok(ahead) => ahead,
-            Err(_) => return answer::of(rescue::INVALID_REQUEST, "The body of the request broke off."),
-        },
-    };
+    if let Some(measure) = ticket.metered.as_ref().and_then(|metered| metered.request_measure.as_ref()) {
+        measure.count(outbound.ahead.bytes());
+    }
+    if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.reading.include_usage) {
+        let Outbound { request, ahead, .. } = &mut outbound;
+        if Box::pin(ahead::ask_for_usage(request, ahead, metered)).await.is_err() {
+            return answer::of(rescue::INVALID_REQUEST, BROKE_OFF);
+        }
+    }
     let mut tunnel = None;
-    let Some(request) = rewritten(running, peer, (outbound, ahead), &ticket, &mut tunnel) else {
+    let Some(request) = rewritten(running, peer, outbound, &ticket, &mut tunnel) else {
         return answer::of(rescue::INVALID_REQUEST, "The path can't be put behind the upstream's.");
     };
     if let Some(client) = tunnel {
@@ -63,13 +70,19 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
                 Ok(afterwards) => afterwards,
                 Err(answer) => return *answer,
             };
+            let session = ticket.metered.as_mut().and_then(|metered| metered.session.take());
             let body = ResponseBody::relayed(incoming, line, upstream, afterwards).await;
             let mut response = Response::new(body);
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
             finish_head(response.headers_mut(), ticket.metered.as_ref());
-            if ticket.metered.as_ref().is_some_and(|metered| metered.strips_usage) {
-                edit_events(&mut response, EventFlow::new(true), None);
+            let strips_usage = ticket.metered.as_ref().is_some_and(|metered| metered.strips_usage);
+            if strips_usage || session.is_some() {
+                let handle = session.as_ref().map(|session| session.handle());
+                edit_events(&mut response, EventFlow::new(strips_usage), handle);
+            }
+            if let Some(session) = session {
+                response.body_mut().run_in(session);
             }
             response
         }
@@ -133,11 +146,11 @@ async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Refus
 fn rewritten(
     running: &Running,
     peer: &Arc<Peer>,
-    (outbound, ahead): (Outbound, Ahead),
+    outbound: Outbound,
     ticket: &Ticket,
     tunnel: &mut Option<OnUpgrade>,
 ) -> Option<Request<RequestBody>> {
-    let Outbound { mut request, upstream, request_id, host } = outbound;
+    let Outbound { mut request, upstream, request_id, host, ahead } = outbound;
     let websocket = scrub::asks_for_websocket(request.method(), request.version(), request.headers());
     if websocket {
         *tunnel = Some(hyper::upgrade::on(&mut request));

@@ -3,6 +3,7 @@
 use crate::{
     GatewayError,
     admit::{self, Admitted},
+    ahead::Ahead,
     answer,
     body::ResponseBody,
     client_io::ClientState,
@@ -11,10 +12,11 @@ use crate::{
     identity::{Found, Identifier, Identity, jwks::Fetch},
     observe::{GatewayObserver, Report, Unobserved},
     path,
-    routes::RouteTable,
-    rules::{self, BodySize},
+    routes::{Matched, RouteTable},
+    rules::{self, BodySize, Demand},
     scrub::{REQUEST_ID, Scrub},
     server::Phase,
+    session::{self, Keeper},
     settle::Settler,
     upstream::Upstream,
 };
@@ -36,7 +38,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::{
-    catalog::{GatewayRules, IdentitySource, JwtKeys, Unmatched},
+    catalog::{GatewayRules, IdentitySource, JwtKeys, SessionKey, Unmatched},
     cors::CorsOrigins,
     rescue,
 };
@@ -82,6 +84,7 @@ pub struct Gateway {
     pub(crate) options: GatewayOptions,
     running: ArcSwap<Running>,
     settler: Settler,
+    keeper: Arc<Keeper>,
     /// How far it is.
     pub(crate) phase: watch::Sender<Phase>,
     request_ids: AtomicU64,
@@ -99,6 +102,7 @@ pub(crate) struct Running {
     pub(crate) scrub: Scrub,
     upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     pub(crate) settler: Settler,
+    pub(crate) keeper: Arc<Keeper>,
     cors_origins: CorsOrigins,
     pub(crate) observer: Arc<dyn GatewayObserver>,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -123,12 +127,14 @@ impl Gateway {
     pub fn new(engine: Arc<Engine>, rules: GatewayRules, options: GatewayOptions) -> Result<Self, GatewayError> {
         let settler = Settler::new(engine, options.observer.clone()).ok_or(GatewayError::NoRuntime)?;
         let phase = watch::Sender::new(Phase::Serving);
-        let running = Running::new(rules, &settler, &options, phase.subscribe(), None)?;
+        let keeper = Keeper::start(&settler);
+        let running = Running::new(rules, (&settler, &keeper), &options, phase.subscribe(), None)?;
         let random = RandomState::new().hash_one(Instant::now());
         Ok(Self {
             options,
             running: ArcSwap::from_pointee(running),
             settler,
+            keeper,
             phase,
             request_ids: AtomicU64::new(0),
             request_id_prefix: random,
@@ -150,7 +156,8 @@ impl Gateway {
     /// As [`Gateway::replace_rules`].
     pub fn prepare_rules(&self, rules: GatewayRules) -> Result<PreparedRules, GatewayError> {
         let old = self.running.load_full();
-        let running = Running::new(rules, &self.settler, &self.options, self.phase.subscribe(), Some(&old))?;
+        let founded = (&self.settler, &self.keeper);
+        let running = Running::new(rules, founded, &self.options, self.phase.subscribe(), Some(&old))?;
         Ok(PreparedRules(Arc::new(running)))
     }
 
@@ -216,7 +223,7 @@ impl Gateway {
 impl Running {
     fn new(
         rules: GatewayRules,
-        settler: &Settler,
+        (settler, keeper): (&Settler, &Arc<Keeper>),
         options: &GatewayOptions,
         phase: watch::Receiver<Phase>,
         old: Option<&Running>,
@@ -251,6 +258,7 @@ impl Running {
             upstreams,
             rules,
             settler: settler.clone(),
+            keeper: keeper.clone(),
             cors_origins: options.cors_origins.clone(),
             observer: options.observer.clone(),
             phase,
@@ -261,7 +269,7 @@ impl Running {
     async fn admission(
         &self,
         peer: &Arc<Peer>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         request_id: &HeaderValue,
         has_body: bool,
         route_name: &mut Option<Arc<str>>,
@@ -278,14 +286,14 @@ impl Running {
         *route_name = matched.as_ref().map(|matched| matched.route.name.clone());
 
         let upstream = matched.as_ref().and_then(|matched| matched.route.upstream.as_ref());
-        let outbound = |request| -> Result<Outbound, Box<Answer>> {
+        let outbound = |request, ahead| -> Result<Outbound, Box<Answer>> {
             let upstream = upstream.or(self.rules.default_upstream.as_ref()).and_then(|name| self.upstreams.get(name));
             let upstream = upstream.cloned().ok_or_else(no_upstream)?;
-            Ok(Outbound { request, upstream, request_id: request_id.clone(), host })
+            Ok(Outbound { request, upstream, request_id: request_id.clone(), host, ahead })
         };
-        let Some(matched) = matched else { return self.unmatched(peer, outbound(request)?).await };
+        let Some(matched) = matched else { return self.unmatched(peer, outbound(request, Ahead::default())?).await };
         if matched.route.public {
-            return Ok(Admitted::unmetered(outbound(request)?, None));
+            return Ok(Admitted::unmetered(outbound(request, Ahead::default())?, None));
         }
         let identity = self.identity(peer, request.headers()).await?;
         let body = match (has_body, request.body().size_hint().exact()) {
@@ -301,8 +309,11 @@ impl Running {
         let known = rules::Known { catalog: &catalog, prices: prices.as_deref().unwrap_or(&catalog) };
         let demand = rules::demand(&matched, request.headers(), body, &identity, &known);
         match demand.map_err(|problem| answer::problem(&problem))? {
-            None => Ok(Admitted::unmetered(outbound(request)?, Some(identity))),
-            Some(demand) => admit::admit(self, outbound(request)?, identity, demand, catalog).await,
+            None => Ok(Admitted::unmetered(outbound(request, Ahead::default())?, Some(identity))),
+            Some(mut demand) => {
+                let ahead = look_for_key(&matched, &mut request, &mut demand).await?;
+                admit::admit(self, outbound(request, ahead)?, identity, demand, catalog).await
+            }
         }
     }
 
@@ -381,6 +392,23 @@ impl Running {
             (None, host, None) => Ok(host.cloned()),
         }
     }
+}
+
+/// Reads the key of the session in the body of a request, where it is to be found there.
+async fn look_for_key(
+    matched: &Matched<'_>,
+    request: &mut Request<Incoming>,
+    demand: &mut Demand,
+) -> Result<Ahead, Box<Answer>> {
+    let Some(SessionKey::Body(pointer)) = matched.route.session.as_ref().map(|session| &session.key) else {
+        return Ok(Ahead::default());
+    };
+    let ahead = Ahead::peek(request, demand.reading.body_peek_max_bytes).await;
+    let ahead = ahead.map_err(|_| answer::of(rescue::INVALID_REQUEST, forward::BROKE_OFF))?;
+    if let Some(session) = &mut demand.session {
+        session.key = ahead.field(pointer).and_then(|text| session::key(&text));
+    }
+    Ok(ahead)
 }
 
 fn no_upstream() -> Box<Answer> {

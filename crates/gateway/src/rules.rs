@@ -4,6 +4,7 @@ use crate::{
     identity::Identity,
     priced::{Asked, priced},
     routes::Matched,
+    session::{self, SessionDemand},
 };
 use domain::{
     catalog::Catalog,
@@ -43,6 +44,8 @@ pub(crate) struct Demand {
     pub(crate) charge_when: ChargeWhen,
     /// Whether the charge must be durable before the request goes on.
     pub(crate) commit_first: bool,
+    /// The session that it runs in.
+    pub(crate) session: Option<SessionDemand>,
 }
 
 /// What is charged when the response ended.
@@ -64,6 +67,11 @@ pub(crate) enum OwedFor {
 }
 
 impl Demand {
+    /// Whether there is nothing to decide but the session.
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        self.check.charges.is_empty() && self.check.features.is_empty() && !self.is_open_ended()
+    }
+
     /// The check with one unit of everything whose amount is known afterwards: may the request go on at all?
     pub(crate) fn with_a_first_unit(&self) -> Check {
         let mut check = self.check.clone();
@@ -123,9 +131,18 @@ pub(crate) fn demand(
 ) -> Result<Option<Demand>, Problem> {
     own_path(matched, identity)?;
     let route = matched.route;
-    if route.charges.is_empty() && route.features.is_empty() {
+    if route.charges.is_empty() && route.features.is_empty() && route.session.is_none() {
         return Ok(None);
     }
+    let dimensions = dimensions(matched, headers, known.catalog);
+    let session = route.session.as_ref().map(|rules| SessionDemand {
+        tenant: identity.tenant.clone(),
+        user: identity.user.clone(),
+        meter: rules.meter.clone(),
+        key: session::key_of(rules, matched, headers),
+        enforce: route.enforce,
+        dimensions: dimensions.clone(),
+    });
     let mut demand = Demand {
         check: Check {
             tenant: identity.tenant.clone(),
@@ -134,7 +151,7 @@ pub(crate) fn demand(
             features: route.features.clone(),
             consume: true,
             enforce: route.enforce,
-            dimensions: dimensions(matched, headers, known.catalog),
+            dimensions,
             id: None,
             cause: Cause::Gateway,
             hold: None,
@@ -144,6 +161,7 @@ pub(crate) fn demand(
         reading: route.reading,
         charge_when: route.charge_when,
         commit_first: route.commit_first,
+        session,
     };
     for charge in &route.charges {
         let meter = charge.meter.clone();

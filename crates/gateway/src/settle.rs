@@ -59,6 +59,20 @@ impl Settler {
         }
     }
 
+    /// Runs something on the runtime of the gateway.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
+    /// Settles something, tried again while the ledger has too much to do.
+    pub(crate) fn settle<F: Future<Output = Result<(), EngineError>> + Send>(
+        &self,
+        what: &'static str,
+        work: impl FnMut() -> F + Send + 'static,
+    ) {
+        drop(self.run(what, async move { patiently(work).await }));
+    }
+
     fn run(
         &self,
         what: &'static str,

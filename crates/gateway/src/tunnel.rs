@@ -5,24 +5,34 @@ use crate::{
     afterwards::Afterwards,
     body::{RequestBody, ResponseBody},
     forward::{self, Failure},
+    frames::{self, Frames},
     gateway::{Peer, Running},
     scrub,
     server::Phase,
+    session::Stream,
     upstream::Upstream,
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much is copied at once, each way.
 const COPY_BYTES: usize = 16 * 1024;
+
+/// What a client is told whose time is over.
+const CUT_REASON: &str = "the session has reached its limit";
+
+/// How long the other side may take to close after that.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// Asks the upstream to switch protocols, and tunnels if it does. If not, its answer is passed on like any other.
 pub(crate) async fn open(
@@ -81,24 +91,42 @@ pub(crate) async fn open(
     scrub::ask_for_websocket(response.headers_mut());
     let mut phase = running.phase.clone();
     let peer = peer.clone();
+    let session = ticket.metered.and_then(|mut metered| metered.session.take());
     tokio::spawn(async move {
-        // Holds the client's place among the connections for as long as the tunnel lives.
-        let _peer = peer;
+        // Holds the client's place among the connections, and its session, for as long as the tunnel lives.
+        let (_peer, session) = (peer, session);
+        let stream = session.as_ref().map(|session| session.stream().clone());
+        let cut = async {
+            match &stream {
+                None => std::future::pending().await,
+                Some(stream) => {
+                    stream.cut().await;
+                    tokio::time::sleep(CLOSE_MAX).await;
+                }
+            }
+        };
         tokio::select! {
-            () = tunnel(client, upstream_side, afterwards) => {}
+            () = tunnel(client, upstream_side, afterwards, stream.clone()) => {}
+            () = cut => {}
             _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
         }
     });
     response
 }
 
-async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, afterwards: Option<Box<Afterwards>>) {
+async fn tunnel(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    afterwards: Option<Box<Afterwards>>,
+    session: Option<Arc<Stream>>,
+) {
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok(sides) => sides,
         Err(error) => return tracing::debug!(%error, "the tunnel was not opened"),
     };
     let mut client = TokioIo::new(client);
-    let mut upstream = Counted { io: TokioIo::new(upstream), afterwards };
+    let session = session.map(Limited::new);
+    let mut upstream = Counted { io: TokioIo::new(upstream), afterwards, session };
     let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, COPY_BYTES, COPY_BYTES).await;
     if let Err(error) = copied {
         tracing::debug!(%error, "the tunnel broke");
@@ -126,15 +154,74 @@ impl<T> Drop for AbortOnDrop<T> {
 struct Counted {
     io: TokioIo<Upgraded>,
     afterwards: Option<Box<Afterwards>>,
+    session: Option<Limited>,
+}
+
+/// A tunnel whose time may be over: then it is closed between two frames.
+struct Limited {
+    stream: Arc<Stream>,
+    frames: Frames,
+    told: Pin<Box<dyn Future<Output = ()> + Send>>,
+    closed: bool,
+}
+
+impl Limited {
+    fn new(stream: Arc<Stream>) -> Self {
+        let watched = stream.clone();
+        let told = Box::pin(async move { watched.cut().await });
+        Self { stream, frames: Frames::default(), told, closed: false }
+    }
+
+    /// Whether the time is over. If not, the task is woken when it is.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.is_cut() || self.told.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Counted {
+    fn poll_counted(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let read = &buffer.filled()[before..];
+        if let Some(afterwards) = &mut self.afterwards {
+            afterwards.count(read.len());
+        }
+        if let Some(session) = &mut self.session {
+            session.frames.pass(read);
+        }
+        result
+    }
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if let Some(afterwards) = &mut self.afterwards {
-            afterwards.count(buffer.filled().len() - before);
+        let this = &mut *self;
+        let Some(session) = &mut this.session else { return this.poll_counted(cx, buffer) };
+        if session.closed {
+            return Poll::Ready(Ok(()));
         }
+        if !session.poll_cut(cx) {
+            return this.poll_counted(cx, buffer);
+        }
+        let close = frames::close(CUT_REASON);
+        if session.frames.at_boundary() {
+            if buffer.remaining() < close.len() {
+                // What is there is passed on first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            buffer.put_slice(&close);
+            session.closed = true;
+            return Poll::Ready(Ok(()));
+        }
+        // No further than to the end of this frame.
+        let mut rest = buffer.take(session.frames.to_boundary());
+        let result = this.poll_counted(cx, &mut rest);
+        let read = rest.filled().len();
+        // What was read through it is initialized.
+        let filled = rest.filled().to_vec();
+        debug_assert_eq!(filled.len(), read, "all of it was read just now");
+        buffer.put_slice(&filled);
         result
     }
 }

@@ -52,7 +52,7 @@ impl Step<'_> {
                 slice = slice.min(ends_at.ms() - self.at.ms());
             }
             if !self.observed {
-                slice = slice.min(room(state).unwrap_or(slice));
+                slice = slice.min(part_of_room(state));
             }
         }
         slice.max(0)
@@ -82,6 +82,21 @@ impl Step<'_> {
             OnLimit::Cut => 0,
             OnLimit::Finish { max_ms } => (max_ms - session.overage_ms).max(0),
         }
+    }
+}
+
+/// A session holds at most one part in so many of what is left, so that others may run as well.
+const SHARE: i64 = 8;
+/// But no less than this, milliseconds, if there is as much.
+const LEAST_MS: i64 = 1_000;
+
+/// What one session may hold ahead under a limit.
+fn part_of_room(state: &LimitState) -> i64 {
+    let Some(room) = room(state) else { return i64::MAX };
+    match state.window {
+        LimitWindow::Of(_) => (room / SHARE).max(LEAST_MS).min(room),
+        // Its own limit is nobody else's.
+        LimitWindow::Session | LimitWindow::Level | LimitWindow::Concurrent => room,
     }
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod refusals;
 mod reported;
 mod running;
+mod sessions;
 mod streams;
 mod tls;
 mod upstream;

@@ -48,6 +48,7 @@ kind = "gauge"
 kind = "counter"
 [meters.time]
 kind = "duration"
+debit_interval = "10s"
 [features.analytics]
 title = "Unlock advanced analytics"
 [plans.free]
@@ -83,6 +84,7 @@ impl Clock for ToldClock {
 
 pub struct World {
     pub engine: Arc<Engine>,
+    pub clock: Arc<ToldClock>,
     pub ledger: Arc<MemoryLedger>,
     pub gateway: Arc<Gateway>,
     pub address: SocketAddr,
@@ -130,7 +132,7 @@ impl World {
         let loaded = wire::catalog::load(text, "test.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
         let ledger = MemoryLedger::new([7; 32]);
         let clock = Arc::new(ToldClock(AtomicI64::new(Instant::parse("2026-03-10T12:00:00Z").unwrap().ms())));
-        let engine = Engine::open(ledger.clone(), clock, loaded.catalog, text).await.unwrap();
+        let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, text).await.unwrap();
         let gateway = Arc::new(Gateway::new(engine.clone(), loaded.gateway, options).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -142,7 +144,22 @@ impl World {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (shutdown, serving) = (Some(shutdown), Some(serving));
-        Self { engine, ledger, gateway, address, upstream, shutdown, serving, client }
+        Self { engine, clock, ledger, gateway, address, upstream, shutdown, serving, client }
+    }
+
+    /// Lets so much time pass, in steps that are seen.
+    pub async fn pass(&self, seconds: i64) {
+        for _ in 0..seconds {
+            self.clock.0.fetch_add(1_000, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(8)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+
+    /// Sets the clock ahead at once.
+    pub async fn clock_jump(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+        self.engine.upkeep().await.unwrap();
     }
 
     /// Tells the gateway to stop, and gives what ends when it has.

@@ -8,6 +8,7 @@ use super::{
     pattern, plans, priced,
     problem::quoted,
     report::{Report, Span},
+    sessions,
     settings::ENFORCE,
     table::{Declared, Node, Table, Text, resolve},
 };
@@ -29,7 +30,7 @@ const PEEK_BYTES: i64 = 1 << 20;
 const PEEK_MAX_BYTES: i64 = 16 << 20;
 
 /// What has no meaning without an identity.
-const IDENTIFIED: [&str; 10] = [
+const IDENTIFIED: [&str; 11] = [
     "charge",
     "feature",
     "features",
@@ -40,6 +41,7 @@ const IDENTIFIED: [&str; 10] = [
     "include_usage",
     "identity_encoding",
     "body_peek_max_bytes",
+    "session",
 ];
 
 const CHARGE_WHEN: &[(&str, ChargeWhen)] = &[("reached", ChargeWhen::Reached), ("success", ChargeWhen::Success)];
@@ -118,13 +120,19 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
     let charge_when = table.word(report, "charge_when", CHARGE_WHEN).unwrap_or_default();
     let commit_first = table.boolean(report, "commit_first", false);
     let enforce = table.word(report, "enforce", ENFORCE);
-    let reading = reading(report, &mut table, &charges);
+    let has_session = table.get("session").is_some();
+    let reading = reading(report, &mut table, &charges, has_session);
     let dimensions = dimensions(report, &mut table, known.dimensions, segments, public);
+    let session = table.get("session").map(|node| sessions::read(report, node, known.meters, segments));
     if public {
         refuse_in_public(report, &table, segments, span);
     }
     table.finish(report);
     let pattern = pattern?;
+    let session = match session {
+        Some(session) => Some(session?),
+        None => None,
+    };
     let route = Route {
         name: name.unwrap_or_else(|| pattern.text.as_str().into()),
         method: pattern.method,
@@ -138,12 +146,15 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
         enforce,
         dimensions,
         reading,
+        session,
     };
     Some((route, span))
 }
 
 /// How the route's responses are read.
-fn reading(report: &mut Report<'_>, table: &mut Table<'_>, charges: &[RouteCharge]) -> Reading {
+///
+/// A stream in a session may have to be ended between two events, which can be found only where it is not packed.
+fn reading(report: &mut Report<'_>, table: &mut Table<'_>, charges: &[RouteCharge], has_session: bool) -> Reading {
     let reads_usage =
         charges.iter().any(|charge| matches!(charge.amount, AmountSource::Reported { what: Reported::Usage(_), .. }));
     let include_usage = table.boolean(report, "include_usage", false);
@@ -152,7 +163,7 @@ fn reading(report: &mut Report<'_>, table: &mut Table<'_>, charges: &[RouteCharg
         let help = "add charge = [{ meter = \"tokens\", from = \"usage\", expect = 1000 }], or remove it";
         report.error_help(span, message, help);
     }
-    let identity_encoding = table.boolean(report, "identity_encoding", reads_usage);
+    let identity_encoding = table.boolean(report, "identity_encoding", reads_usage || has_session);
     let peek = table.integer(report, "body_peek_max_bytes", 1, PEEK_MAX_BYTES).unwrap_or(PEEK_BYTES);
     Reading { include_usage, identity_encoding, body_peek_max_bytes: usize::try_from(peek).unwrap_or(usize::MAX) }
 }

@@ -96,6 +96,32 @@ pub struct Route {
     pub dimensions: Vec<(DimensionKey, ValueSource)>,
     /// How its responses are read.
     pub reading: Reading,
+    /// The session that its requests run in.
+    pub session: Option<RouteSession>,
+}
+
+/// The session that the requests of a route run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSession {
+    /// The meter of time that it feeds.
+    pub meter: MeterKey,
+    /// What makes several requests one session.
+    pub key: SessionKey,
+}
+
+/// Where the key of a session comes from. A request without one runs in a session of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionKey {
+    /// Each request runs in a session of its own, which ends with it.
+    Stream,
+    /// A header of the request.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(Arc<str>),
+    /// A capture of the path.
+    Capture(Arc<str>),
+    /// A field of the JSON body: a JSON pointer (RFC 6901).
+    Body(Arc<str>),
 }
 
 /// How the responses of a route are read.

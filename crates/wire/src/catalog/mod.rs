@@ -19,6 +19,7 @@ mod priced;
 mod problem;
 mod report;
 mod routes;
+mod sessions;
 mod settings;
 mod starter;
 mod table;

@@ -20,6 +20,7 @@ fn route(method: Option<Method>, pattern: &[Segment]) -> Route {
         enforce: None,
         dimensions: Vec::new(),
         reading: Reading { include_usage: false, identity_encoding: false, body_peek_max_bytes: 0 },
+        session: None,
     }
 }
 
