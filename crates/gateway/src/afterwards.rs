@@ -6,7 +6,7 @@ use crate::{
     settle::{Reserve, Settled},
     tap::{Tap, Usage},
 };
-use domain::catalog::AMOUNT_MAX;
+use domain::{catalog::AMOUNT_MAX, cost::Rate};
 use http::{HeaderMap, HeaderName};
 use std::time::Instant;
 use wire::catalog::{Reported, UsageField};
@@ -44,7 +44,8 @@ impl Afterwards {
                 *said = header_amount(headers, name);
             }
         }
-        if self.owed.iter().any(|owed| matches!(owed.what, OwedFor::Reported(Reported::Usage(_)))) {
+        let is_usage = |owed: &Owed| matches!(owed.what, OwedFor::Reported(Reported::Usage(_)) | OwedFor::Cost(_));
+        if self.owed.iter().any(is_usage) {
             self.tap = Tap::of(headers);
         }
     }
@@ -71,6 +72,7 @@ impl Afterwards {
             OwedFor::Reported(Reported::Duration) => Some(bounded(elapsed_ms)),
             OwedFor::Reported(Reported::Header(_)) => said,
             OwedFor::Reported(Reported::Usage(field)) => usage.and_then(|usage| tokens(&usage, *field)),
+            OwedFor::Cost(rate) => usage.and_then(|usage| cost(&usage, rate)),
         };
         let owed = self.owed.drain(..).zip(self.said.drain(..));
         owed.map(|(owed, said)| Settled { amount: told(&owed, said), taken: owed.taken, meter: owed.meter }).collect()
@@ -96,6 +98,13 @@ fn tokens(usage: &Usage, field: UsageField) -> Option<i64> {
         UsageField::Prompt => usage.prompt_tokens,
         UsageField::Completion => usage.completion_tokens,
     }
+}
+
+/// What the tokens cost; `None` where nothing is reported that has a price, or an amount that can't be.
+fn cost(usage: &Usage, rate: &Rate) -> Option<i64> {
+    let reported = |name: &str| UsageField::from_word(name).and_then(|field| tokens(usage, field));
+    rate.quantities().find_map(reported)?;
+    rate.amount(reported).ok().map(|charge| charge.amount)
 }
 
 /// What is missing, given twice or no amount reports nothing.

@@ -3,7 +3,7 @@
 use crate::{identity::Identity, routes::Matched};
 use domain::{
     catalog::Catalog,
-    cost::{CostError, CostTable},
+    cost::{CostError, CostTable, Rate},
     id::CostKey,
     op::Charge,
 };
@@ -28,10 +28,33 @@ pub(crate) fn priced(
     sources: &[(Arc<str>, PropertySource)],
     asked: &Asked<'_>,
 ) -> Result<Charge, Problem> {
+    with_table(prices, cost, sources, asked, |table, properties| table.amount(properties, &[]))
+}
+
+/// The prices that a list of the tenant's catalog has for what this request's response will report.
+///
+/// # Errors
+/// As [`priced`].
+pub(crate) fn rate(
+    prices: &Catalog,
+    cost: &CostKey,
+    sources: &[(Arc<str>, PropertySource)],
+    asked: &Asked<'_>,
+) -> Result<Rate, Problem> {
+    with_table(prices, cost, sources, asked, |table, properties| table.rate(properties))?.ok_or_else(unfit)
+}
+
+fn with_table<T>(
+    prices: &Catalog,
+    cost: &CostKey,
+    sources: &[(Arc<str>, PropertySource)],
+    asked: &Asked<'_>,
+    look: impl FnOnce(&CostTable, &[(&str, &str)]) -> Result<T, CostError>,
+) -> Result<T, Problem> {
     let table = prices.cost(cost.as_str()).map_err(|error| problem(&error))?;
     let properties = properties(table, sources, asked)?;
     let pairs: Vec<(&str, &str)> = properties.iter().map(|(name, value)| (*name, &**value)).collect();
-    table.amount(&pairs, &[]).map_err(|error| problem(&error))
+    look(table, &pairs).map_err(|error| problem(&error))
 }
 
 /// The properties that the table looks at: another version of it may look at fewer than the route tells.
@@ -70,7 +93,11 @@ fn problem(error: &CostError) -> Problem {
         }
         _ => {
             tracing::error!(%error, "the route asks for what the catalog does not have that decides for the tenant");
-            rescue::INTERNAL.problem("The gateway's rules and the catalog in force do not fit together.")
+            unfit()
         }
     }
+}
+
+fn unfit() -> Problem {
+    rescue::INTERNAL.problem("The gateway's rules and the catalog in force do not fit together.")
 }

@@ -2,12 +2,13 @@
 
 use crate::{
     identity::Identity,
-    priced::{Asked, priced},
+    priced::{Asked, priced, rate},
     routes::Matched,
     session::{self, SessionDemand},
 };
 use domain::{
     catalog::Catalog,
+    cost::Rate,
     entry::Cause,
     id::MeterKey,
     op::{Charge, Dimensions},
@@ -64,6 +65,8 @@ pub(crate) enum OwedFor {
     Bytes,
     /// What it reports.
     Reported(Reported),
+    /// What the tokens cost that it reports.
+    Cost(Rate),
 }
 
 impl Demand {
@@ -114,7 +117,10 @@ pub(crate) struct Known<'a> {
 
 /// Whether a price list has to be asked what a request costs on this route.
 pub(crate) fn needs_prices(route: &Route) -> bool {
-    route.charges.iter().any(|charge| matches!(charge.amount, AmountSource::Cost { .. }))
+    route
+        .charges
+        .iter()
+        .any(|charge| matches!(charge.amount, AmountSource::Cost { .. } | AmountSource::CostOfUsage { .. }))
 }
 
 /// What a request costs on its route; `None` where it costs nothing and needs nothing.
@@ -171,6 +177,12 @@ pub(crate) fn demand(
             (AmountSource::Cost { cost, properties }, _) => {
                 let asked = Asked { matched, headers, identity };
                 demand.check.charges.push(priced(known.prices, cost, properties, &asked)?);
+                continue;
+            }
+            (AmountSource::CostOfUsage { cost, properties, expect }, _) => {
+                let rate = rate(known.prices, cost, properties, &Asked { matched, headers, identity })?;
+                demand.check.charges.push(Charge { meter: rate.meter().clone(), amount: *expect });
+                demand.owed.push(Owed { meter: rate.meter().clone(), what: OwedFor::Cost(rate), taken: *expect });
                 continue;
             }
             (AmountSource::RequestBytes, BodySize::Known(bytes)) => i64::try_from(bytes).unwrap_or(i64::MAX),

@@ -206,3 +206,57 @@ async fn a_header_of_the_response_and_its_duration_are_charged() {
     })
     .await;
 }
+
+const BY_MODEL: &str = r#"
+[costs.models]
+meter = "tokens"
+property = "model"
+quantities = ["prompt_tokens", "completion_tokens"]
+prices = { large = { prompt_tokens = 500, completion_tokens = 1500 }, small = { prompt_tokens = 100, completion_tokens = 0 } }
+unknown = "refuse"
+[[routes]]
+match = "/play"
+charge = [{ cost = "models", from = "usage", expect = 40, properties = { model = { header = "x-model" } } }]
+"#;
+
+#[tokio::test]
+async fn tokens_cost_what_the_price_list_has_for_their_model() {
+    let world = World::new(BY_MODEL).await;
+    let ask = async |model: &str, play: Play| {
+        *world.upstream.seen.play.lock().unwrap() = play;
+        world.post("/play", &[ACME, ("x-model", model)], "{}").await
+    };
+    let mut total = 0;
+    for (what, model, play, amount) in [
+        // 11 * 500 + 22 * 1500 = 38,500 thousandths.
+        ("streamed", "large", play(STREAM, vec![chat(USAGE).into_bytes()]), 39),
+        ("cheaper", "small", play(STREAM, vec![chat(USAGE).into_bytes()]), 2),
+        (
+            "only one kind",
+            "large",
+            play("application/json", vec![br#"{"usage":{"prompt_tokens":2000}}"#.to_vec()]),
+            1000,
+        ),
+        (
+            "free, as the list says",
+            "small",
+            play("application/json", vec![br#"{"usage":{"completion_tokens":9}}"#.to_vec()]),
+            0,
+        ),
+        (
+            "nothing that has a price",
+            "large",
+            play("application/json", vec![br#"{"usage":{"total_tokens":9}}"#.to_vec()]),
+            40,
+        ),
+        ("nothing at all", "large", play(STREAM, vec![delta("a").into_bytes()]), 40),
+    ] {
+        assert_eq!(ask(model, play).await.status, 200, "{what}");
+        total += amount;
+        world.gateway_settles(total, what).await;
+    }
+    let before = world.upstream.requests();
+    let unpriced = ask("new", play(STREAM, vec![chat(USAGE).into_bytes()])).await;
+    assert_eq!((unpriced.status.as_u16(), unpriced.json()["code"].clone()), (422, "unknown_price".into()));
+    assert_eq!((world.upstream.requests(), world.usage("acme", "tokens").await), (before, (total, 0)));
+}

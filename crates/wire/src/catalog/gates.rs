@@ -155,8 +155,11 @@ fn route(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>) -> Option<(
 ///
 /// A stream in a session may have to be ended between two events, which can be found only where it is not packed.
 fn reading(report: &mut Report<'_>, table: &mut Table<'_>, charges: &[RouteCharge], has_session: bool) -> Reading {
-    let reads_usage =
-        charges.iter().any(|charge| matches!(charge.amount, AmountSource::Reported { what: Reported::Usage(_), .. }));
+    let is_usage = |amount: &AmountSource| match amount {
+        AmountSource::Reported { what, .. } => matches!(what, Reported::Usage(_)),
+        other => matches!(other, AmountSource::CostOfUsage { .. }),
+    };
+    let reads_usage = charges.iter().any(|charge| is_usage(&charge.amount));
     let include_usage = table.boolean(report, "include_usage", false);
     if let Some(span) = table.key_span("include_usage").filter(|_| include_usage && !reads_usage) {
         let message = "`include_usage` asks the model for usage, and no charge of this route is from it";
@@ -207,7 +210,7 @@ fn charges(
 fn charge(report: &mut Report<'_>, node: Node<'_>, known: &Known<'_>, segments: &[Segment]) -> Option<RouteCharge> {
     let mut table = node.table(report, "a charge")?;
     if let Some(cost) = table.get("cost") {
-        let charge = priced::charge(report, &mut table, cost, known.costs, segments);
+        let charge = priced::charge(report, &mut table, cost, known, segments);
         table.finish(report);
         return charge;
     }

@@ -29,7 +29,9 @@ impl GatewayRules {
         let charges = self.routes.iter().flat_map(|route| &route.charges);
         let mut claims: Vec<Arc<str>> = charges
             .filter_map(|charge| match &charge.amount {
-                AmountSource::Cost { properties, .. } => Some(properties),
+                AmountSource::Cost { properties, .. } | AmountSource::CostOfUsage { properties, .. } => {
+                    Some(properties)
+                }
                 _ => None,
             })
             .flatten()
@@ -179,6 +181,15 @@ pub enum AmountSource {
         /// Where the properties it looks at come from. One that is not here is missing.
         properties: Vec<(Arc<str>, PropertySource)>,
     },
+    /// What a cost table asks for the tokens that the response reports in its `usage`.
+    CostOfUsage {
+        /// The table.
+        cost: CostKey,
+        /// Where the property it looks at comes from.
+        properties: Vec<(Arc<str>, PropertySource)>,
+        /// What is charged before, and stays charged where nothing is reported.
+        expect: i64,
+    },
     /// The size of the request body: `Content-Length` where it is given, else what was counted when the body ended.
     RequestBytes,
     /// The size of the response body, counted when it ended: a measured-afterwards charge.
@@ -212,6 +223,18 @@ pub enum UsageField {
     Prompt,
     /// `completion_tokens`, or `output_tokens`.
     Completion,
+}
+
+impl UsageField {
+    /// The field with this name.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "total_tokens" => Some(UsageField::Total),
+            "prompt_tokens" => Some(UsageField::Prompt),
+            "completion_tokens" => Some(UsageField::Completion),
+            _ => None,
+        }
+    }
 }
 
 /// Where a property that a cost table looks at comes from.

@@ -1,12 +1,17 @@
 //! A route's charge by a cost table: where each property of a request comes from.
 
 use super::{
-    AmountSource, COST_VALUE_MAX_CHARS, PropertySource, RouteCharge, Segment, keys,
+    AmountSource, COST_VALUE_MAX_CHARS, PropertySource, RouteCharge, Segment, UsageField,
+    gates::{self, Known},
+    keys,
     problem::quoted,
     report::Report,
-    table::{Declared, Node, Table, Text, prose, resolve},
+    table::{Node, Table, Text, prose, resolve},
 };
-use domain::cost::{CostRule, CostTable};
+use domain::{
+    catalog::Meter,
+    cost::{CostRule, CostTable, Rates},
+};
 use std::sync::Arc;
 use toml::de::DeValue;
 
@@ -21,25 +26,62 @@ pub(super) fn charge(
     report: &mut Report<'_>,
     table: &mut Table<'_>,
     node: Node<'_>,
-    costs: &Declared<CostTable>,
+    known: &Known<'_>,
     segments: &[Segment],
 ) -> Option<RouteCharge> {
     let name = node.text(report, "`cost` of a charge");
-    for key in ["meter", "amount", "header", "default", "from"] {
+    for key in ["meter", "amount", "header", "default", "response_header", "field"] {
         let message = format!("a charge by a cost table takes no `{key}`");
         table.refuse(report, key, &message, "the cost table says which meter is charged, and how much");
     }
-    let given = table.get("properties");
-    let cost = resolve(report, name?, "cost table", costs)?;
+    let (given, from, expect) = (table.get("properties"), table.get("from"), table.get("expect"));
+    let cost = resolve(report, name?, "cost table", known.costs)?;
     let properties = properties(report, given, cost, segments)?;
     tell_missing(report, node, cost, &properties)?;
-    if let CostRule::Rates(_) = cost.rule {
-        let message =
-            format!("cost table {} has prices for quantities, which no route can tell", quoted(cost.key.as_str()));
-        report.error_help(node.span, message, "charge by a table with `parts`; quantities are for POST /api/v1/check");
+    let (meter, key) = (cost.meter.clone(), cost.key.clone());
+    let amount = match &cost.rule {
+        CostRule::Parts(_) => {
+            for stray in [from, expect].iter().flatten() {
+                let message = format!("what {} comes to is known before the request goes on", quoted(key.as_str()));
+                report.error_help(stray.span, message, "`from` and `expect` are for tables with `quantities`");
+            }
+            AmountSource::Cost { cost: key, properties }
+        }
+        CostRule::Rates(rates) => {
+            reported(report, node, from, rates)?;
+            let expect = expected(report, node, expect, known.meters.get(meter.as_str())?.as_deref()?)?;
+            AmountSource::CostOfUsage { cost: key, properties, expect }
+        }
+    };
+    Some(RouteCharge { meter, amount })
+}
+
+/// The quantities of a table must be told: a response tells some in its `usage`.
+fn reported(report: &mut Report<'_>, cost: Node<'_>, from: Option<Node<'_>>, rates: &Rates) -> Option<()> {
+    let help = "write from = \"usage\": the response reports prompt_tokens, completion_tokens and total_tokens";
+    let Some(from) = from else {
+        report.error_help(cost.span, "the table has prices for quantities: where are they from?", help);
+        return None;
+    };
+    let text = from.text(report, "`from`")?;
+    if text.text != "usage" {
+        report.error_help(text.span, format!("quantities can't be from {}", quoted(text.text)), help);
         return None;
     }
-    Some(RouteCharge { meter: cost.meter.clone(), amount: AmountSource::Cost { cost: cost.key.clone(), properties } })
+    let unreported = rates.quantities.iter().find(|name| UsageField::from_word(name).is_none());
+    let Some(name) = unreported else { return Some(()) };
+    report.error_help(cost.span, format!("no response reports the quantity {}", quoted(name)), help);
+    None
+}
+
+fn expected(report: &mut Report<'_>, cost: Node<'_>, expect: Option<Node<'_>>, meter: &Meter) -> Option<i64> {
+    let Some(expect) = expect else {
+        let message = "`expect` is missing: how much is taken until the response reports its usage";
+        let help = format!("write expect = 100, in {}; it stays charged where nothing is reported", meter.key);
+        report.error_help(cost.span, message, help);
+        return None;
+    };
+    gates::constant_amount(report, expect, meter, "expect")
 }
 
 fn properties(
