@@ -102,9 +102,9 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Whether it lapsed so long ago that nothing is accepted for it any more.
-    pub(crate) fn is_forgotten(&self, at: Instant) -> bool {
-        self.lapsed && self.expires_at.plus_ms(LATE_MS) < at
+    /// Whether it lapsed so long ago that nothing is accepted for it any more, whether or not that is written down.
+    pub(crate) fn is_too_late(&self, at: Instant) -> bool {
+        self.expires_at.plus_ms(LATE_MS) < at
     }
 
     /// What was charged for a part when the hold lapsed.
@@ -191,7 +191,7 @@ impl Tenant {
         catalog: &Catalog,
     ) -> Result<Outcome, OpError> {
         let at = self.instant(now);
-        let Some(hold) = self.in_flight.hold(settle.id).filter(|hold| !hold.is_forgotten(at)).cloned() else {
+        let Some(hold) = self.in_flight.hold(settle.id).filter(|hold| !hold.is_too_late(at)).cloned() else {
             return Err(OpError::UnknownHold);
         };
         let took = took(&hold, &settle.how, catalog)?;

@@ -4,7 +4,7 @@
 //! what has lapsed counts no more from that instant on, whenever that is written down.
 
 use crate::{
-    catalog::Unsettled,
+    catalog::{AMOUNT_MAX, Unsettled},
     hold::{HeldCharge, Hold, HoldId},
     id::{MeterKey, UserId},
     session::{Session, SessionId},
@@ -39,6 +39,8 @@ struct Inner {
     /// Sessions by what their caller calls them.
     by_key: BTreeMap<(MeterKey, Option<UserId>, Arc<str>), SessionId>,
     lapses: BTreeSet<(Instant, Lapse)>,
+    /// Holds whose lapse is written down, and when they lapsed.
+    lapsed_holds: BTreeSet<(Instant, HoldId)>,
     held: Held,
     open: OpenCounts,
 }
@@ -125,6 +127,16 @@ impl InFlight {
         held.saturating_sub(inner.lapsed(at, (meter, user), |is_level, _| is_level))
     }
 
+    /// Whether the sums of what is held can take so much more.
+    pub(crate) fn has_room_for(&self, meter: &MeterKey, user: Option<&UserId>, amount: i64) -> bool {
+        let Some(inner) = &self.0 else { return true };
+        let fits = |slots: &Slots| {
+            let sums = slots.amounts.iter().chain([&slots.level]);
+            sums.max().is_none_or(|held| held.saturating_add(amount) <= i64::MAX - AMOUNT_MAX)
+        };
+        inner.held.of(meter, None).is_none_or(fits) && inner.held.of(meter, user).is_none_or(fits)
+    }
+
     /// How many sessions are open on a meter, for the tenant or for one of its users.
     pub fn open_sessions(&self, meter: &MeterKey, user: Option<&UserId>, at: Instant) -> i64 {
         let Some(inner) = &self.0 else { return 0 };
@@ -143,7 +155,7 @@ impl InFlight {
     pub fn put_hold(&mut self, hold: Hold, at: Instant) {
         self.restore_hold(hold);
         if let Some(inner) = &mut self.0 {
-            inner.holds.retain(|_, hold| !hold.is_forgotten(at));
+            inner.forget(at);
         }
         self.shrink();
     }
@@ -200,18 +212,29 @@ impl Inner {
         Some(session)
     }
 
+    /// Drops the holds for which nothing is accepted any more.
+    fn forget(&mut self, at: Instant) {
+        while let Some((_, id)) = self.lapsed_holds.first().copied() {
+            if !self.holds.get(&id).is_some_and(|hold| hold.is_too_late(at)) {
+                return;
+            }
+            self.take_hold(id);
+        }
+    }
+
     fn move_hold(&mut self, hold: &Hold, sign: i64) {
         if hold.lapsed {
+            mark(&mut self.lapsed_holds, (hold.expires_at, hold.id), sign);
             return;
         }
-        mark(&mut self.lapses, hold.expires_at, Lapse::Hold(hold.id), sign);
+        mark(&mut self.lapses, (hold.expires_at, Lapse::Hold(hold.id)), sign);
         for part in hold.charges.iter() {
             self.held.add(&part.meter, hold.user.as_ref(), part.is_level, part.amount * sign, &hold.windows);
         }
     }
 
     fn move_session(&mut self, session: &Session, sign: i64) {
-        mark(&mut self.lapses, session.idle_at(), Lapse::Session(session.id), sign);
+        mark(&mut self.lapses, (session.idle_at(), Lapse::Session(session.id)), sign);
         self.held.add(&session.meter, session.user.as_ref(), false, session.held_ms * sign, &session.windows);
         self.open.add(&session.meter, session.user.as_ref(), sign);
     }
@@ -244,10 +267,10 @@ impl Inner {
     }
 }
 
-fn mark(lapses: &mut BTreeSet<(Instant, Lapse)>, when: Instant, what: Lapse, sign: i64) {
+fn mark<T: Ord>(all: &mut BTreeSet<T>, one: T, sign: i64) {
     match sign > 0 {
-        true => lapses.insert((when, what)),
-        false => lapses.remove(&(when, what)),
+        true => all.insert(one),
+        false => all.remove(&one),
     };
 }
 

@@ -133,7 +133,9 @@ impl Tenant {
                     accounts.has_room_for_use(&meter.key, *amount, KindSet::ALL, &[], windows)
                 }
             };
-            if !fits(&self.accounts) || user.is_some_and(|user| !fits(&user.accounts)) {
+            let whose = user.map(|user| &user.id);
+            let can_be_held = spend.hold.is_none() || self.in_flight.has_room_for(&meter.key, whose, *amount);
+            if !can_be_held || !fits(&self.accounts) || user.is_some_and(|user| !fits(&user.accounts)) {
                 return Err(OpError::Overflow(meter.key.clone()));
             }
         }

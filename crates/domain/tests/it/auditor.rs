@@ -376,7 +376,7 @@ fn limits_asked(limits: &[Limit], charges: &[Charge], owner: Owner) -> usize {
     limits.iter().filter(asked).filter(|limit| limit.scope == Scope::Tenant || owner.is_some()).count()
 }
 
-fn limits_in_force(world: &World, at: Instant) -> Vec<Limit> {
+pub fn limits_in_force(world: &World, at: Instant) -> Vec<Limit> {
     let profile = &world.state.tenant.profile;
     let mut limits = world.catalog.plans[&profile.plan].limits.iter().cloned().collect::<Vec<_>>();
     for own in profile.overrides.iter().filter(|own: &&Override| own.until.is_none_or(|until| at < until)) {

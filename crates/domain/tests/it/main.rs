@@ -6,6 +6,7 @@ mod auditor;
 mod bounds;
 mod costs;
 mod coverage;
+mod in_flight;
 mod leases;
 mod outage;
 mod properties;
@@ -25,6 +26,7 @@ pub fn config(cases: u32, name: &'static str) -> Config {
     let file = match name {
         "windows" => "tests/it/regressions/windows.txt",
         "shares" => "tests/it/regressions/shares.txt",
+        "in_flight" => "tests/it/regressions/in_flight.txt",
         "costs" => "tests/it/regressions/costs.txt",
         _ => "tests/it/regressions/auditor.txt",
     };
