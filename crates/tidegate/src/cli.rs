@@ -49,6 +49,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show the newest lines of the journal
     Events(EventsArgs),
+    /// Say when meters will reach their limits
+    Forecast(ForecastArgs),
     /// Make every account anew from the journal, and compare; nothing is changed
     Verify(VerifyArgs),
     /// Copy the ledger into a file, also while a node writes to it
@@ -432,6 +434,15 @@ pub struct EventsArgs {
     /// Which node.
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// Arguments of `forecast`.
+#[derive(Debug, Clone, Args)]
+pub struct ForecastArgs {
+    /// Answer questions from standard input, one JSON object a line, each from its own line alone: id, kind (gauge or
+    /// counter), history [{date, value}], limit, period_start, period_end
+    #[arg(long, required = true)]
+    pub jsonl: bool,
 }
 
 /// Arguments of `verify`.

@@ -50,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return demo::run(&args),
         Command::CheckConfig(args) => return commands::check_config::run(&args),
         Command::Verify(args) => return commands::verify::run(&args),
+        Command::Forecast(args) => return commands::forecast::run(&args),
         Command::Init(args) => commands::init::run(&args)?,
         Command::Catalog(command) => commands::catalog::run(&command)?,
         Command::Keys(command) => commands::keys::run(&command)?,

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cloudevents;
 pub mod cors;
 pub mod denial;
+pub mod forecast_lines;
 pub mod headers;
 pub mod problem;
 pub mod rescue;

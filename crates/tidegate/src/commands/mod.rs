@@ -6,6 +6,7 @@ pub mod check_config;
 pub mod copy;
 pub mod denials;
 pub mod events;
+pub mod forecast;
 pub mod init;
 pub mod keys;
 pub mod tenants;
