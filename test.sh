@@ -1,6 +1,7 @@
 #!/bin/sh
 # The test command of the README: formatting, lints, documentation, every test, and the crash script in short.
-# Installs what is missing only as root on a system with apt-get, and only from the system's own packages.
+# Installs what is missing only as root on a system with apt-get, and only from the system's own packages; the official
+# OpenAI clients, pinned, come from PyPI and npm into target/openai (.ci/openai).
 set -eu
 cd "$(dirname "$0")"
 
@@ -22,10 +23,19 @@ need curl curl "to try the commands that the demo prints"
 PATH="$PATH:/usr/sbin"
 need pgbouncer pgbouncer "to try many nodes by way of it"
 need nginx nginx-light "to try the guide to many nodes"
+need node nodejs "to try the official OpenAI client"
+need npm npm "to install the official OpenAI client"
+need python3 python3-venv "to try the official OpenAI client"
 if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo is missing: install Rust (https://rustup.rs) and start again." >&2
     exit 2
 fi
+
+say "the official OpenAI clients"
+if ! python3 -c 'import ensurepip' 2>/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv
+fi
+.ci/openai
 
 say "formatting"
 cargo fmt --all --check

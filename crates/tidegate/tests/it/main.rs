@@ -10,6 +10,7 @@ mod lifecycle;
 mod many_nodes;
 mod newcomer;
 mod once;
+mod openai;
 mod pins;
 mod plan_change;
 mod streams;
