@@ -2,21 +2,26 @@
 
 use super::*;
 use domain::{
-    catalog::{Enforce, Mode, Scope},
+    catalog::{Enforce, LimitWindow, Mode, Scope},
     decision::Code,
     demand::PendingDenials,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
+    hold::HoldId,
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, TenantId, UserId},
     share::{Share, ShareMode},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::Zone,
 };
+use in_flight::{hold, in_flight, lease, session, session_end};
 use proptest::{
     collection::{btree_map, vec},
     option,
     prelude::*,
     sample::select,
 };
+
+#[path = "in_flight_tests.rs"]
+mod in_flight;
 
 fn name() -> impl Strategy<Value = String> {
     "[a-z0-9_]{1,12}"
@@ -49,7 +54,7 @@ fn meter() -> impl Strategy<Value = MeterKey> {
 fn own_limit() -> impl Strategy<Value = Override> {
     (
         meter(),
-        option::of(select(&WindowKind::ALL[..])),
+        select(&LimitWindow::ALL[..]),
         select(vec![Scope::Tenant, Scope::User]),
         option::of(any::<i64>()),
         select(vec![Mode::Hard, Mode::Soft, Mode::Shadow]),
@@ -58,7 +63,7 @@ fn own_limit() -> impl Strategy<Value = Override> {
     )
         .prop_map(|(meter, window, scope, max, mode, until, reason)| Override {
             meter,
-            window: window.into(),
+            window,
             scope,
             max,
             mode,
@@ -143,19 +148,27 @@ fn effect() -> impl Strategy<Value = Effect> {
         closed().prop_map(|closed| Effect::Turn { kind: closed.kind, window: closed.window }),
         profile().prop_map(|profile| Effect::Profile(Box::new(profile))),
         run().prop_map(|run| Effect::Denials(Box::new(run))),
+        vec(lease(), 0..3).prop_map(Effect::Leases),
+        hold().prop_map(|hold| Effect::Hold(Box::new(hold))),
+        any::<u128>().prop_map(|id| Effect::HoldSettled { id: HoldId(id) }),
+        session().prop_map(|session| Effect::Session(Box::new(session))),
+        session_end().prop_map(|end| Effect::SessionClosed(Box::new(end))),
     ]
+}
+
+fn dimensions() -> impl Strategy<Value = Vec<(DimensionKey, Arc<str>)>> {
+    vec((name(), text()).prop_map(|(key, value)| (DimensionKey::trusted(&key), value)), 0..3)
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
     let binding = (any::<u128>(), any::<u64>()).prop_map(|(id, fingerprint)| Binding { id, fingerprint });
-    let dimension = (name(), text()).prop_map(|(key, value)| (DimensionKey::trusted(&key), value));
     (
         instant(),
         any::<u32>(),
         select(&Cause::ALL[..]),
         option::of(binding),
         option::of(name()),
-        vec(dimension, 0..3),
+        dimensions(),
         option::of(text()),
         vec(effect(), 0..5),
     )
@@ -193,17 +206,17 @@ fn accounts(of: Windows) -> impl Strategy<Value = Accounts> {
 fn tenant() -> impl Strategy<Value = Tenant> {
     (profile(), instant(), windows(), windows())
         .prop_flat_map(|(profile, last, windows, previous)| {
-            (Just((profile, last, windows, previous)), accounts(windows))
+            (Just((profile, last, windows, previous)), accounts(windows), vec(lease(), 0..3), in_flight())
         })
-        .prop_map(|((profile, last, windows, previous), accounts)| Tenant {
-            in_flight: Default::default(),
+        .prop_map(|((profile, last, windows, previous), accounts, leases, in_flight)| Tenant {
+            in_flight,
             id: TenantId::trusted("acme"),
             profile,
             last,
             windows,
             previous,
             accounts,
-            leases: Vec::new(),
+            leases,
             pending: PendingDenials::default(),
         })
 }
@@ -259,14 +272,22 @@ proptest! {
     }
 
     #[test]
-    fn hostile_bytes_never_panic(bytes in vec(any::<u8>(), 0..300), entry in entry(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn hostile_bytes_never_panic(
+        bytes in vec(any::<u8>(), 0..300),
+        (entry, tenant) in (entry(), tenant()),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut versioned = vec![1];
         versioned.extend_from_slice(&bytes);
-        let mut changed = Vec::new();
+        let (mut changed, mut changed_tenant) = (Vec::new(), Vec::new());
         encode_entry(&entry, &mut changed);
-        let index = at.index(changed.len());
-        changed[index] = byte;
-        for bytes in [&bytes, &versioned, &changed] {
+        encode_tenant(&tenant, &mut changed_tenant);
+        for changed in [&mut changed, &mut changed_tenant] {
+            let index = at.index(changed.len());
+            changed[index] = byte;
+        }
+        for bytes in [&bytes, &versioned, &changed, &changed_tenant] {
             let _ = decode_entry(Instant::EPOCH, bytes);
             let _ = decode_binding(bytes);
             let _ = decode_run(bytes);

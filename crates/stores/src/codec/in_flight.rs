@@ -1,8 +1,8 @@
 //! Holds and sessions, as entries and states keep them.
 
-use super::{Decoded, Reader, put_i64, put_instant, put_option, put_text, put_u64, put_window};
+use super::{Decoded, Malformed, Reader, put_i64, put_instant, put_option, put_text, put_u64, put_window};
 use domain::{
-    catalog::Unsettled,
+    catalog::{AMOUNT_MAX, Unsettled},
     hold::{Excess, HeldCharge, Hold, HoldId},
     id::{DimensionKey, MeterKey, UserId},
     op::Dimensions,
@@ -43,7 +43,7 @@ pub(super) fn hold(reader: &mut Reader<'_>) -> Decoded<Hold> {
         charges: reader.list(|reader| {
             Ok(HeldCharge {
                 meter: MeterKey::trusted(reader.text()?),
-                amount: reader.i64()?,
+                amount: amount(reader)?,
                 is_level: reader.flag()?,
                 unsettled: reader.one_of(&UNSETTLED)?,
             })
@@ -82,10 +82,10 @@ pub(super) fn session(reader: &mut Reader<'_>) -> Decoded<Session> {
         user: reader.option(Reader::text)?.map(UserId::trusted),
         opened_at: reader.instant()?,
         touched_at: reader.instant()?,
-        idle_timeout_ms: reader.i64()?,
+        idle_timeout_ms: amount(reader)?,
         accrued_ms: reader.i64()?,
         overage_ms: reader.i64()?,
-        held_ms: reader.i64()?,
+        held_ms: amount(reader)?,
         windows: windows(reader)?,
         dimensions: dimensions(reader)?,
     })
@@ -113,6 +113,12 @@ pub(super) fn end(reader: &mut Reader<'_>) -> Decoded<SessionEnd> {
         overage_ms: reader.i64()?,
         reason: reader.one_of(&CloseReason::ALL)?,
     })
+}
+
+/// What is held, or a stretch of time. (What is not one would make sums of them wrap.)
+fn amount(reader: &mut Reader<'_>) -> Decoded<i64> {
+    let amount = reader.i64()?;
+    if (0..=AMOUNT_MAX).contains(&amount) { Ok(amount) } else { Err(Malformed("not an amount")) }
 }
 
 fn put_windows(out: &mut Vec<u8>, windows: &Windows) {

@@ -203,11 +203,6 @@ impl<'a> Reader<'a> {
         if self.byte()? == known { Ok(()) } else { Err(Malformed("an unknown version")) }
     }
 
-    /// Whether all was read.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     pub(crate) fn end(&self) -> Decoded<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over")) }
     }

@@ -17,7 +17,7 @@ use domain::{
 const VERSION: u8 = 1;
 /// Of a tenant with leases, which stand last.
 const VERSION_LEASES: u8 = 2;
-/// Of a tenant with more than accounts: sections stand last, each after its tag.
+/// Of a tenant with more than accounts: sections stand last, their number before them, each after its tag.
 const VERSION_SECTIONS: u8 = 3;
 
 const SECTION_LEASES: u8 = 0;
@@ -50,37 +50,47 @@ pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
 }
 
 fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
+    let in_flight = &tenant.in_flight;
+    let (holds, sessions) = (in_flight.holds_count(), in_flight.sessions_count());
+    let sections = [!tenant.leases.is_empty(), holds > 0, sessions > 0];
+    out.push(sections.iter().map(|has| u8::from(*has)).sum());
     if !tenant.leases.is_empty() {
         out.push(SECTION_LEASES);
         put_leases(out, &tenant.leases);
     }
-    let in_flight = &tenant.in_flight;
-    if in_flight.holds_count() > 0 {
+    if holds > 0 {
         out.push(SECTION_HOLDS);
-        put_u64(out, in_flight.holds_count() as u64);
+        put_u64(out, holds as u64);
         in_flight.holds().for_each(|hold| put_hold(out, hold));
     }
-    if in_flight.sessions_count() > 0 {
+    if sessions > 0 {
         out.push(SECTION_SESSIONS);
-        put_u64(out, in_flight.sessions_count() as u64);
+        put_u64(out, sessions as u64);
         in_flight.sessions().for_each(|session| put_session(out, session));
     }
 }
 
 fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
-    while !reader.is_empty() {
+    for _ in 0..reader.byte()? {
         match reader.byte()? {
             SECTION_LEASES => tenant.leases = leases(reader)?,
             SECTION_HOLDS => {
-                reader.list(hold)?.into_iter().for_each(|hold| tenant.in_flight.restore_hold(hold));
+                let holds = each_once(reader.list(hold)?, |hold| hold.id)?;
+                holds.into_iter().for_each(|hold| tenant.in_flight.restore_hold(hold));
             }
             SECTION_SESSIONS => {
-                reader.list(session)?.into_iter().for_each(|session| tenant.in_flight.put_session(session));
+                let sessions = each_once(reader.list(session)?, |session| session.id)?;
+                sessions.into_iter().for_each(|session| tenant.in_flight.put_session(session));
             }
             _ => return Err(Malformed("an unknown section")),
         }
     }
     Ok(())
+}
+
+/// What stands in the order of its ids, as it was written.
+fn each_once<T, Id: Ord>(list: Vec<T>, id: impl Fn(&T) -> Id) -> Decoded<Vec<T>> {
+    if list.is_sorted_by(|one, next| id(one) < id(next)) { Ok(list) } else { Err(Malformed("out of order")) }
 }
 
 pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {

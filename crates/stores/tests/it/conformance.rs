@@ -65,6 +65,7 @@ suite![
     catalogs_get_versions,
     plans_in_use_are_those_of_the_folds,
     reopening_keeps_what_was_committed,
+    work_in_flight_outlives_what_is_cut,
     retention_drops_what_is_past_its_time,
     retention_keeps_what_is_not_in_folds,
     many_threads_append_and_wait,
@@ -394,6 +395,31 @@ fn retention_keeps_what_is_not_in_folds(ledger: &dyn Ledger) {
     let through = ledger.stats().committed_seq - ledger.stats().tail_entries;
     assert_eq!(tail, world.log[through as usize..]);
     assert!(!tail.is_empty());
+}
+
+/// Holds and sessions are part of the fold: they are there when the entries that took them are not any more.
+fn work_in_flight_outlives_what_is_cut(ledger: &dyn Ledger) {
+    let mut world = World::new(15);
+    let (mut lapsed, mut open) = (false, false);
+    for round in 0..4 {
+        world.steps(ledger, 80);
+        done(world.checkpoint(ledger)).unwrap();
+        world.steps(ledger, 10);
+        let later = world.now.plus_ms(400 * DAY_MS);
+        wait(ledger.retain(RETENTION, later)).unwrap();
+        ledger.reopen().unwrap();
+        let (found, expected) = (States::of(ledger).tenants, world.states(world.last()).tenants);
+        assert_eq!(found, expected, "round {round}");
+        for tenant in found.values().map(|tenant| &tenant.state.in_flight) {
+            lapsed |= tenant.holds().any(|hold| hold.lapsed);
+            open |= tenant.sessions_count() > 1;
+        }
+    }
+    assert!(lapsed && open);
+    let first = all_lines(ledger)[0].2.at;
+    assert!(world.log[0].2.at < first, "something was cut");
+    let held = |entry: &Entry| entry.effects.iter().any(|effect| matches!(effect, Effect::Hold(_)));
+    assert!(world.log.iter().any(|(_, _, entry)| entry.at < first && held(entry)), "and held something");
 }
 
 fn many_threads_append_and_wait(ledger: &dyn Ledger) {

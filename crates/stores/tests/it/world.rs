@@ -1,5 +1,6 @@
 //! A seeded world of tenants that makes entries and knows what their folds must be.
 
+use crate::in_flight;
 use domain::{
     decision::Code,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Profile, Status},
@@ -356,7 +357,7 @@ impl World {
         let mut entry = Entry {
             at: now,
             catalog: 1,
-            cause: Cause::ALL[self.random.below(6) as usize],
+            cause: Cause::ALL[self.random.below(Cause::ALL.len() as u64) as usize],
             binding,
             user,
             dimensions: vec![],
@@ -418,6 +419,9 @@ impl World {
                 entry.effects.push(Effect::Denials(Box::new(self.denials(entry, meter, amount))));
             }
             _ => entry.effects.push(Effect::Use { meter, amount, open, closed }),
+        }
+        if entry.binding.is_some() || self.random.one_in(2) {
+            entry.effects.extend(in_flight::effect(&mut self.random, tenant, entry, windows));
         }
     }
 
