@@ -2,12 +2,17 @@
 //! and says what must have been answered.
 
 pub mod calendar;
+pub mod holds;
 
-use crate::auditor::calendar::{KINDS, natural};
+use crate::auditor::{
+    calendar::{KINDS, natural},
+    holds::HeldBook,
+};
 use domain::{
     catalog::{Catalog, Enforce, Limit, MeterKind, Mode, Scope},
     decision::Code,
     entry::{Override, Status},
+    hold::HoldId,
     id::{FeatureKey, MeterKey, PlanKey, UserId},
     op::{Charge, Movement},
     time::WindowKind,
@@ -40,6 +45,9 @@ pub struct Book {
     /// Unmet demand, by the start of the period.
     pub denied: BTreeMap<(Who, MeterKey, i64), i64>,
     levels: BTreeMap<(Who, MeterKey), (i64, i64)>,
+    holds: BTreeMap<HoldId, HeldBook>,
+    /// When it was asked last.
+    now_ms: i64,
     /// Whether more was given back than a correction had left. A total that is open stops at nothing; history, which is
     /// added up later, keeps the difference.
     pub is_overdrawn: bool,
@@ -83,6 +91,8 @@ impl Book {
             ever: BTreeMap::new(),
             denied: BTreeMap::new(),
             levels: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            now_ms,
             is_overdrawn: false,
         };
         book.turn(now_ms);
@@ -98,6 +108,8 @@ impl Book {
 
     /// Opens the windows of an instant.
     pub fn turn(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        self.forget_holds();
         for (kind, window) in self.windows.iter_mut().enumerate() {
             if now_ms >= window.1 {
                 let (start, end) = natural(kind, now_ms, self.anchor_ms, self.offset_ms);
@@ -159,7 +171,9 @@ impl Book {
         for charge in asked.charges.iter().filter(|charge| charge.amount > 0) {
             for limit in self.limits(asked.who, &charge.meter, now_ms, catalog) {
                 let account = if limit.scope == Scope::Tenant { &None } else { asked.who };
-                let after = self.used(account, &charge.meter, limit.window.kind()) + charge.amount;
+                let kind = limit.window.kind();
+                let taken = self.used(account, &charge.meter, kind) + self.held(account, &charge.meter, kind);
+                let after = taken + charge.amount;
                 if limit.mode == Mode::Hard && limit.max.is_some_and(|max| after > max) {
                     codes.push(match limit.window.kind() {
                         None => Code::GaugeLimitReached,
@@ -182,12 +196,7 @@ impl Book {
     ) -> (Code, Option<Taken>) {
         self.turn(now_ms);
         let mut code = self.verdict(asked, now_ms, catalog);
-        let observes = match (route, self.enforce) {
-            (Some(Enforce::Observe), _) => true,
-            (_, Some(own)) => own == Enforce::Observe,
-            (route, None) => route.unwrap_or(catalog.enforce) == Enforce::Observe,
-        };
-        if observes {
+        if self.observes(route, catalog) {
             code = Code::Allowed;
         }
         if !asked.consume {
@@ -217,6 +226,15 @@ impl Book {
             }
         }
         (code, Some(taken))
+    }
+
+    /// Whether nothing is refused.
+    fn observes(&self, route: Option<Enforce>, catalog: &Catalog) -> bool {
+        match (route, self.enforce) {
+            (Some(Enforce::Observe), _) => true,
+            (_, Some(own)) => own == Enforce::Observe,
+            (route, None) => route.unwrap_or(catalog.enforce) == Enforce::Observe,
+        }
     }
 
     /// Gives back what was taken, in the windows it was taken from.

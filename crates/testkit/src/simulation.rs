@@ -1,6 +1,7 @@
 //! A seeded world in which one customer after the other asks for one thing after the other, while commits are held back,
 //! lost and repeated, and an [auditor](crate::auditor) judges every answer.
 
+mod holds;
 mod steps;
 pub(crate) mod verify;
 
@@ -12,7 +13,12 @@ use crate::{
     workload,
     world::{World, tenant, to_plan},
 };
-use domain::{catalog::Catalog, id::UserId};
+use domain::{
+    catalog::Catalog,
+    hold::{HoldId, Settlement},
+    id::UserId,
+    op::Charge,
+};
 use engine::{
     ports::{Clock, Commit, Ledger, LedgerError},
     requests::{Charged, Check, EngineError, Event},
@@ -60,6 +66,8 @@ struct Customer {
     books: VecDeque<(u64, Book)>,
     known: Vec<(u64, Known)>,
     receipts: Vec<(u64, Option<UserId>, Charged, Taken)>,
+    /// Every hold that was ever taken, and what of.
+    holds: Vec<(HoldId, Vec<Charge>)>,
 }
 
 /// An operation under an id that was accepted.
@@ -67,6 +75,7 @@ struct Customer {
 enum Known {
     Check(Check),
     Event(Event),
+    Settlement(HoldId, Settlement),
 }
 
 impl Customer {
@@ -129,7 +138,7 @@ impl Simulation {
         self.world.engine.put_tenant(&tenant(&name), &to_plan("free"), "test").await.expect("a tenant is made");
         let book = Book::new(crate::catalog::plan("free"), self.now_ms());
         let books = VecDeque::from([(self.operations, book)]);
-        Customer { name, books, known: Vec::new(), receipts: Vec::new() }
+        Customer { name, books, known: Vec::new(), receipts: Vec::new(), holds: Vec::new() }
     }
 
     fn next_operation(&mut self) -> u64 {

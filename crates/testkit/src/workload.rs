@@ -8,13 +8,14 @@ use crate::{
 use domain::{
     catalog::{Catalog, Enforce, MeterKind, Mode, Scope},
     entry::{Cause, Override, Status},
+    hold::Excess,
     id::UserId,
     op::{Adjustment, Charge, Fact, Movement, ProfileChange},
     time::{Instant, WindowKind, Zone},
 };
 use engine::{
     EngineOptions,
-    requests::{Check, Event},
+    requests::{Check, Event, HoldAsk},
 };
 
 const METERS: [(&str, MeterKind); 4] = [
@@ -96,6 +97,22 @@ pub fn check(random: &mut Random, name: &str, id: &str, gateway: bool) -> Check 
         dimensions: Vec::new(),
         id: (!is_gateway && random.percent(50)).then(|| op_id("", id)),
         cause: if is_gateway { Cause::Gateway } else { Cause::Check },
+    }
+}
+
+/// A check that holds what it asks for, for a while.
+pub fn hold(random: &mut Random, name: &str, number: u64) -> Check {
+    let mut charges = charges(random);
+    charges.iter_mut().for_each(|charge| charge.amount = charge.amount.abs().max(1));
+    let ttl_ms = *random.pick(&[1, 1_000, 60_000, 3_600_000, 86_400_000]);
+    let terms = HoldAsk { ttl_ms, excess: *random.pick(&Excess::ALL), fresh: u128::from(number) };
+    Check {
+        charges,
+        features: Vec::new(),
+        consume: true,
+        enforce: None,
+        hold: Some(terms),
+        ..check(random, name, &format!("h{number}"), false)
     }
 }
 

@@ -20,7 +20,9 @@ impl Simulation {
         self.world.clock.advance_ms(workload::pause_ms(&mut self.random));
         let customer = self.random.below(self.accounts.len() as u64) as usize;
         match self.random.below(100) {
-            0..35 => self.spend(customer).await,
+            0..23 => self.spend(customer).await,
+            23..29 => self.hold(customer).await,
+            29..35 => self.settle(customer).await,
             35..48 => self.record(customer).await,
             48..55 => self.repeat(customer).await,
             55..59 => self.configure(customer).await,
@@ -144,6 +146,13 @@ impl Simulation {
                     return Err(format!("a repeat of {check:?} was answered {answer:?}"));
                 }
                 Ok(())
+            }
+            Known::Settlement(id, how) => {
+                let Some(answer) = self.told(customer, id, &how).await? else { return Ok(()) };
+                match answer {
+                    Ok(settled) if settled.repeated => self.poll_commits(),
+                    other => Err(format!("{how:?} of {id:?}, told again, was answered {other:?}")),
+                }
             }
             Known::Event(mut event) => {
                 event.fact.time = self.random.percent(50).then(|| self.world.clock.now().plus_ms(-1_000));

@@ -44,6 +44,10 @@ pub(crate) async fn compare(engine: &Engine, name: &str, book: &Book, demand: De
             if meter.used != expected {
                 return Err(format!("{at}: used {} in the period, not {expected}", meter.used));
             }
+            let held = book.held(&who, key, window);
+            if meter.held != held {
+                return Err(format!("{at}: {} held, not {held}", meter.held));
+            }
             let denied = book.denied.get(&(who.clone(), key.clone(), book.windows[0].0)).copied().unwrap_or(0);
             let agrees = demand == Demand::Agrees && meter.denied == denied;
             if !agrees && (demand == Demand::Agrees || meter.denied > denied) {
@@ -51,9 +55,11 @@ pub(crate) async fn compare(engine: &Engine, name: &str, book: &Book, demand: De
             }
             for limit in &meter.limits {
                 let account = if limit.scope == Scope::User { &who } else { &None };
-                let expected = book.used(account, key, limit.window.kind());
-                if limit.used != expected {
-                    return Err(format!("{at}: {} has used {}, not {expected}", limit.name, limit.used));
+                let kind = limit.window.kind();
+                let (used, held) = (book.used(account, key, kind), book.held(account, key, kind));
+                if (limit.used, limit.held) != (used, held) {
+                    let (name, is) = (&limit.name, (limit.used, limit.held));
+                    return Err(format!("{at}: {name} has used and held {is:?}, not {used} and {held}"));
                 }
             }
         }
