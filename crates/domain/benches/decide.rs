@@ -37,6 +37,7 @@ fn limit(meter: &MeterKey, kind: WindowKind) -> Limit {
         mode: Mode::Hard,
         answer_402: false,
         outage: Outage::Closed,
+        quota: Default::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     catalog::{Catalog, MeterKind},
     entry::{Cause, Effect, Entry, KindSet},
+    grant::Draw,
     op::{Adjustment, Charge, Movement, OpError, Receipt},
     record::kind_checked,
     tenant::{Tenant, User},
@@ -81,6 +82,10 @@ impl Tenant {
         for Charge { meter, amount } in &receipt.uses {
             let (meter, amount) = (meter.clone(), -amount);
             entry.effects.push(Effect::Use { meter, amount, open, closed: closed.clone() });
+        }
+        for draw in &receipt.draws {
+            let draw = Draw { amount: -draw.amount, open, closed: closed.clone(), ..draw.clone() };
+            entry.effects.push(Effect::Draw(Box::new(draw)));
         }
         for (level, of_user) in receipt.levels.iter().zip(&receipt.user_levels) {
             let effect = self.level_effect_of(user.as_deref(), &level.meter, -level.amount, -of_user.amount);

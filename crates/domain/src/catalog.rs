@@ -3,7 +3,7 @@
 
 mod limit;
 
-pub use limit::{Limit, LimitWindow, Limits, Mode, Outage, Scope, Source};
+pub use limit::{Limit, LimitWindow, Limits, Mode, Outage, Quota, Scope, Source};
 
 use crate::{
     cost::{CostError, CostTable},

@@ -86,6 +86,8 @@ pub struct LimitState {
     pub used: i64,
     /// What is reserved for work in flight.
     pub held: i64,
+    /// What grants add to it: what is left of them.
+    pub granted: i64,
     /// What is set aside for other nodes to charge: it is no use yet, and nobody is refused for it.
     pub set_aside: i64,
     /// When the window ends; `None` for a gauge's level.

@@ -4,6 +4,7 @@
 use crate::{
     catalog::{Enforce, LimitWindow, Mode, Scope},
     decision::Code,
+    grant::{Draw, Grant, GrantId},
     hold::{Hold, HoldId},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
     lease::Lease,
@@ -279,6 +280,15 @@ pub enum Effect {
     Session(Box<Session>),
     /// A session was closed.
     SessionClosed(Box<SessionEnd>),
+    /// A grant is from here on what this says.
+    Grant(Box<Grant>),
+    /// What is left of a grant was taken back.
+    GrantRevoked {
+        /// Which.
+        id: GrantId,
+    },
+    /// Use that stands in the same entry comes out of a grant.
+    Draw(Box<Draw>),
 }
 
 /// One line of a tenant's ledger.

@@ -215,6 +215,7 @@ impl Tenant {
         }
         entry.effects.push(Effect::HoldSettled { id: hold.id });
         entry.effects.extend(effects);
+        self.draw(&mut entry, catalog);
         self.fold(user.as_deref_mut(), &entry);
         let decision = self.settled(user.as_deref(), &hold, &took, at, catalog);
         Ok(Outcome { decision: Some(decision), ..Outcome::of_entry(entry) })
@@ -300,6 +301,7 @@ impl Tenant {
         let effects = self.settlement_effects(user.as_deref(), &hold, &charged, &self.windows_at(at));
         let fits = |effect: &Effect| self.check_range(user.as_deref(), effect, &self.windows_at(at)).is_ok();
         entry.effects.extend(effects.into_iter().filter(fits));
+        self.draw(&mut entry, catalog);
         self.fold(user, &entry);
         Some(entry)
     }

@@ -151,7 +151,9 @@ impl Tenant {
                 Op::Spend(spend, _) => self.covers_spend(spend, catalog, fits),
                 Op::Record(fact) => self.covers_fact(fact, fits),
                 Op::Refund(receipt) => receipt.levels.is_empty() && receipt.windows == self.windows,
-                Op::Configure(_) | Op::Adjust(_) | Op::Settle(_) | Op::Session(_) | Op::Lapse(_) => false,
+                Op::Configure(_) | Op::Adjust(_) | Op::Settle(_) | Op::Session(_) | Op::Lapse(_) | Op::Grant(_) => {
+                    false
+                }
             }
     }
 
@@ -183,6 +185,10 @@ impl Tenant {
         catalog: &Catalog,
     ) -> bool {
         let Ok(plan) = self.plan(catalog) else { return false };
+        if self.grants.left_on(meter, at) > 0 {
+            // What it would draw from is one for all.
+            return false;
+        }
         if amount < 0 || catalog.meters.get(meter).is_none_or(|meter| meter.kind == MeterKind::Gauge) {
             return false;
         }
@@ -245,6 +251,9 @@ impl Tenant {
         let anybody = User::new(UserId::trusted(""));
         let mut slices: Vec<Slice> = Vec::new();
         for (meter, amount) in asked {
+            if self.grants.left_on(meter, at) > 0 {
+                return None;
+            }
             if catalog.meters.get(meter).is_none_or(|meter| meter.kind == MeterKind::Gauge) || *amount < 0 {
                 return None;
             }
@@ -358,7 +367,13 @@ fn charged(op: &Op) -> Vec<(MeterKey, i64)> {
             Movement::Add(amount) => add(meter, *amount),
             Movement::Set(_) => {}
         }),
-        Op::Configure(_) | Op::Adjust(_) | Op::Refund(_) | Op::Settle(_) | Op::Session(_) | Op::Lapse(_) => {}
+        Op::Configure(_)
+        | Op::Adjust(_)
+        | Op::Refund(_)
+        | Op::Settle(_)
+        | Op::Session(_)
+        | Op::Lapse(_)
+        | Op::Grant(_) => {}
     }
     asked
 }

@@ -13,6 +13,7 @@ pub mod day;
 pub mod decision;
 pub mod demand;
 pub mod entry;
+pub mod grant;
 pub mod hold;
 pub mod id;
 pub mod in_flight;

@@ -5,6 +5,7 @@ use crate::{
     catalog::{Limit, LimitWindow, Mode, Plan, Scope, Source},
     decision::{Code, LimitState},
     entry::Override,
+    grant::{Grant, adds_to},
     id::{MeterKey, UserId},
     tenant::{Tenant, User, Windows},
     time::{Instant, WindowKind},
@@ -22,7 +23,7 @@ impl Tenant {
         windows: &Windows,
         at: Instant,
     ) {
-        self.push_limits(states, plan, &Books::of(self, user, meter, windows, at), at);
+        self.push_limits(states, plan, Books::of(self, user, meter, windows, at), at);
     }
 
     /// As [`Tenant::push_limit_states`], with those on sessions.
@@ -36,10 +37,15 @@ impl Tenant {
         session: SessionUse,
     ) {
         let books = Books { session: Some(session), ..Books::of(self, user, meter, windows, at) };
-        self.push_limits(states, plan, &books, at);
+        self.push_limits(states, plan, books, at);
     }
 
-    fn push_limits(&self, states: &mut Vec<LimitState>, plan: &Plan, books: &Books<'_>, at: Instant) {
+    fn push_limits(&self, states: &mut Vec<LimitState>, plan: &Plan, mut books: Books<'_>, at: Instant) {
+        if !std::ptr::eq(books.windows, &self.windows) && *books.windows != self.windows {
+            books.rolled = self.rollovers(books.windows, plan);
+            books.has_grants |= !books.rolled.is_empty();
+        }
+        let books = &books;
         let first = states.len();
         self.push_unshared(states, plan, books, at);
         let meter = books.tenant.meter;
@@ -82,6 +88,7 @@ impl Tenant {
                 mode: own.mode,
                 answer_402: false,
                 outage: Default::default(),
+                quota: Default::default(),
             };
             states.push(books.state(Arc::new(limit), Source::Override));
         }
@@ -108,6 +115,9 @@ struct Books<'a> {
     session: Option<SessionUse>,
     has_leases: bool,
     has_holds: bool,
+    has_grants: bool,
+    /// What the next entry will roll over, where the period has ended.
+    rolled: Vec<Grant>,
 }
 
 struct Book<'a> {
@@ -135,6 +145,8 @@ impl<'a> Books<'a> {
             // Leases are of windows that are open.
             has_leases: !tenant.leases.is_empty() && *windows == tenant.windows,
             has_holds: !tenant.in_flight.is_empty(),
+            has_grants: !tenant.grants.is_empty(),
+            rolled: Vec::new(),
         }
     }
 
@@ -149,9 +161,11 @@ impl<'a> Books<'a> {
             Scope::User => self.user.as_ref(),
         };
         let (used, held) = book.map_or((0, 0), |book| (self.used(book, limit.window), self.held(book, limit.window)));
+        let (from_grants, granted) = if self.has_grants { self.granted(&limit) } else { (0, 0) };
+        let used = used - from_grants;
         let resets_at = limit.window.kind().map(|kind| self.windows[kind.index()].end);
         let set_aside = self.set_aside(&limit);
-        LimitState { limit, source, used, held, set_aside, resets_at }
+        LimitState { limit, source, used, held, granted, set_aside, resets_at }
     }
 
     fn used(&self, book: &Book<'_>, window: LimitWindow) -> i64 {
@@ -179,6 +193,19 @@ impl<'a> Books<'a> {
         }
     }
 
+    /// What of the use in the window came out of grants, and what is left of them.
+    fn granted(&self, limit: &Limit) -> (i64, i64) {
+        match limit.window.kind().filter(|_| adds_to(limit)) {
+            None => (0, 0),
+            Some(kind) => {
+                let (grants, meter) = (&self.of.grants, self.tenant.meter);
+                let rolled = self.rolled.iter().filter(|grant| grant.meter == *meter).map(|grant| grant.left);
+                let left = grants.left_on(meter, self.at).saturating_add(rolled.sum());
+                (grants.drawn_in(meter, kind, self.windows), left)
+            }
+        }
+    }
+
     fn set_aside(&self, limit: &Limit) -> i64 {
         match (self.has_leases, limit.window, limit.scope, limit.mode) {
             (true, LimitWindow::Of(kind), Scope::Tenant, Mode::Hard) => self.of.set_aside(self.tenant.meter, kind),
@@ -192,13 +219,18 @@ impl<'a> Books<'a> {
 pub(crate) fn refuses(state: &LimitState, amount: i64) -> bool {
     let Some(max) = state.max else { return false };
     let taken = state.used.saturating_add(state.held).saturating_add(state.set_aside);
-    amount > 0 && taken.saturating_add(amount) > max
+    amount > 0 && taken.saturating_add(amount) > most(max, state)
+}
+
+/// What may be used in all: the limit, what grants add, and what may be used past it.
+fn most(max: i64, state: &LimitState) -> i64 {
+    max.saturating_add(state.granted).saturating_add(state.quota.overdraft)
 }
 
 /// What a limit has room for; `None` is no bound. Never negative.
 pub(crate) fn room(state: &LimitState) -> Option<i64> {
     let taken = state.used.saturating_add(state.held).saturating_add(state.set_aside);
-    state.max.map(|max| max.saturating_sub(taken).max(0))
+    state.max.map(|max| most(max, state).saturating_sub(taken).max(0))
 }
 
 /// The code of a refusal by a limit over such a window.

@@ -3,7 +3,8 @@
 use crate::{
     catalog::{AMOUNT_MAX, Catalog, Enforce, Meter, MeterKind},
     decision::Decision,
-    entry::{Binding, Cause, DenialKey, Entry, Override, Status},
+    entry::{Binding, Cause, DenialKey, Effect, Entry, Override, Status},
+    grant::{Draw, GrantChange},
     hold::{HoldTerms, Settle},
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey},
     in_flight::Lapse,
@@ -115,8 +116,27 @@ pub struct Receipt {
     pub levels: Vec<Charge>,
     /// The same gauges in the same order, by how much the user's level did; zeros where no user was named.
     pub user_levels: Vec<Charge>,
+    /// What of that came out of grants.
+    pub draws: Vec<Draw>,
     /// The windows that were open.
     pub windows: Windows,
+}
+
+impl Receipt {
+    /// A part of what counters were charged: what was drawn from grants last is given back first.
+    #[must_use]
+    pub fn part(&self, uses: Vec<Charge>) -> Self {
+        let mut draws = Vec::new();
+        for Charge { meter, amount } in &uses {
+            let mut left = *amount;
+            for draw in self.draws.iter().rev().filter(|draw| draw.meter == *meter) {
+                let part = left.min(draw.amount).max(0);
+                left -= part;
+                draws.extend((part > 0).then(|| Draw { amount: part, ..draw.clone() }));
+            }
+        }
+        Self { uses, levels: Vec::new(), user_levels: Vec::new(), draws, windows: self.windows }
+    }
 }
 
 /// One operation on a tenant.
@@ -138,6 +158,8 @@ pub enum Op {
     Session(SessionOp),
     /// What has lapsed, to be written down.
     Lapse(Lapse),
+    /// A change of what is granted.
+    Grant(GrantChange),
 }
 
 /// What an operation led to.
@@ -246,6 +268,15 @@ pub enum OpError {
     /// No open session has this id.
     #[error("there is no such open session")]
     UnknownSession,
+    /// No grant has this id.
+    #[error("there is no such grant")]
+    UnknownGrant,
+    /// A grant that would be over before it begins.
+    #[error("the grant would end before it begins")]
+    GrantOver,
+    /// More grants than a tenant may have at once.
+    #[error("a tenant may have at most {0} grants at once")]
+    TooManyGrants(usize),
 }
 
 /// How many overrides one tenant may have.
@@ -270,6 +301,7 @@ impl Tenant {
             Op::Configure(change) => self.configure(change, now, catalog).map(Outcome::of_entry),
             Op::Adjust(adjustment) => self.adjust(user, adjustment, now, catalog).map(Outcome::of_entry),
             Op::Refund(receipt) => Ok(Outcome::of_entry(self.refund(user, receipt, now, catalog))),
+            Op::Grant(change) => self.change_grants(change, now, catalog).map(Outcome::of_entry),
             Op::Settle(settle) => self.settle(user, settle, now, catalog),
             Op::Session(session) => self.session(user, session, now, catalog),
             Op::Lapse(lapse) => {
@@ -295,6 +327,10 @@ impl Tenant {
             effects: self.turn_effects(at),
         };
         if !entry.effects.is_empty() {
+            if let Ok(plan) = self.plan(catalog) {
+                let rolled = self.rollovers(&self.windows_at(at), plan);
+                entry.effects.extend(rolled.into_iter().map(|grant| Effect::Grant(Box::new(grant))));
+            }
             // What was set aside was room of windows that are over.
             self.end_leases(&mut entry);
         }

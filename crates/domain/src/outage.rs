@@ -174,7 +174,13 @@ impl Tenant {
             None => Charge { amount: 0, ..charge.clone() },
         };
         let user_levels = levels.iter().map(of_user).collect();
-        Receipt { uses, levels, user_levels, windows: self.windows_of_past(happened, &self.windows_at(at)) }
+        Receipt {
+            uses,
+            levels,
+            user_levels,
+            draws: Vec::new(),
+            windows: self.windows_of_past(happened, &self.windows_at(at)),
+        }
     }
 }
 

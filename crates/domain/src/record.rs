@@ -54,6 +54,7 @@ impl Tenant {
             }
             entry.effects.push(effect);
         }
+        self.draw(&mut entry, catalog);
         self.fold(user, &entry);
         Ok(entry)
     }
@@ -104,7 +105,10 @@ impl Tenant {
             | Effect::Hold(_)
             | Effect::HoldSettled { .. }
             | Effect::Session(_)
-            | Effect::SessionClosed(_) => return Ok(()),
+            | Effect::SessionClosed(_)
+            | Effect::Grant(_)
+            | Effect::GrantRevoked { .. }
+            | Effect::Draw(_) => return Ok(()),
         };
         if fits { Ok(()) } else { Err(OpError::Overflow(meter.clone())) }
     }

@@ -94,14 +94,24 @@ impl Tenant {
             }
             None => {
                 self.push_charges(&mut entry, user.as_deref(), charges);
+                self.draw(&mut entry, catalog);
                 spend.refundable.then(|| receipt(&entry.effects, &windows))
             }
         };
-        self.fold(user, &entry);
-        for state in &mut decision.limits {
-            let amount = amount_on(charges, &state.limit.meter);
-            let moved = if spend.hold.is_some() { &mut state.held } else { &mut state.used };
-            *moved = moved.saturating_add(amount).max(0);
+        self.fold(user.as_deref_mut(), &entry);
+        if self.grants.is_empty() {
+            for state in &mut decision.limits {
+                let amount = amount_on(charges, &state.limit.meter);
+                let moved = if spend.hold.is_some() { &mut state.held } else { &mut state.used };
+                *moved = moved.saturating_add(amount).max(0);
+            }
+        } else {
+            // Some of it may have come out of grants.
+            decision.limits.clear();
+            for charge in charges {
+                let meter = &charge.meter.key;
+                self.push_limit_states(&mut decision.limits, user.as_deref(), plan, meter, &windows, at);
+            }
         }
         decision.charged = spend.hold.is_none();
         let entry = match noted {
@@ -205,7 +215,8 @@ fn owned(charges: &[Asked<'_>]) -> Vec<Charge> {
 
 /// What charges took, from their effects.
 fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
-    let mut receipt = Receipt { uses: Vec::new(), levels: Vec::new(), user_levels: Vec::new(), windows: *windows };
+    let mut receipt =
+        Receipt { uses: Vec::new(), levels: Vec::new(), user_levels: Vec::new(), draws: Vec::new(), windows: *windows };
     for effect in effects {
         match effect {
             Effect::Use { meter, amount, .. } => {
@@ -224,7 +235,10 @@ fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
             | Effect::Hold(_)
             | Effect::HoldSettled { .. }
             | Effect::Session(_)
-            | Effect::SessionClosed(_) => {}
+            | Effect::SessionClosed(_)
+            | Effect::Grant(_)
+            | Effect::GrantRevoked { .. } => {}
+            Effect::Draw(draw) => receipt.draws.push(draw.as_ref().clone()),
         }
     }
     Box::new(receipt)

@@ -3,6 +3,7 @@
 use crate::{
     demand::PendingDenials,
     entry::{ClosedWindow, Effect, Entry, KindSet, Profile},
+    grant::Grants,
     id::{TenantId, UserId},
     in_flight::InFlight,
     lease::Lease,
@@ -33,6 +34,8 @@ pub struct Tenant {
     pub leases: Vec<Lease>,
     /// Holds and sessions.
     pub in_flight: InFlight,
+    /// Amounts on top of what the plan allows.
+    pub grants: Grants,
     /// Denials counted but not yet written down. Not part of the fold.
     pub pending: PendingDenials,
 }
@@ -65,6 +68,7 @@ impl Tenant {
             accounts: Accounts::default(),
             leases: Vec::new(),
             in_flight: InFlight::default(),
+            grants: Grants::default(),
             pending: PendingDenials::default(),
         }
     }
@@ -212,6 +216,9 @@ impl Tenant {
                 Effect::HoldSettled { id } => drop(self.in_flight.remove_hold(*id)),
                 Effect::Session(session) => self.in_flight.put_session(session.as_ref().clone()),
                 Effect::SessionClosed(end) => drop(self.in_flight.remove_session(end.id)),
+                Effect::Grant(grant) => self.grants.put(grant.as_ref().clone(), entry.at),
+                Effect::GrantRevoked { id } => self.grants.remove(*id),
+                Effect::Draw(draw) => self.grants.draw(draw, &self.windows),
                 Effect::Denials(_) | Effect::Under { .. } => {}
             }
         }
@@ -240,7 +247,10 @@ impl User {
                 | Effect::Hold(_)
                 | Effect::HoldSettled { .. }
                 | Effect::Session(_)
-                | Effect::SessionClosed(_) => {}
+                | Effect::SessionClosed(_)
+                | Effect::Grant(_)
+                | Effect::GrantRevoked { .. }
+                | Effect::Draw(_) => {}
             }
         }
     }

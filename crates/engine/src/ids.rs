@@ -4,6 +4,7 @@
 use crate::{ports::DenialId, requests::OpId, session::SessionAsk};
 use domain::{
     entry::{Binding, DenialKey},
+    grant::Grant,
     hold::{HoldId, Settlement},
     id::{TenantId, UserId},
     op::{Charge, Fact, Movement},
@@ -90,6 +91,17 @@ impl IdKeys {
         payload.write_u8(tag);
         payload.write_i64(amount);
         payload.write_u8(adjustment.window.map_or(0xff, |kind| kind.index() as u8));
+        Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
+    }
+
+    /// What a grant is bound to.
+    pub(crate) fn of_grant(&self, tenant: &TenantId, id: &OpId, grant: &Grant) -> Binding {
+        let mut payload = SipHasher13::new_with_key(&self.fingerprint);
+        payload.write_u8(7);
+        write_text(&mut payload, grant.meter.as_str());
+        payload.write_i64(grant.amount);
+        payload.write_i64(grant.priority);
+        payload.write_i64(grant.expires_at.map_or(-1, |end| end.ms()));
         Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
     }
 

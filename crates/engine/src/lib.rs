@@ -4,6 +4,7 @@ mod administer;
 mod admit;
 mod engine;
 mod fold;
+mod grant;
 mod hold;
 mod ids;
 mod keys;

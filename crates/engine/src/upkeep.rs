@@ -324,6 +324,7 @@ pub(crate) fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         accounts,
         leases: tenant.leases.clone(),
         in_flight: tenant.in_flight.clone(),
+        grants: tenant.grants.clone(),
         pending: Default::default(),
     };
     Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })

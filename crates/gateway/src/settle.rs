@@ -4,7 +4,7 @@
 use crate::observe::GatewayObserver;
 use domain::{
     id::{MeterKey, TenantId, UserId},
-    op::{Charge, Dimensions, Receipt},
+    op::{Charge, Dimensions},
 };
 use engine::{
     Engine,
@@ -302,8 +302,7 @@ impl Reserve {
         let too_much: Vec<Charge> = too_much.into_iter().filter(is_counted).collect();
         if let Some(mut charged) = charged.clone().filter(|_| !too_much.is_empty()) {
             let uses = too_much.into_iter().map(|charge| Charge { amount: -charge.amount, ..charge }).collect();
-            let windows = charged.receipt.windows;
-            charged.receipt = Box::new(Receipt { uses, levels: Vec::new(), user_levels: Vec::new(), windows });
+            charged.receipt = Box::new(charged.receipt.part(uses));
             self.settler.give_back(&self.tenant, self.user.as_ref(), charged);
         }
         if !missing.is_empty() {

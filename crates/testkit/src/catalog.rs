@@ -34,6 +34,7 @@ pub fn limit(key: &str, window: impl Into<Option<WindowKind>>, max: i64) -> Limi
         mode: Mode::Hard,
         answer_402: false,
         outage: Default::default(),
+        quota: Default::default(),
     }
 }
 

@@ -24,7 +24,7 @@ fn at(text: &str) -> Instant {
 
 fn state(meter: &str, window: Option<WindowKind>, max: Option<i64>, used: i64, resets_at: &str) -> LimitState {
     let limit = Arc::new(sample::limit(meter, window, max));
-    LimitState { limit, source: Source::Plan, used, held: 0, set_aside: 0, resets_at: Some(at(resets_at)) }
+    LimitState { limit, source: Source::Plan, used, held: 0, granted: 0, set_aside: 0, resets_at: Some(at(resets_at)) }
 }
 
 fn decision(limits: Vec<LimitState>, denial: Option<Denial>) -> Decision {

@@ -112,6 +112,10 @@ kinds! {
     HOLD_EXCEEDED = 409 "hold_exceeded" "More was used than was held";
     /// A session on a meter that has none.
     NOT_A_DURATION = 422 "not_a_duration" "Only durations have sessions";
+    /// No such grant.
+    UNKNOWN_GRANT = 404 "unknown_grant" "There is no such grant";
+    /// Too many grants.
+    TOO_MANY_GRANTS = 422 "too_many_grants" "The tenant has too many grants";
     /// No such session.
     UNKNOWN_SESSION = 404 "unknown_session" "There is no such open session";
     /// Tenants are on plans a new catalog lacks.
@@ -232,6 +236,9 @@ pub fn problem_of_op(error: &OpError) -> Problem {
         OpError::HoldExceeded { .. } => HOLD_EXCEEDED,
         OpError::NotADuration(_) => NOT_A_DURATION,
         OpError::UnknownSession => UNKNOWN_SESSION,
+        OpError::UnknownGrant => UNKNOWN_GRANT,
+        OpError::GrantOver => INVALID_BODY,
+        OpError::TooManyGrants(_) => TOO_MANY_GRANTS,
     };
     kind.problem(sentence(&error.to_string()))
 }

@@ -21,12 +21,14 @@ fn limit(answer_402: bool) -> LimitState {
         max: Some(1),
         answer_402,
         outage: Default::default(),
+        quota: Default::default(),
     };
     LimitState {
         limit: limit.into(),
         source: Source::Plan,
         used: 1,
         held: 0,
+        granted: 0,
         set_aside: 0,
         resets_at: Some(Instant::EPOCH),
     }

@@ -6,6 +6,7 @@ pub(crate) mod check;
 mod denials;
 mod entries;
 pub(crate) mod events;
+mod grants;
 mod keys;
 mod operation;
 mod organizations;
@@ -42,6 +43,8 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(overrides::get, overrides::put, overrides::delete))
         .routes(routes!(adjustments::adjust))
+        .routes(routes!(grants::list, grants::put))
+        .routes(routes!(grants::revoke))
         .routes(routes!(usage::get))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::tiers))

@@ -52,6 +52,8 @@ pub enum Source {
     Plan,
     /// An override of this tenant.
     Override,
+    /// A grant to this tenant.
+    Grant,
 }
 
 impl Source {
@@ -60,6 +62,7 @@ impl Source {
         match self {
             Source::Plan => "plan",
             Source::Override => "override",
+            Source::Grant => "grant",
         }
     }
 }
@@ -168,6 +171,17 @@ pub struct Limit {
     pub answer_402: bool,
     /// What happens while the ledger is away.
     pub outage: Outage,
+    /// What is left to use past it, and what stays of it.
+    pub quota: Quota,
+}
+
+/// How a quota ends. Both are nothing unless a plan says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// So much may be used past the limit, to be recorded as overage. Never negative.
+    pub overdraft: i64,
+    /// Of what is left when the billing period ends, at most so much may be used in the next one; `None` is nothing.
+    pub rollover_max: Option<i64>,
 }
 
 impl Limit {

@@ -130,6 +130,7 @@ impl Tenant {
             is_finishing: false,
             dimensions: open.dimensions.clone(),
         };
+        self.draw(&mut entry, step.catalog);
         entry.effects.push(Effect::Session(Box::new(session.clone())));
         self.fold(user.as_deref_mut(), &entry);
         let (key, noted) = shadowed.map_or((None, None), |(key, noted)| (Some(key), noted));
@@ -187,6 +188,7 @@ impl Tenant {
             self.check_range(user.as_deref(), &effect, &step.windows)?;
             entry.effects.push(effect);
         }
+        self.draw(&mut entry, step.catalog);
         (session.touched_at, session.held_ms, session.windows) = (step.at, 0, step.windows);
         entry.effects.push(Effect::Session(Box::new(session.clone())));
         self.fold(user.as_deref_mut(), &entry);

@@ -390,6 +390,7 @@ pub fn limits_in_force(world: &World, at: Instant) -> Vec<Limit> {
             mode: own.mode,
             answer_402: false,
             outage: Default::default(),
+            quota: Default::default(),
         });
     }
     limits

@@ -21,7 +21,7 @@ impl Coverage {
     }
 }
 
-const ERRORS: [&str; 22] = [
+const ERRORS: [&str; 25] = [
     "UnknownMeter",
     "UnknownFeature",
     "UnknownPlan",
@@ -44,9 +44,12 @@ const ERRORS: [&str; 22] = [
     "NotADuration",
     "UnknownSession",
     "Shares",
+    "UnknownGrant",
+    "GrantOver",
+    "TooManyGrants",
 ];
 
-const EFFECTS: [&str; 12] = [
+const EFFECTS: [&str; 15] = [
     "Profile",
     "Turn",
     "Use",
@@ -59,10 +62,13 @@ const EFFECTS: [&str; 12] = [
     "HoldSettled",
     "Session",
     "SessionClosed",
+    "Grant",
+    "GrantRevoked",
+    "Draw",
 ];
 
-/// More than a table would want to hold: `in_flight` reaches it.
-const TOO_MANY: &str = "TooManyInFlight";
+/// More than a table would want to hold: `in_flight` and `grants` reach them.
+const TOO_MANY: [&str; 2] = ["TooManyInFlight", "TooManyGrants"];
 
 /// Leases are of several nodes: `leases` plays with them.
 const NOT_OF_ONE_NODE: [&str; 2] = ["Leases", "Under"];
@@ -92,6 +98,9 @@ pub fn error_name(error: &OpError) -> &'static str {
         OpError::NotADuration(_) => 19,
         OpError::UnknownSession => 20,
         OpError::Shares(_) => 21,
+        OpError::UnknownGrant => 22,
+        OpError::GrantOver => 23,
+        OpError::TooManyGrants(_) => 24,
     };
     ERRORS[index]
 }
@@ -111,6 +120,9 @@ pub fn effect_name(effect: &Effect) -> &'static str {
         Effect::HoldSettled { .. } => 9,
         Effect::Session(_) => 10,
         Effect::SessionClosed(_) => 11,
+        Effect::Grant(_) => 12,
+        Effect::GrantRevoked { .. } => 13,
+        Effect::Draw(_) => 14,
     };
     EFFECTS[index]
 }
@@ -130,7 +142,7 @@ fn every_outcome_appears_in_the_tables() {
         errors.extend(seen.errors);
         effects.extend(seen.effects);
     }
-    errors.insert(TOO_MANY);
+    errors.extend(TOO_MANY);
     effects.extend(NOT_OF_ONE_NODE);
     assert_eq!(codes, BTreeSet::from(Code::ALL));
     assert_eq!(errors, BTreeSet::from(ERRORS));

@@ -6,6 +6,7 @@ mod auditor;
 mod bounds;
 mod costs;
 mod coverage;
+mod grants;
 mod in_flight;
 mod leases;
 mod outage;

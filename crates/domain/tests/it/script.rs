@@ -4,6 +4,7 @@ use crate::world::{METERS, account, at, limit, meter};
 use domain::{
     catalog::{Enforce, MeterKind, Mode},
     entry::{Binding, Cause, Override, Status},
+    grant::{Grant, GrantChange, GrantId, GrantSource},
     hold::{Excess, HoldId, HoldTerms, Settle, Settlement},
     id::{FeatureKey, PlanKey, UserId},
     op::{Adjustment, Charge, Fact, Movement, ProfileChange, Spend},
@@ -101,6 +102,26 @@ impl<'a> Words<'a> {
         let ttl_ms = self.one("ttl").map_or(60_000, milliseconds);
         let excess = self.one("excess").map(|word| Excess::from_word(word).unwrap()).unwrap_or_default();
         Some(HoldTerms { id, ttl_ms, excess })
+    }
+
+    /// `grant g1 messages 5 priority=1 until=2027-02-01T00:00Z`
+    pub fn grant(&self) -> GrantChange {
+        let grant = Grant {
+            id: self.grant_id(),
+            meter: meter(self.bare[1]),
+            amount: self.bare[2].parse().unwrap(),
+            left: 0,
+            priority: self.one("priority").map_or(0, |number| number.parse().unwrap()),
+            granted_at: Instant::EPOCH,
+            expires_at: self.instant("until"),
+            source: GrantSource::Given,
+            reason: "a table says so".into(),
+        };
+        GrantChange::Put { grant, binding: None }
+    }
+
+    pub fn grant_id(&self) -> GrantId {
+        GrantId(number(self.bare[0]))
     }
 
     /// `commit h1 messages 2`, `release h1`

@@ -8,9 +8,10 @@ use crate::{
     world::{World, add_plan, at, catalog, meter},
 };
 use domain::{
-    catalog::{Catalog, Enforce, Meter, Mode, OnLimit, Plan, SessionPolicy, Source, Unsettled},
+    catalog::{Catalog, Enforce, Limit, Meter, Mode, OnLimit, Plan, Quota, SessionPolicy, Source, Unsettled},
     decision::{Decision, Denial, LimitState},
     entry::{Effect, Entry, KindSet},
+    grant::{Grant, GrantChange, GrantId},
     id::UserId,
     in_flight::Lapse,
     op::{Op, OpError, Outcome, Receipt},
@@ -60,7 +61,7 @@ impl Table {
             return String::new();
         }
         let (first, rest) = line.split_once(' ').unwrap();
-        if matches!(first, "plan" | "catalog" | "meter" | "sessions") {
+        if matches!(first, "plan" | "catalog" | "meter" | "sessions" | "quota") {
             self.change_catalog(first, &Words::of(rest));
             return String::new();
         }
@@ -103,6 +104,13 @@ impl Table {
                 *known =
                     Plan { sessions: SessionPolicy { on_limit, warn_before_ms: None }, ..Plan::clone(known) }.into();
             }
+            ("quota", [key]) => {
+                let known = self.catalog.plans.get_mut(*key).unwrap();
+                let number = |key| words.one(key).map(|number| number.parse().unwrap());
+                let quota = Quota { overdraft: number("overdraft").unwrap_or(0), rollover_max: number("rollover") };
+                let limits = known.limits.iter().cloned().map(|limit| Limit { quota, ..limit }).collect();
+                *known = Plan { limits, ..Plan::clone(known) }.into();
+            }
             (_, [word]) => self.catalog.enforce = Enforce::from_word(word).unwrap(),
             _ => panic!("a catalog line makes no sense"),
         }
@@ -132,6 +140,9 @@ impl Table {
             "open" => Op::Session(SessionOp::Open(words.open())),
             "touch" => Op::Session(SessionOp::Touch(words.touch(None))),
             "close" => Op::Session(SessionOp::Touch(words.touch(Some(CloseReason::Closed)))),
+            "grant" => Op::Grant(words.grant()),
+            "revoke" => Op::Grant(GrantChange::Revoke(words.grant_id())),
+            "grants" => return Ok(show_grants(world)),
             "lapse" => return Ok(lapse(world, user, now)),
             "refund" => Op::Refund(self.receipts[words.bare[0]].clone()),
             "flush" => return Ok(world.flush(user, now).map_or("nothing".into(), |entry| show_entry(&entry))),
@@ -178,6 +189,17 @@ fn lapse(world: &mut World, user: Option<&str>, now: Instant) -> String {
         }
     }
     if shown.is_empty() { "nothing".into() } else { shown.join(" ") }
+}
+
+fn show_grants(world: &World) -> String {
+    let grant = |grant: &Grant| format!("{}={}/{}", show_grant(grant.id), grant.left, grant.amount);
+    let shown: Vec<String> = world.state.tenant.grants.iter().map(grant).collect();
+    if shown.is_empty() { "none".into() } else { shown.join(" ") }
+}
+
+/// Those that were given are numbered, those that were rolled over are of a period.
+fn show_grant(id: GrantId) -> String {
+    if id.0 < 1 << 32 { format!("g{}", id.0) } else { "rollover".into() }
 }
 
 fn show_session(state: &SessionState, outcome: &Outcome) -> String {
@@ -254,7 +276,8 @@ fn show_limit(limit: &LimitState) -> String {
     let max = limit.max.map_or("unlimited".into(), |max| max.to_string());
     let own = if limit.source == Source::Override { "*" } else { "" };
     let held = if limit.held == 0 { String::new() } else { format!("+{}", limit.held) };
-    format!("{}{}={}{held}/{max}{own}", if warns { "!" } else { "" }, limit.name, limit.used)
+    let granted = if limit.granted == 0 { String::new() } else { format!("(+{})", limit.granted) };
+    format!("{}{}={}{held}/{max}{granted}{own}", if warns { "!" } else { "" }, limit.name, limit.used)
 }
 
 /// The effects of an entry in order.
@@ -303,6 +326,9 @@ fn show_effect(effect: &Effect) -> Option<String> {
         Effect::Hold(hold) if hold.lapsed => Some(format!("lapsed:h{}", hold.id.0)),
         Effect::Hold(hold) => Some(format!("hold:h{}", hold.id.0)),
         Effect::HoldSettled { id } => Some(format!("settled:h{}", id.0)),
+        Effect::Grant(grant) => Some(format!("{}:{}+{}", show_grant(grant.id), grant.meter, grant.left)),
+        Effect::GrantRevoked { id } => Some(format!("revoked:{}", show_grant(*id))),
+        Effect::Draw(draw) => Some(format!("from:{}:{:+}", show_grant(draw.grant), draw.amount)),
         Effect::Session(session) => Some(format!("session:s{}", session.id.0)),
         Effect::SessionClosed(end) => {
             let took = seconds(end.accrued_ms);

@@ -39,6 +39,8 @@ tables! {
     REFUNDS, refunds, "refunds.txt";
     /// Amounts held, and settled in every way.
     HOLDS, holds, "holds.txt";
+    /// Amounts on top of the plan: spent in order, kept over, past the limit.
+    GRANTS, grants, "grants.txt";
     /// Time: opened, touched, closed, idle, at its limits.
     SESSIONS, sessions, "sessions.txt";
     /// Features, and the plan that would help.

@@ -119,6 +119,7 @@ pub fn limit(text: &str) -> Limit {
         mode: [Mode::Hard, Mode::Soft, Mode::Shadow].into_iter().find(|known| known.word() == mode).unwrap(),
         answer_402: false,
         outage: Default::default(),
+        quota: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use domain::{
     decision::Code,
     demand::PendingDenials,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
+    grant::{Draw, Grant, GrantId, GrantSource, Grants},
     hold::HoldId,
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, TenantId, UserId},
     share::{Share, ShareMode},
@@ -153,6 +154,12 @@ fn effect() -> impl Strategy<Value = Effect> {
         any::<u128>().prop_map(|id| Effect::HoldSettled { id: HoldId(id) }),
         session().prop_map(|session| Effect::Session(Box::new(session))),
         session_end().prop_map(|end| Effect::SessionClosed(Box::new(end))),
+        grant().prop_map(|grant| Effect::Grant(Box::new(grant))),
+        any::<u128>().prop_map(|id| Effect::GrantRevoked { id: GrantId(id) }),
+        (any::<u128>(), any::<i64>()).prop_map(|(id, amount)| {
+            let (meter, open, closed) = (MeterKey::trusted("credits"), KindSet::ALL, Vec::new());
+            Effect::Draw(Box::new(Draw { grant: GrantId(id), meter, amount, open, closed }))
+        }),
     ]
 }
 
@@ -203,13 +210,41 @@ fn accounts(of: Windows) -> impl Strategy<Value = Accounts> {
     })
 }
 
+fn grant() -> impl Strategy<Value = Grant> {
+    let given = prop_oneof![Just(GrantSource::Given), Just(GrantSource::Rollover)];
+    (any::<u128>(), 0..1000_i64, 0..1000_i64, any::<i8>(), instant(), prop::option::of(instant()), given).prop_map(
+        |(id, amount, left, priority, granted_at, expires_at, source)| Grant {
+            id: GrantId(id),
+            meter: MeterKey::trusted("credits"),
+            amount,
+            left,
+            priority: priority.into(),
+            granted_at,
+            expires_at,
+            source,
+            reason: "bought".into(),
+        },
+    )
+}
+
+fn grants(of: Windows) -> impl Strategy<Value = Grants> {
+    (vec(grant(), 0..4), accounts(of)).prop_map(|(list, drawn)| Grants::restore(list, drawn))
+}
+
 fn tenant() -> impl Strategy<Value = Tenant> {
     (profile(), instant(), windows(), windows())
         .prop_flat_map(|(profile, last, windows, previous)| {
-            (Just((profile, last, windows, previous)), accounts(windows), vec(lease(), 0..3), in_flight())
+            (
+                Just((profile, last, windows, previous)),
+                accounts(windows),
+                vec(lease(), 0..3),
+                in_flight(),
+                grants(windows),
+            )
         })
-        .prop_map(|((profile, last, windows, previous), accounts, leases, in_flight)| Tenant {
+        .prop_map(|((profile, last, windows, previous), accounts, leases, in_flight, grants)| Tenant {
             in_flight,
+            grants,
             id: TenantId::trusted("acme"),
             profile,
             last,

@@ -2,6 +2,7 @@
 
 use super::{
     Decoded, Malformed, Reader,
+    grants::{self, put_grant},
     in_flight::{self, put_end, put_hold, put_session},
     put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
     shares::{put_shares, shares},
@@ -10,6 +11,7 @@ use domain::{
     catalog::{Enforce, LimitWindow, Mode, Scope},
     decision::Code,
     entry::{Binding, Cause, DenialKey, DenialRun, Effect, Entry, KindSet, Override, Profile, Status},
+    grant::{Draw, GrantId},
     hold::HoldId,
     id::{DimensionKey, FeatureKey, MeterKey, PlanKey, UserId},
     lease::{Lease, Slice},
@@ -179,6 +181,19 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(11);
             put_end(out, end);
         }
+        Effect::Grant(grant) => {
+            out.push(12);
+            put_grant(out, grant);
+        }
+        Effect::GrantRevoked { id } => {
+            out.push(13);
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
+        Effect::Draw(draw) => {
+            out.push(14);
+            out.extend_from_slice(&draw.grant.0.to_be_bytes());
+            put_counted(out, &draw.meter, draw.amount, draw.open, &draw.closed);
+        }
     }
 }
 
@@ -241,9 +256,7 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
             let meter = MeterKey::trusted(reader.text()?);
             let amount = reader.i64()?;
             let open = KindSet(reader.byte()?);
-            if open.0 & !KindSet::ALL.0 != 0 {
-                return Err(Malformed("an unknown window"));
-            }
+            check_kinds(open)?;
             let closed = reader.list(Reader::closed)?;
             if tag == 0 {
                 Effect::Use { meter, amount, open, closed }
@@ -266,8 +279,27 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
         9 => Effect::HoldSettled { id: HoldId(u128::from_be_bytes(reader.array()?)) },
         10 => Effect::Session(Box::new(in_flight::session(reader)?)),
         11 => Effect::SessionClosed(Box::new(in_flight::end(reader)?)),
+        12 => Effect::Grant(Box::new(grants::grant(reader)?)),
+        13 => Effect::GrantRevoked { id: GrantId(u128::from_be_bytes(reader.array()?)) },
+        14 => Effect::Draw(Box::new(draw(reader)?)),
         _ => return Err(Malformed("an unknown effect")),
     })
+}
+
+fn draw(reader: &mut Reader<'_>) -> Decoded<Draw> {
+    let draw = Draw {
+        grant: GrantId(u128::from_be_bytes(reader.array()?)),
+        meter: MeterKey::trusted(reader.text()?),
+        amount: reader.i64()?,
+        open: KindSet(reader.byte()?),
+        closed: reader.list(Reader::closed)?,
+    };
+    check_kinds(draw.open)?;
+    Ok(draw)
+}
+
+fn check_kinds(kinds: KindSet) -> Decoded<()> {
+    if kinds.0 & !KindSet::ALL.0 == 0 { Ok(()) } else { Err(Malformed("an unknown window")) }
 }
 
 /// A level is nothing; all else stands in the order of the kinds of windows, followed by what bounds sessions.

@@ -6,6 +6,7 @@
 //! [`checksum`] over their place and their bytes, so that a row that was changed, or put in another's place, is found.
 
 mod entry;
+mod grants;
 mod in_flight;
 mod shares;
 mod state;

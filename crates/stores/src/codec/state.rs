@@ -5,10 +5,12 @@
 use super::{
     Decoded, Malformed, Reader,
     entry::{leases, profile, put_leases, put_profile},
+    grants::{grant, put_grant},
     in_flight::{hold, put_hold, put_session, session},
     put_i64, put_instant, put_text, put_u64, put_window,
 };
 use domain::{
+    grant::Grants,
     id::{MeterKey, TenantId, UserId},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::WindowKind,
@@ -23,6 +25,7 @@ const VERSION_SECTIONS: u8 = 3;
 const SECTION_LEASES: u8 = 0;
 const SECTION_HOLDS: u8 = 1;
 const SECTION_SESSIONS: u8 = 2;
+const SECTION_GRANTS: u8 = 3;
 
 const SLOT_UNUSED: u8 = 0;
 const SLOT_OF_SAME_WINDOW: u8 = 1;
@@ -30,7 +33,7 @@ const SLOT_OF_OWN_WINDOW: u8 = 2;
 
 pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
     let has_leases = !tenant.leases.is_empty();
-    let has_sections = !tenant.in_flight.is_empty();
+    let has_sections = !tenant.in_flight.is_empty() || !tenant.grants.is_empty();
     out.push(match (has_sections, has_leases) {
         (true, _) => VERSION_SECTIONS,
         (false, true) => VERSION_LEASES,
@@ -52,7 +55,7 @@ pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
 fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
     let in_flight = &tenant.in_flight;
     let (holds, sessions) = (in_flight.holds_count(), in_flight.sessions_count());
-    let sections = [!tenant.leases.is_empty(), holds > 0, sessions > 0];
+    let sections = [!tenant.leases.is_empty(), holds > 0, sessions > 0, !tenant.grants.is_empty()];
     out.push(sections.iter().map(|has| u8::from(*has)).sum());
     if !tenant.leases.is_empty() {
         out.push(SECTION_LEASES);
@@ -68,6 +71,13 @@ fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
         put_u64(out, sessions as u64);
         in_flight.sessions().for_each(|session| put_session(out, session));
     }
+    if !tenant.grants.is_empty() {
+        out.push(SECTION_GRANTS);
+        put_u64(out, tenant.grants.iter().count() as u64);
+        tenant.grants.iter().for_each(|grant| put_grant(out, grant));
+        let drawn = tenant.grants.drawn().cloned().unwrap_or_default();
+        put_accounts(out, &drawn, tenant.windows);
+    }
 }
 
 fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
@@ -81,6 +91,10 @@ fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
             SECTION_SESSIONS => {
                 let sessions = each_once(reader.list(session)?, |session| session.id)?;
                 sessions.into_iter().for_each(|session| tenant.in_flight.put_session(session));
+            }
+            SECTION_GRANTS => {
+                let list = reader.list(grant)?;
+                tenant.grants = Grants::restore(list, read_accounts(reader, tenant.windows)?);
             }
             _ => return Err(Malformed("an unknown section")),
         }
@@ -104,8 +118,8 @@ pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
     let previous = read_windows(&mut reader)?;
     let accounts = read_accounts(&mut reader, windows)?;
     let leases = if version == VERSION_LEASES { leases(&mut reader)? } else { Vec::new() };
-    let (in_flight, pending) = Default::default();
-    let mut tenant = Tenant { id, profile, last, windows, previous, accounts, leases, in_flight, pending };
+    let (in_flight, grants, pending) = Default::default();
+    let mut tenant = Tenant { id, profile, last, windows, previous, accounts, leases, in_flight, grants, pending };
     if version == VERSION_SECTIONS {
         read_sections(&mut reader, &mut tenant)?;
     }

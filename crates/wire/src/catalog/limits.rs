@@ -7,7 +7,7 @@ use super::{
     table::{Declared, Node, Table, resolve},
 };
 use domain::{
-    catalog::{Limit, LimitWindow, Meter, MeterKind, Mode, Outage, Scope},
+    catalog::{AMOUNT_MAX, Limit, LimitWindow, Meter, MeterKind, Mode, Outage, Quota, Scope},
     id::MeterKey,
     in_flight::IN_FLIGHT_MAX,
     time::WindowKind,
@@ -69,13 +69,62 @@ fn limit(report: &mut Report<'_>, node: Node<'_>, meters: &Declared<Meter>) -> O
     let name = name.map(|text| keys::key(report, text, "limit", MeterKey::new));
     let answer_402 = answer_402(report, &mut table, meter, window);
     let outage = outage(report, &mut table, meter, max);
+    let quota = quota(report, &mut table, meter, (window, scope));
     table.finish(report);
     let (meter, window, scope) = (meter?.key.clone(), window?, scope?);
     let name = match name {
         Some(name) => Arc::from(name?.as_str()),
         None => Limit::default_name(&meter, window, scope).into(),
     };
-    Some(Limit { name, meter, max: max?, window, scope, mode: mode?, answer_402: answer_402?, outage: outage? })
+    Some(Limit {
+        name,
+        meter,
+        max: max?,
+        window,
+        scope,
+        mode: mode?,
+        answer_402: answer_402?,
+        outage: outage?,
+        quota: quota?,
+    })
+}
+
+/// How a quota ends: how much may be used past it, and what stays of it for the next period.
+fn quota(
+    report: &mut Report<'_>,
+    table: &mut Table<'_>,
+    meter: Option<&Arc<Meter>>,
+    (window, scope): (Option<LimitWindow>, Option<Scope>),
+) -> Option<Quota> {
+    let (overdraft, rollover) = (table.get("overdraft"), table.get("rollover"));
+    let positive = |report: &mut Report<'_>, node: Node<'_>, key: &'static str| {
+        let amount = amount::amount(report, node, meter?, key)?;
+        if amount >= 0 {
+            return Some(amount);
+        }
+        report.error_help(node.span, format!("`{key}` must not be negative"), "write 0 for none, or leave it out");
+        None
+    };
+    let mut quota = Quota::default();
+    if let Some(node) = overdraft {
+        quota.overdraft = positive(report, node, "overdraft")?;
+        if matches!(window, Some(window) if window.kind().is_none()) {
+            let help = "only what adds up in a window may be overdrawn";
+            report.error_help(node.span, "this limit can't be overdrawn", help);
+            return None;
+        }
+    }
+    if let Some(node) = rollover {
+        let of_period = matches!(window, Some(LimitWindow::Of(WindowKind::Period)) | None);
+        if !of_period || scope.is_some_and(|scope| scope != Scope::Tenant) {
+            let help = "only what is left of the tenant's billing period stays: write per = \"period\"";
+            report.error_help(node.span, "what is left of this limit can't be rolled over", help);
+            return None;
+        }
+        let all = matches!(node.value, DeValue::String(text) if text == "all");
+        quota.rollover_max = Some(if all { AMOUNT_MAX } else { positive(report, node, "rollover")? });
+    }
+    Some(quota)
 }
 
 /// How many sessions may be open.

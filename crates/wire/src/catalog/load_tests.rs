@@ -59,6 +59,7 @@ fn the_designs_catalog_loads() {
         mode: Mode::Hard,
         answer_402: false,
         outage: Outage::Closed,
+        quota: Default::default(),
     };
     assert_eq!(
         free.limits.iter().cloned().collect::<Vec<_>>(),
@@ -229,6 +230,7 @@ fn every_key_of_the_core_means_something() {
             mode: Mode::Shadow,
             answer_402: true,
             outage: Outage::Closed,
+            quota: Default::default(),
         }
     );
     let maxima: Vec<Option<i64>> = small.limits.iter().map(|limit| limit.max).collect();

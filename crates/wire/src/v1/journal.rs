@@ -104,6 +104,15 @@ fn effect(effect: &Effect) -> Value {
             "effect": "hold", "hold": hex(hold.id.0), "expires_at": Time(hold.expires_at), "lapsed": hold.lapsed,
             "charges": hold.charges.iter().map(held).collect::<Vec<_>>(),
         }),
+        Effect::Grant(grant) => json!({
+            "effect": "grant", "grant": hex(grant.id.0), "meter": grant.meter.as_str(), "amount": grant.amount,
+            "left": grant.left, "priority": grant.priority, "expires_at": grant.expires_at.map(Time),
+            "reason": grant.reason,
+        }),
+        Effect::GrantRevoked { id } => json!({ "effect": "grant_revoked", "grant": hex(id.0) }),
+        Effect::Draw(draw) => json!({
+            "effect": "draw", "grant": hex(draw.grant.0), "meter": draw.meter.as_str(), "amount": draw.amount,
+        }),
         Effect::HoldSettled { id } => json!({ "effect": "hold_settled", "hold": hex(id.0) }),
         Effect::Session(session) => json!({
             "effect": "session", "session": hex(session.id.0), "key": session.key, "meter": session.meter.as_str(),

@@ -7,6 +7,7 @@ pub mod cost;
 pub mod denials;
 pub mod duration;
 pub mod events;
+pub mod grants;
 pub mod journal;
 mod json;
 pub mod keys;

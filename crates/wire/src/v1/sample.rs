@@ -39,6 +39,7 @@ pub(crate) fn limit(meter: &str, window: Option<WindowKind>, max: Option<i64>) -
         mode: Mode::Hard,
         answer_402: false,
         outage: Outage::Closed,
+        quota: Default::default(),
     }
 }
 

@@ -56,7 +56,7 @@ fn wrong(field: &str, value: &str, expected: &str) -> Problem {
     rescue::INVALID_BODY.problem(format!("\"{field}\" must be {expected}, not {:?}.", clipped(value)))
 }
 
-fn instant(field: &str, text: &str) -> Result<Instant, Problem> {
+pub(super) fn instant(field: &str, text: &str) -> Result<Instant, Problem> {
     Instant::parse(text).ok_or_else(|| wrong(field, text, "an instant in RFC 3339 with an offset"))
 }
 
@@ -286,7 +286,7 @@ fn mode(word: Option<&str>) -> Result<Mode, Problem> {
     }
 }
 
-fn reason(text: &str) -> Result<&str, Problem> {
+pub(super) fn reason(text: &str) -> Result<&str, Problem> {
     let fits = !text.trim().is_empty() && text.len() <= REASON_MAX_BYTES && !text.chars().any(char::is_control);
     if fits { Ok(text) } else { Err(wrong("reason", text, "a line of at most 500 bytes")) }
 }
