@@ -3,10 +3,12 @@
 
 pub mod calendar;
 pub mod holds;
+pub mod sessions;
 
 use crate::auditor::{
     calendar::{KINDS, natural},
     holds::HeldBook,
+    sessions::OpenBook,
 };
 use domain::{
     catalog::{Catalog, Enforce, Limit, MeterKind, Mode, Scope},
@@ -15,6 +17,7 @@ use domain::{
     hold::HoldId,
     id::{FeatureKey, MeterKey, PlanKey, UserId},
     op::{Charge, Movement},
+    session::SessionId,
     time::WindowKind,
 };
 use std::collections::BTreeMap;
@@ -46,6 +49,7 @@ pub struct Book {
     pub denied: BTreeMap<(Who, MeterKey, i64), i64>,
     levels: BTreeMap<(Who, MeterKey), (i64, i64)>,
     holds: BTreeMap<HoldId, HeldBook>,
+    sessions: BTreeMap<SessionId, OpenBook>,
     /// When it was asked last.
     now_ms: i64,
     /// Whether more was given back than a correction had left. A total that is open stops at nothing; history, which is
@@ -92,6 +96,7 @@ impl Book {
             denied: BTreeMap::new(),
             levels: BTreeMap::new(),
             holds: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             now_ms,
             is_overdrawn: false,
         };
@@ -110,6 +115,7 @@ impl Book {
     pub fn turn(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
         self.forget_holds();
+        self.forget_idle();
         for (kind, window) in self.windows.iter_mut().enumerate() {
             if now_ms >= window.1 {
                 let (start, end) = natural(kind, now_ms, self.anchor_ms, self.offset_ms);
@@ -169,7 +175,8 @@ impl Book {
         }
         let mut codes = Vec::new();
         for charge in asked.charges.iter().filter(|charge| charge.amount > 0) {
-            for limit in self.limits(asked.who, &charge.meter, now_ms, catalog) {
+            let limits = self.limits(asked.who, &charge.meter, now_ms, catalog);
+            for limit in limits.iter().filter(|limit| !limit.window.is_of_sessions()) {
                 let account = if limit.scope == Scope::Tenant { &None } else { asked.who };
                 let kind = limit.window.kind();
                 let taken = self.used(account, &charge.meter, kind) + self.held(account, &charge.meter, kind);

@@ -2,6 +2,7 @@
 //! lost and repeated, and an [auditor](crate::auditor) judges every answer.
 
 mod holds;
+mod sessions;
 mod steps;
 pub(crate) mod verify;
 
@@ -18,6 +19,7 @@ use domain::{
     hold::{HoldId, Settlement},
     id::UserId,
     op::Charge,
+    session::SessionId,
 };
 use engine::{
     ports::{Clock, Commit, Ledger, LedgerError},
@@ -68,6 +70,8 @@ struct Customer {
     receipts: Vec<(u64, Option<UserId>, Charged, Taken)>,
     /// Every hold that was ever taken, and what of.
     holds: Vec<(HoldId, Vec<Charge>)>,
+    /// Every session that was ever opened.
+    sessions: Vec<SessionId>,
 }
 
 /// An operation under an id that was accepted.
@@ -138,7 +142,8 @@ impl Simulation {
         self.world.engine.put_tenant(&tenant(&name), &to_plan("free"), "test").await.expect("a tenant is made");
         let book = Book::new(crate::catalog::plan("free"), self.now_ms());
         let books = VecDeque::from([(self.operations, book)]);
-        Customer { name, books, known: Vec::new(), receipts: Vec::new(), holds: Vec::new() }
+        let (known, receipts, holds, sessions) = Default::default();
+        Customer { name, books, known, receipts, holds, sessions }
     }
 
     fn next_operation(&mut self) -> u64 {

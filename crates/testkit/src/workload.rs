@@ -6,7 +6,7 @@ use crate::{
     world::{charge, op_id, tenant, user},
 };
 use domain::{
-    catalog::{Catalog, Enforce, MeterKind, Mode, Scope},
+    catalog::{Catalog, Enforce, Limit, LimitWindow, MeterKind, Mode, Scope},
     entry::{Cause, Override, Status},
     hold::Excess,
     id::UserId,
@@ -25,6 +25,9 @@ const METERS: [(&str, MeterKind); 4] = [
     ("seats", MeterKind::Gauge),
 ];
 
+/// What sessions feed, and nothing else.
+pub const TALK: &str = "talk";
+
 /// Zones whose clocks never change, and how far they are ahead of UTC.
 pub const ZONES: [(&str, i64); 3] = [("UTC", 0), ("Asia/Tokyo", 9 * 3_600_000), ("Asia/Kolkata", 19_800_000)];
 
@@ -34,6 +37,7 @@ pub fn catalog(random: &mut Random) -> Catalog {
     for (key, kind) in METERS {
         draft = draft.meter(key, kind);
     }
+    draft = draft.meter(TALK, MeterKind::Duration);
     for (factor, key) in [(1, "free"), (4, "pro"), (20, "team")] {
         let mut max = |base: i64| factor * random.between(base / 2, base * 2);
         let limits = vec![
@@ -47,6 +51,9 @@ pub fn catalog(random: &mut Random) -> Catalog {
             limit("minutes", WindowKind::Hour, max(30)),
             limit("seats", None, max(6)),
             each_user(limit("seats", None, max(3))),
+            limit(TALK, WindowKind::Hour, max(200_000)),
+            each_user(limit(TALK, WindowKind::Day, max(200_000))),
+            Limit { window: LimitWindow::Concurrent, ..limit(TALK, None, max(2)) },
         ];
         let features: &[&str] = if factor > 1 { &["analytics"] } else { &[] };
         draft = draft.plan(key, features, limits);

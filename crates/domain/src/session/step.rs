@@ -134,7 +134,8 @@ impl Tenant {
         entry.effects.push(Effect::Session(Box::new(session.clone())));
         self.fold(user.as_deref_mut(), &entry);
         let (key, noted) = shadowed.map_or((None, None), |(key, noted)| (Some(key), noted));
-        let next = Next { session, ended: None, denial: None, is_refused: false, decision: Some(decision) };
+        let decision = Some(decision);
+        let next = Next { session, was_open: false, ended: None, denial: None, is_refused: false, decision };
         let mut outcome = self.stands(user.as_deref(), step, next);
         if let Some(noted) = noted {
             entry.effects.splice(0..0, noted.effects);
@@ -219,7 +220,14 @@ impl Tenant {
         let asked = [Asked { meter: step.meter, amount: 1 }];
         let used = SessionUse { used_ms: session.accrued_ms, held_ms: 0, is_open: true };
         let Judged { mut decision, mut ends_leases } = step.judge(self, user, &asked, used);
-        let mut next = Next { session: session.clone(), ended: None, denial: None, is_refused: false, decision: None };
+        let mut next = Next {
+            session: session.clone(),
+            was_open: true,
+            ended: None,
+            denial: None,
+            is_refused: false,
+            decision: None,
+        };
         if let Some(reason) = goes.close {
             (decision.denial, decision.shadow, decision.allowed) = (None, None, true);
             let reason = if is_cut { CloseReason::Limit } else { reason };
@@ -261,7 +269,7 @@ impl Tenant {
 
     /// How a session stands now, and what is answered.
     fn stands(&self, user: Option<&User>, step: &Step<'_>, next: Next) -> Outcome {
-        let Next { session, ended, denial, is_refused, decision } = next;
+        let Next { session, was_open, ended, denial, is_refused, decision } = next;
         let mut limits = Vec::new();
         let used = SessionUse { used_ms: session.accrued_ms, held_ms: session.held_ms, is_open: false };
         let now = (&step.windows, step.at);
@@ -278,7 +286,6 @@ impl Tenant {
             });
             Decision { allowed: denial.is_none(), denial, limits, charged: true, ..decision }
         });
-        let was_open = session.touched_at > session.opened_at || ended.is_some();
         let state = SessionState { session, ended, was_open, may_run_ms, limited_by };
         Outcome { decision, denial, session: Some(Box::new(state)), ..Outcome::default() }
     }
@@ -351,6 +358,7 @@ struct Goes {
 /// What becomes of a session.
 struct Next {
     session: Session,
+    was_open: bool,
     ended: Option<SessionEnd>,
     denial: Option<DenialKey>,
     is_refused: bool,

@@ -40,7 +40,9 @@ impl Book {
         let open = self.holds.values().filter(|hold| hold.expires_ms > self.now_ms);
         let of = open.filter(|hold| who.is_none() || hold.who == *who);
         let its = of.filter(|hold| kind.is_none_or(|kind| self.is_in_open(hold, kind)));
-        its.flat_map(|hold| &hold.charges).filter(|charge| charge.meter == *meter).map(|charge| charge.amount).sum()
+        let charges = its.flat_map(|hold| &hold.charges).filter(|charge| charge.meter == *meter);
+        let held: i64 = charges.map(|charge| charge.amount).sum();
+        held + kind.map_or(0, |kind| self.held_ahead(who, meter, kind.index()))
     }
 
     fn is_in_open(&self, hold: &HeldBook, kind: WindowKind) -> bool {

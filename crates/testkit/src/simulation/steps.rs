@@ -20,7 +20,9 @@ impl Simulation {
         self.world.clock.advance_ms(workload::pause_ms(&mut self.random));
         let customer = self.random.below(self.accounts.len() as u64) as usize;
         match self.random.below(100) {
-            0..23 => self.spend(customer).await,
+            0..13 => self.spend(customer).await,
+            13..17 => self.open(customer).await,
+            17..23 => self.touch(customer).await,
             23..29 => self.hold(customer).await,
             29..35 => self.settle(customer).await,
             35..48 => self.record(customer).await,

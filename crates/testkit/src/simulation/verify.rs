@@ -6,7 +6,7 @@ use crate::{
     world::{World, tenant, user},
 };
 use domain::{
-    catalog::{MeterKind, Scope},
+    catalog::{LimitWindow, MeterKind, Scope},
     time::WindowKind,
 };
 use engine::Engine;
@@ -56,7 +56,10 @@ pub(crate) async fn compare(engine: &Engine, name: &str, book: &Book, demand: De
             for limit in &meter.limits {
                 let account = if limit.scope == Scope::User { &who } else { &None };
                 let kind = limit.window.kind();
-                let (used, held) = (book.used(account, key, kind), book.held(account, key, kind));
+                let (used, held) = match limit.window {
+                    LimitWindow::Concurrent => (book.open_sessions(account, key), 0),
+                    _ => (book.used(account, key, kind), book.held(account, key, kind)),
+                };
                 if (limit.used, limit.held) != (used, held) {
                     let (name, is) = (&limit.name, (limit.used, limit.held));
                     return Err(format!("{at}: {name} has used and held {is:?}, not {used} and {held}"));
