@@ -69,7 +69,7 @@ struct Customer {
     known: Vec<(u64, Known)>,
     receipts: Vec<(u64, Option<UserId>, Charged, Taken)>,
     /// Every hold that was ever taken, and what of.
-    holds: Vec<(HoldId, Vec<Charge>)>,
+    holds: Vec<(u64, HoldId, Vec<Charge>)>,
     /// Every session that was ever opened.
     sessions: Vec<SessionId>,
 }
@@ -96,6 +96,18 @@ impl Customer {
         while self.books.get(1).is_some_and(|(number, _)| *number <= operation) {
             self.books.pop_front();
         }
+    }
+
+    /// Forgets what may have been lost. One that was taken and released leaves no trace to see which it was.
+    fn keep(&mut self, certain: u64) {
+        let lost = |known: &(u64, Known)| match known {
+            (number, Known::Settlement(id, _)) if *number > certain => Some(*id),
+            _ => None,
+        };
+        let unsure: Vec<HoldId> = self.known.iter().filter_map(lost).collect();
+        self.holds.retain(|(number, id, _)| *number <= certain && !unsure.contains(id));
+        self.known.retain(|(number, _)| *number <= certain);
+        self.receipts.retain(|(number, ..)| *number <= certain);
     }
 
     fn is_acknowledged(&self, operation: u64) -> bool {

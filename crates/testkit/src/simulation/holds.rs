@@ -46,7 +46,7 @@ impl Simulation {
         };
         let operation = self.push(customer, book);
         let account = &mut self.accounts[customer];
-        account.holds.push((id, check.charges.clone()));
+        account.holds.push((operation, id, check.charges.clone()));
         if check.id.is_some() {
             account.known.push((operation, Known::Check(check)));
         }
@@ -59,7 +59,7 @@ impl Simulation {
         if self.accounts[customer].holds.is_empty() {
             return Ok(());
         }
-        let (id, charges) = self.random.pick(&self.accounts[customer].holds).clone();
+        let (_, id, charges) = self.random.pick(&self.accounts[customer].holds).clone();
         let took = self.random.percent(70).then(|| self.random.between(0, charges[0].amount + 2));
         let how = match took {
             Some(amount) => Settlement::Commit(vec![Charge { amount, ..charges[0].clone() }]),

@@ -116,8 +116,7 @@ impl Simulation {
             let certain = fitting.first().map_or(operation, |(first, _)| *first);
             let customer = &mut self.accounts[index];
             customer.books = [(operation, book)].into();
-            customer.known.retain(|(number, _)| *number <= certain);
-            customer.receipts.retain(|(number, ..)| *number <= certain);
+            customer.keep(certain);
         }
         Ok(())
     }
