@@ -107,6 +107,15 @@ impl Hold {
         self.expires_at.plus_ms(LATE_MS) < at
     }
 
+    /// What is held of a part still, or was charged for it when the hold lapsed.
+    fn taken_of(&self, part: &HeldCharge, at: Instant) -> i64 {
+        match self.lapsed {
+            true => self.charged_by_lapse(part),
+            false if at < self.expires_at || part.unsettled == Unsettled::Charge => part.amount,
+            false => 0,
+        }
+    }
+
     /// What was charged for a part when the hold lapsed.
     fn charged_by_lapse(&self, part: &HeldCharge) -> i64 {
         match (self.lapsed, part.unsettled) {
@@ -166,7 +175,7 @@ impl Tenant {
     }
 
     /// Whether another hold can be taken.
-    pub(crate) fn check_hold(&self, terms: &HoldTerms, charges: &[Charge]) -> Result<(), OpError> {
+    pub(crate) fn check_hold(&self, terms: &HoldTerms, charges: &[Charge], at: Instant) -> Result<(), OpError> {
         if !(1..=HOLD_MAX_MS).contains(&terms.ttl_ms) {
             return Err(OpError::HoldTime { ttl_ms: terms.ttl_ms, max_ms: HOLD_MAX_MS });
         }
@@ -176,7 +185,10 @@ impl Tenant {
         if let Some(charge) = charges.iter().find(|charge| charge.amount < 0) {
             return Err(OpError::NegativeAmount(charge.meter.clone()));
         }
-        if self.in_flight.holds_count() >= IN_FLIGHT_MAX {
+        let is_counted = |hold: &&Hold| !hold.is_too_late(at);
+        if self.in_flight.holds_count() >= IN_FLIGHT_MAX
+            && self.in_flight.holds().filter(is_counted).count() >= IN_FLIGHT_MAX
+        {
             return Err(OpError::TooManyInFlight(IN_FLIGHT_MAX));
         }
         Ok(())
@@ -197,11 +209,12 @@ impl Tenant {
         let took = took(&hold, &settle.how, catalog)?;
         let windows = self.windows_at(at);
         let mut crowds = false;
-        for (part, took) in hold.charges.iter().zip(&took).filter(|(part, took)| **took > part.amount) {
-            if !self.may_exceed(user.as_deref(), &hold, (part, *took), at, catalog) {
+        for (part, took) in hold.charges.iter().zip(&took) {
+            let more = took - hold.taken_of(part, at);
+            if *took > part.amount && !self.may_exceed(user.as_deref(), &hold, (part, more), at, catalog) {
                 return Err(OpError::HoldExceeded { meter: part.meter.clone(), held: part.amount, took: *took });
             }
-            crowds |= self.crowds_leases(&part.meter, took - part.amount, at, catalog);
+            crowds |= self.crowds_leases(&part.meter, more, at, catalog);
         }
         let effects = self.settlement_effects(user.as_deref(), &hold, &took, &windows);
         for effect in &effects {
@@ -226,7 +239,7 @@ impl Tenant {
         &self,
         user: Option<&User>,
         hold: &Hold,
-        (part, took): (&HeldCharge, i64),
+        (part, more): (&HeldCharge, i64),
         at: Instant,
         catalog: &Catalog,
     ) -> bool {
@@ -242,8 +255,8 @@ impl Tenant {
         // A window that has closed since is no longer bounded; it is charged there all the same.
         let is_open = |kind: WindowKind| hold.windows[kind.index()].start == windows[kind.index()].start;
         let bounds = |state: &&LimitState| state.mode == Mode::Hard && state.window.kind().is_none_or(is_open);
-        // What lapsed holds nothing any more.
-        let more = if hold.lapsed || hold.expires_at <= at { took } else { took - part.amount };
+        // Nobody is refused for what is only set aside: then all leases end.
+        limits.iter_mut().for_each(|state| state.set_aside = 0);
         !limits.iter().filter(bounds).any(|state| refuses(state, more))
     }
 

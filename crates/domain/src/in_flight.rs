@@ -117,6 +117,18 @@ impl InFlight {
         held.saturating_sub(inner.lapsed(at, (meter, user), is_its))
     }
 
+    /// What is held of a meter in a window that may be over.
+    pub(crate) fn held_then(&self, meter: &MeterKey, user: Option<&UserId>, kind: WindowKind, window: &Window) -> i64 {
+        let is_its = |whose: &Option<UserId>, windows: &Windows| {
+            (user.is_none() || whose.as_ref() == user) && windows[kind.index()].start == window.start
+        };
+        let holds = self.holds().filter(|hold| !hold.lapsed && is_its(&hold.user, &hold.windows));
+        let parts = holds.flat_map(|hold| &hold.charges).filter(|part| part.meter == *meter && !part.is_level);
+        let sessions = self.sessions().filter(|session| session.meter == *meter);
+        let slices = sessions.filter(|session| is_its(&session.user, &session.windows)).map(|session| session.held_ms);
+        parts.map(|part| part.amount).chain(slices).fold(0, i64::saturating_add)
+    }
+
     /// What is held of the level of a gauge, for the tenant or for one of its users.
     pub fn held_level(&self, meter: &MeterKey, user: Option<&UserId>, at: Instant) -> i64 {
         let Some(inner) = &self.0 else { return 0 };

@@ -54,7 +54,7 @@ impl Tenant {
                 &several
             }
         };
-        self.check_asked(user.as_deref(), spend, charges, &windows, catalog)?;
+        self.check_asked(user.as_deref(), spend, charges, (&windows, at), catalog)?;
         let plan = self.plan(catalog)?;
         let ask = Ask { features: &spend.features, charges, windows: &windows, at, session: None };
         let observed = self.enforce(spend.enforce, catalog) == Enforce::Observe;
@@ -127,14 +127,14 @@ impl Tenant {
         user: Option<&User>,
         spend: &Spend,
         charges: &[Asked<'_>],
-        windows: &Windows,
+        (windows, at): (&Windows, Instant),
         catalog: &Catalog,
     ) -> Result<(), OpError> {
         if charges.is_empty() && spend.features.is_empty() {
             return Err(OpError::Empty);
         }
         if let Some(terms) = &spend.hold {
-            self.check_hold(terms, &spend.charges)?;
+            self.check_hold(terms, &spend.charges, at)?;
         }
         for Asked { meter, amount } in charges {
             let fits = |accounts: &Accounts| match meter.kind {

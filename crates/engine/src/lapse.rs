@@ -15,6 +15,7 @@ use domain::{
     time::Instant,
 };
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 
 /// How many tenants are looked at in one round.
@@ -22,29 +23,56 @@ const TENANTS_AT_ONCE: usize = 1_024;
 /// How many lapses of one tenant are written down at a time.
 const LAPSES_AT_ONCE: usize = 256;
 
-/// When something of a tenant in memory lapses next.
+/// When something of the tenants in memory lapses next.
 #[derive(Default)]
-pub(crate) struct Lapses(Mutex<BTreeSet<(Instant, TenantId)>>);
+pub(crate) struct Lapses(Mutex<Noted>);
+
+/// At most one instant for each tenant.
+#[derive(Default)]
+struct Noted {
+    of: FxHashMap<TenantId, Instant>,
+    in_order: BTreeSet<(Instant, TenantId)>,
+}
+
+impl Noted {
+    fn note(&mut self, when: Instant, tenant: TenantId) {
+        match self.of.get(&tenant) {
+            // It is looked at then, and noted again.
+            Some(known) if *known <= when => return,
+            Some(known) => self.in_order.remove(&(*known, tenant.clone())),
+            None => false,
+        };
+        self.of.insert(tenant.clone(), when);
+        self.in_order.insert((when, tenant));
+    }
+}
 
 impl Lapses {
     /// Notes when something of this tenant lapses next.
     pub(crate) fn note(&self, tenant: &TenantId, book: &Book) {
         if let Some(next) = book.tenant.in_flight.lapses_next() {
-            self.0.lock().insert((next, tenant.clone()));
+            self.0.lock().note(next, tenant.clone());
         }
     }
 
     fn take_due(&self, now: Instant) -> BTreeSet<TenantId> {
         let mut noted = self.0.lock();
         let mut due = BTreeSet::new();
-        while due.len() < TENANTS_AT_ONCE && noted.first().is_some_and(|(when, _)| *when <= now) {
-            due.extend(noted.pop_first().map(|(_, tenant)| tenant));
+        while due.len() < TENANTS_AT_ONCE
+            && let Some((when, tenant)) = noted.in_order.pop_first()
+        {
+            if when > now {
+                noted.in_order.insert((when, tenant));
+                break;
+            }
+            noted.of.remove(&tenant);
+            due.insert(tenant);
         }
         due
     }
 
     fn note_again(&self, now: Instant, tenant: TenantId) {
-        self.0.lock().insert((now, tenant));
+        self.0.lock().note(now, tenant);
     }
 }
 

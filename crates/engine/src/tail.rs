@@ -159,6 +159,7 @@ impl Engine {
         }
         self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
         self.live.tenants.fetch_add(1, Ordering::Relaxed);
+        self.lapses.note(&cell.id, &book);
         *place = Place::Open(book);
         if is_new {
             self.unsaved.lock().insert(cell.id.clone());

@@ -8,7 +8,7 @@ use crate::{
     gateway::Running,
     identity::Identity,
     rules::Demand,
-    session::{self, Opened, SessionGuard},
+    session::{self, Opened, SessionDemand, SessionGuard},
     settle::{Measure, Pledge, Reserve},
 };
 use domain::{catalog::Catalog, decision::Decision, op::OpError};
@@ -98,32 +98,23 @@ pub(crate) async fn admit<T>(
     mut demand: Demand,
     catalog: Arc<Catalog>,
 ) -> Result<Admitted<T>, Box<Response<ResponseBody>>> {
-    let mut session = match &demand.session {
-        None => None,
-        Some(asked) => match session::open(&running.keeper, asked).await {
-            Ok(Opened::Open(open)) => Some(open),
-            Ok(Opened::Refused(refused)) => return Err(refusal(running, *refused, None, catalog).await),
+    let decided = match demand.asks_for_nothing() {
+        true => None,
+        false => match decide(running, &demand).await {
+            Ok((admission, _)) if !admission.decision.allowed => {
+                return Err(refusal(running, admission, demand.asked(), catalog).await);
+            }
+            Ok(decided) => Some(decided),
             Err(error) => return Err(Box::new(failure(running, &error))),
         },
     };
-    let decided = match (&mut session, demand.asks_for_nothing()) {
-        (Some(open), true) => Ok((in_session(&demand, open), false)),
-        _ => decide(running, &demand).await,
+    let (mut admission, prepaid, session) = match (decided, demand.session.clone()) {
+        (Some((admission, prepaid)), None) => (admission, prepaid, None),
+        (decided, asked) => match join(running, &demand, decided, asked, catalog.clone()).await {
+            Ok(joined) => joined,
+            Err(answer) => return Err(answer),
+        },
     };
-    let (mut admission, prepaid) = match decided {
-        Ok((admission, _)) if !admission.decision.allowed => {
-            abandon(session);
-            return Err(refusal(running, admission, demand.asked(), catalog).await);
-        }
-        Ok(decided) => decided,
-        Err(error) => {
-            abandon(session);
-            return Err(Box::new(failure(running, &error)));
-        }
-    };
-    if let Some(open) = &mut session {
-        join(&mut admission, open).await.map_err(|error| Box::new(outage(running, &error)))?;
-    }
     let catalog = catalog_of(running, &admission, catalog).await;
     if prepaid {
         demand.first_unit_was_taken();
@@ -136,7 +127,7 @@ pub(crate) async fn admit<T>(
         afterwards: Afterwards::new(reserve, owed),
         reading,
         strips_usage: false,
-        session: session.map(|open| Box::new(open.guard)),
+        session,
         decision: admission.decision,
         outage: admission.outage,
         catalog,
@@ -165,11 +156,44 @@ async fn refusal(
     })
 }
 
-/// A session was opened for a request that goes no further.
-fn abandon(session: Option<Box<session::Running>>) {
-    if let Some(open) = session {
-        open.guard.abandon();
+/// Opens the session of a request whose charges are made. If it is refused, they are given back.
+async fn join(
+    running: &Running,
+    demand: &Demand,
+    decided: Option<(Admission, bool)>,
+    asked: Option<SessionDemand>,
+    catalog: Arc<Catalog>,
+) -> Result<(Admission, bool, Option<Box<SessionGuard>>), Box<Response<ResponseBody>>> {
+    let opened = match asked {
+        Some(asked) => session::open(&running.keeper, asked).await,
+        None => Err(EngineError::Op(OpError::Empty)),
+    };
+    let mut open = match opened {
+        Ok(Opened::Open(open)) => open,
+        other => {
+            if let Some((mut admission, _)) = decided {
+                Pledge::new(&running.settler, &mut admission, demand.charge_when).give_back().await;
+            }
+            return Err(match other {
+                Ok(Opened::Refused(refused)) => refusal(running, *refused, None, catalog).await,
+                Ok(Opened::Open(_)) => {
+                    Box::new(answer::of(wire::rescue::INTERNAL, "A session that is open and is not."))
+                }
+                Err(error) => Box::new(failure(running, &error)),
+            });
+        }
+    };
+    let Some((mut admission, prepaid)) = decided else {
+        return Ok((in_session(demand, &mut open), false, Some(Box::new(open.guard))));
+    };
+    // Both have one decision, and one commit: what was charged before is written before.
+    let known = |name: &str| admission.decision.limits.iter().any(|limit| *limit.name == *name);
+    let more: Vec<_> = open.decision.limits.drain(..).filter(|limit| !known(&limit.name)).collect();
+    admission.decision.limits.extend(more);
+    if let commit @ Commit::Waiting(_) = std::mem::replace(&mut open.commit, Commit::Done) {
+        admission.commit = commit;
     }
+    Ok((admission, prepaid, Some(Box::new(open.guard))))
 }
 
 /// What is admitted where nothing is asked for but the session.
@@ -188,18 +212,6 @@ fn in_session(demand: &Demand, open: &mut session::Running) -> Admission {
         catalog_pin: open.catalog_pin,
         commit: std::mem::replace(&mut open.commit, Commit::Done),
     }
-}
-
-/// Both have one decision, and one commit: what was opened before is written before.
-async fn join(admission: &mut Admission, open: &mut session::Running) -> Result<(), LedgerError> {
-    let known = |name: &str| admission.decision.limits.iter().any(|limit| *limit.name == *name);
-    let more: Vec<_> = open.decision.limits.drain(..).filter(|limit| !known(&limit.name)).collect();
-    admission.decision.limits.extend(more);
-    if matches!(admission.commit, Commit::Done) {
-        admission.commit = std::mem::replace(&mut open.commit, Commit::Done);
-        return Ok(());
-    }
-    std::mem::replace(&mut open.commit, Commit::Done).wait().await
 }
 
 /// The catalog that decided. (It is at hand; where it no longer is, the one in force has the words.)

@@ -276,9 +276,14 @@ impl ResponseBody {
         }
     }
 
-    /// Whether its time is over. If not, the task is woken when it is.
-    fn is_cut(&self, cx: &Context<'_>) -> bool {
-        self.session.as_ref().is_some_and(|session| session.stream().poll_cut(cx))
+    /// Whether its time is over; a stream of events is ended by an event of its own, if that can be in time.
+    fn must_break(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.stream().must_break(self.editor.is_some()))
+    }
+
+    /// As [`ResponseBody::must_break`]. If not, the task is woken when it must.
+    fn poll_break(&self, cx: &Context<'_>) -> bool {
+        self.session.as_ref().is_some_and(|session| session.stream().poll_break(self.editor.is_some(), cx))
     }
 
     /// Reports the request as finished when this body is.
@@ -342,6 +347,10 @@ impl Body for ResponseBody {
         if matches!(this.source, Source::Ended) {
             return Poll::Ready(None);
         }
+        if this.must_break() {
+            this.end();
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
         let (source, afterwards) = (&mut this.source, &mut this.afterwards);
         let mut read = |cx: &mut Context<'_>| {
             let frame = source.poll_frame(cx);
@@ -355,8 +364,7 @@ impl Body for ResponseBody {
             Some(editor) => editor.poll_frame(cx, read),
         };
         let frame = match frame {
-            // A stream of events is ended by an event of its own.
-            Poll::Pending if this.editor.is_none() && this.is_cut(cx) => {
+            Poll::Pending if this.poll_break(cx) => {
                 this.end();
                 return Poll::Ready(Some(Err(BodyError::Cut)));
             }

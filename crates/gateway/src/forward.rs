@@ -11,6 +11,7 @@ use crate::{
     dial::DialError,
     gateway::{Peer, Running},
     scrub::{self, REQUEST_ID},
+    session::SessionGuard,
     tap::{Encoding, EventEditor, EventFlow, Format, StreamHandle},
     tunnel,
     upstream::{Line, SendError, Upstream},
@@ -77,13 +78,7 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
             *response.headers_mut() = parts.headers;
             finish_head(response.headers_mut(), ticket.metered.as_ref());
             let strips_usage = ticket.metered.as_ref().is_some_and(|metered| metered.strips_usage);
-            if strips_usage || session.is_some() {
-                let handle = session.as_ref().map(|session| session.handle());
-                edit_events(&mut response, EventFlow::new(strips_usage), handle);
-            }
-            if let Some(session) = session {
-                response.body_mut().run_in(session);
-            }
+            watch_events(&mut response, strips_usage, session);
             response
         }
     }
@@ -111,6 +106,17 @@ pub(crate) async fn settled_head(
         afterwards.head(&head.headers);
     }
     Ok(afterwards)
+}
+
+/// Has a response run in its session, and what it should not have taken out of it.
+pub(crate) fn watch_events(response: &mut Answer, strips_usage: bool, session: Option<Box<SessionGuard>>) {
+    if strips_usage || session.is_some() {
+        let handle = session.as_ref().map(|session| session.handle());
+        edit_events(response, EventFlow::new(strips_usage), handle);
+    }
+    if let Some(session) = session {
+        response.body_mut().run_in(session);
+    }
 }
 
 /// Has the events of a response edited, if it is a stream of events that can be: one that is not packed. What it was

@@ -15,7 +15,7 @@ use domain::{
     session::CloseReason,
 };
 use engine::{
-    ports::Commit,
+    ports::{Commit, LedgerError},
     requests::{Admission, EngineError},
     session::{SessionAnswer, SessionAsk},
 };
@@ -85,7 +85,16 @@ pub(crate) struct Running {
 ///
 /// # Errors
 /// [`EngineError`]; then nothing has changed.
-pub(crate) async fn open(keeper: &Arc<Keeper>, demand: &SessionDemand) -> Result<Opened, EngineError> {
+pub(crate) async fn open(keeper: &Arc<Keeper>, demand: SessionDemand) -> Result<Opened, EngineError> {
+    let known = keeper.clone();
+    // In a task of its own: who goes away meanwhile leaves a guard behind that ends what was opened.
+    match keeper.run(async move { begin(&known, &demand).await }).await {
+        Ok(opened) => opened,
+        Err(_) => Err(EngineError::Ledger(LedgerError::Unwritable("the session could not be opened".into()))),
+    }
+}
+
+async fn begin(keeper: &Arc<Keeper>, demand: &SessionDemand) -> Result<Opened, EngineError> {
     let ask = SessionAsk {
         tenant: demand.tenant.clone(),
         user: demand.user.clone(),
@@ -105,7 +114,7 @@ pub(crate) async fn open(keeper: &Arc<Keeper>, demand: &SessionDemand) -> Result
         Some(state) if decision.allowed && state.ended.is_none() => {
             let is_own = demand.key.is_none();
             let stream = keeper.stream(demand, &state, &decision, answer.catalog_pin).await;
-            let guard = SessionGuard { keeper: keeper.clone(), stream, is_own, was_open: state.was_open };
+            let guard = SessionGuard { keeper: keeper.clone(), stream, is_own };
             Ok(Opened::Open(Box::new(Running { decision, catalog_pin: answer.catalog_pin, commit, guard })))
         }
         _ => Ok(Opened::Refused(Box::new(admission(demand, answer, decision, commit)))),
@@ -136,7 +145,6 @@ pub(crate) struct SessionGuard {
     stream: Arc<Stream>,
     /// Whether the session ends with the request.
     is_own: bool,
-    was_open: bool,
 }
 
 impl SessionGuard {
@@ -148,11 +156,6 @@ impl SessionGuard {
     /// Speaks into the response, where that is a stream of events.
     pub(crate) fn handle(&self) -> StreamHandle {
         self.stream.handle()
-    }
-
-    /// The request goes no further: a session that was opened for it is closed again.
-    pub(crate) fn abandon(mut self) {
-        self.is_own |= !self.was_open;
     }
 }
 

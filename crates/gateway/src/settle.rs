@@ -64,6 +64,14 @@ impl Settler {
         self.runtime.spawn(work);
     }
 
+    /// Runs something to its end, even if nobody waits for it any more.
+    pub(crate) fn run_to_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime.spawn(work)
+    }
+
     /// Settles something, tried again while the ledger has too much to do.
     pub(crate) fn settle<F: Future<Output = Result<(), EngineError>> + Send>(
         &self,

@@ -82,6 +82,9 @@ pub(crate) async fn open(
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         forward::finish_head(response.headers_mut(), ticket.metered.as_ref());
+        // What was asked to be a tunnel and is none is a response like any other.
+        let session = ticket.metered.as_mut().and_then(|metered| metered.session.take());
+        forward::watch_events(&mut response, false, session);
         return response;
     }
     let mut response = Response::new(ResponseBody::empty());

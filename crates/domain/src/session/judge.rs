@@ -115,16 +115,28 @@ impl Took {
 }
 
 impl Tenant {
-    /// What of the time that a session ran is charged: what was held at any rate.
+    /// What of the time that a session ran is charged: what was held, and as much more as there is room for.
     pub(super) fn took(&self, user: Option<&User>, step: &Step<'_>, session: &Session, ran: &Ran<'_>) -> Took {
-        let covered = ran.ran_ms.min(session.held_ms);
-        if step.observed || covered == ran.ran_ms {
+        if step.observed {
             return Took { within_ms: ran.ran_ms, overage_ms: 0 };
         }
-        let used = SessionUse { used_ms: session.accrued_ms, held_ms: session.held_ms, is_open: true };
+        // A session that seems to be idle, by a clock that jumped, holds nothing: others may have used it.
+        let is_held = step.at < session.idle_at();
+        let mut covered = if is_held { ran.ran_ms.min(session.held_ms) } else { 0 };
+        let used = SessionUse { used_ms: session.accrued_ms, held_ms: covered, is_open: true };
         let mut limits = Vec::new();
         let now = (&step.windows, step.at);
         self.push_session_limits(&mut limits, user, &step.plan, &session.meter, now, used);
+        for state in limits.iter().filter(|state| state.mode == Mode::Hard && state.max.is_some()) {
+            if let Some(kind) = state.window.kind() {
+                // It was held in these windows. A limit that came later may have others.
+                let ends_at = session.windows[kind.index()].end;
+                covered = covered.min(ends_at.ms() - ran.from.ms()).max(0);
+            }
+        }
+        if covered == ran.ran_ms {
+            return Took { within_ms: covered, overage_ms: 0 };
+        }
         // Nobody is refused for what is only set aside: then all leases end.
         limits.iter_mut().for_each(|state| state.set_aside = 0);
         let within_ms = covered + self.room_for_more(user, session, ran, covered, &limits);

@@ -174,7 +174,7 @@ impl Tenant {
         ran_ms: i64,
         goes: Goes,
     ) -> Result<Outcome, OpError> {
-        let ran = Ran { from: step.at.plus_ms(-ran_ms), ran_ms, now: step.at, windows: &step.windows };
+        let ran = Ran { from: step.at.plus_ms(-ran_ms), ran_ms, windows: &step.windows };
         let took = self.took(user.as_deref(), step, &session, &ran);
         session.accrued_ms = session.accrued_ms.saturating_add(took.charged_ms());
         session.overage_ms += took.overage_ms;
@@ -201,6 +201,8 @@ impl Tenant {
         let next = self.next(user.as_deref(), step, session, &mut rest, (ends_at, is_cut), &goes);
         self.fold(user.as_deref_mut(), &rest);
         entry.effects.append(&mut rest.effects);
+        let (next, mut noted) = self.note_refusal(user.as_deref_mut(), step, next);
+        entry.effects.append(&mut noted);
         entry.binding = goes.binding.filter(|_| next.ended.is_some());
         let mut outcome = self.stands(user.as_deref(), step, next);
         outcome.entry = Some(entry);
@@ -250,21 +252,34 @@ impl Tenant {
         if ends_leases {
             self.end_leases(rest);
         }
-        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
-        self.name_demand(&mut decision, &demand[0], step);
-        if let Some(denial) = decision.denial.clone().filter(|_| next.is_refused) {
-            // It is counted, and written down with others: what is written now is about the session.
-            let user = user.filter(|_| self.pending.runs.len() < RUNS_MAX);
-            let (key, counted) = self.denial_to_count(user, &decision, &denial, &demand);
-            self.pending.merge(counted);
-            next.denial = Some(key);
-        }
         rest.effects.push(match &next.ended {
             Some(ended) => Effect::SessionClosed(Box::new(ended.clone())),
             None => Effect::Session(Box::new(session.clone())),
         });
         (next.session, next.decision) = (session, Some(decision));
         next
+    }
+
+    /// Counts a refusal; what is to be written of it, and is folded already, goes into the entry of the session.
+    fn note_refusal(&mut self, user: Option<&mut User>, step: &Step<'_>, mut next: Next) -> (Next, Vec<Effect>) {
+        let Some(mut decision) = next.decision.take() else { return (next, Vec::new()) };
+        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
+        self.name_demand(&mut decision, &demand[0], step);
+        let mut effects = Vec::new();
+        if let Some(denial) = decision.denial.clone().filter(|_| next.is_refused) {
+            next.denial = Some(if user.is_some() && self.pending.runs.len() >= RUNS_MAX {
+                // It would be noted without its user, and the entry names one.
+                let (key, counted) = self.denial_to_count(None, &decision, &denial, &demand);
+                self.pending.merge(counted);
+                key
+            } else {
+                let (key, noted) = self.note_denial(user, &decision, &denial, &demand, false, step.catalog);
+                effects.extend(noted.into_iter().flat_map(|entry| entry.effects));
+                key
+            });
+        }
+        next.decision = Some(decision);
+        (next, effects)
     }
 
     /// How a session stands now, and what is answered.

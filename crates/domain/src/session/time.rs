@@ -16,7 +16,6 @@ use crate::{
 pub(super) struct Ran<'a> {
     pub(super) from: Instant,
     pub(super) ran_ms: i64,
-    pub(super) now: Instant,
     /// The windows that are open now.
     pub(super) windows: &'a Windows,
 }
@@ -91,14 +90,13 @@ impl Tenant {
         ran: &Ran<'_>,
     ) -> Option<i64> {
         let (then, open) = (then[kind.index()], ran.windows[kind.index()]);
-        let is_of_slice = session.windows[kind.index()].start == then.start;
         if then.start == open.start {
-            // A session that seems to be idle by a clock that jumped holds nothing, and yet what it held is charged.
-            let lapsed = session.idle_at() <= ran.now && is_of_slice;
-            return room(state).map(|room| if lapsed { room - session.held_ms } else { room });
+            return room(state);
         }
         let known = accounts.and_then(|accounts| accounts.known_use(&state.meter, kind, &then));
-        let held = if is_of_slice { session.held_ms } else { 0 };
+        // What is held in it, by this session and by others, is charged there.
+        let whose = session.user.as_ref().filter(|_| state.scope == Scope::User);
+        let held = self.in_flight.held_then(&state.meter, whose, kind, &then);
         state.max.map(|max| known.map_or(0, |used| max - used - held))
     }
 

@@ -4,7 +4,7 @@
 use super::{SessionDemand, texts};
 use crate::{settle::Settler, tap::StreamHandle};
 use domain::{
-    catalog::{Catalog, SessionPolicy},
+    catalog::{Catalog, Enforce, SessionPolicy},
     decision::Decision,
     id::{PlanKey, TenantId, UserId},
     session::{CloseReason, SessionId, SessionState},
@@ -18,18 +18,23 @@ use engine::{
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
+    future::Future,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Waker},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 /// How often it is looked whether a session is to be touched.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How late a touch may be, milliseconds, before the stream is ended for want of one.
+const LATE_MAX_MS: i64 = 5_000;
+/// How long a stream that was cut may take to come between two events.
+const END_MAX: Duration = Duration::from_secs(5);
 /// When a touch is tried again that the ledger did not take, milliseconds.
 const TRY_AGAIN_MS: i64 = 500;
 
@@ -38,10 +43,18 @@ pub(crate) struct Stream {
     tenant: TenantId,
     user: Option<UserId>,
     id: SessionId,
+    /// Whether its route refuses; `None` follows tenant and catalog.
+    enforce: Option<Enforce>,
     handle: StreamHandle,
+    /// When it is looked at next.
+    planned: Mutex<Option<(i64, u64)>>,
+    /// Until when what it runs is held, or may finish: without a touch by then it ends.
+    covered_until_ms: AtomicI64,
     warned: AtomicBool,
     over: AtomicBool,
     cut: AtomicBool,
+    /// It was cut, and had its time to end between two events.
+    overdue: AtomicBool,
     /// Told when it is cut.
     cut_told: Notify,
     waiting: Mutex<Option<Waker>>,
@@ -64,13 +77,24 @@ impl Stream {
         }
     }
 
-    /// Whether its time is over. If not, the task is woken when it is.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> bool {
+    fn wake(&self) {
+        if let Some(waker) = self.waiting.lock().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it must end at once: its time is over and it can't be ended between two events, or was not in time.
+    pub(crate) fn must_break(&self, ends_by_event: bool) -> bool {
+        if ends_by_event { self.overdue.load(Ordering::Acquire) } else { self.is_cut() }
+    }
+
+    /// As [`Stream::must_break`]. If not, the task is woken when it must.
+    pub(crate) fn poll_break(&self, ends_by_event: bool, cx: &Context<'_>) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waiting = Some(cx.waker().clone());
         }
-        self.is_cut()
+        self.must_break(ends_by_event)
     }
 
     /// Whether its time is over.
@@ -110,6 +134,11 @@ impl Keeper {
         &self.settler.engine
     }
 
+    /// Runs something to its end, even if nobody waits for it any more.
+    pub(super) fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.settler.run_to_end(work)
+    }
+
     /// A number that nobody has drawn before, here or on another node.
     pub(super) fn fresh(&self) -> u128 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -129,23 +158,48 @@ impl Keeper {
             tenant: demand.tenant.clone(),
             user: demand.user.clone(),
             id: state.session.id,
+            enforce: demand.enforce,
             handle: StreamHandle::default(),
+            planned: Mutex::default(),
+            covered_until_ms: AtomicI64::new(i64::MAX),
             warned: AtomicBool::new(false),
             over: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
             cut_told: Notify::new(),
             waiting: Mutex::default(),
         });
         let catalog = self.catalog(catalog_pin).await;
         let policy = policy_of(&catalog, &decision.plan);
+        self.cover(&stream, state);
         self.plan(&stream, next_touch_ms(state, &policy, false));
         stream
     }
 
+    /// Notes until when what a stream runs is covered by its last touch.
+    fn cover(&self, stream: &Stream, state: &SessionState) {
+        let until = self.engine().steady_ms().saturating_add(state.touch_within_ms()).saturating_add(LATE_MAX_MS);
+        stream.covered_until_ms.store(until, Ordering::Release);
+    }
+
     fn plan(&self, stream: &Arc<Stream>, in_ms: i64) {
         let at = self.engine().steady_ms().saturating_add(in_ms.max(1));
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.due.lock().insert((at, number), Arc::downgrade(stream));
+        let key = (at, self.numbers.fetch_add(1, Ordering::Relaxed));
+        let mut due = self.due.lock();
+        if let Some(before) = stream.planned.lock().replace(key) {
+            due.remove(&before);
+        }
+        if !stream.over.load(Ordering::Acquire) {
+            due.insert(key, Arc::downgrade(stream));
+        }
+    }
+
+    /// The ledger does not take a touch: it is tried again, until what is held has run.
+    fn try_again(&self, stream: &Arc<Stream>) {
+        match self.engine().steady_ms() < stream.covered_until_ms.load(Ordering::Acquire) {
+            true => self.plan(stream, TRY_AGAIN_MS),
+            false => self.cut(stream, texts::lost()),
+        }
     }
 
     fn look(self: &Arc<Self>) {
@@ -166,15 +220,15 @@ impl Keeper {
         if stream.over.load(Ordering::Acquire) {
             return;
         }
-        let touch = SessionTouch { id: stream.id, close: None, enforce: None };
+        let touch = SessionTouch { id: stream.id, close: None, enforce: stream.enforce };
         match self.engine().touch_session(&stream.tenant, touch).await {
             Ok(Touched::Now(answer)) => self.touched(stream, *answer).await,
             Ok(Touched::Before(end)) => self.cut(stream, texts::ended(&end)),
             Err(EngineError::Ledger(LedgerError::Damaged(why))) => {
                 tracing::error!(%why, "a session can't be touched");
-                self.plan(stream, TRY_AGAIN_MS);
+                self.try_again(stream);
             }
-            Err(EngineError::Ledger(_)) => self.plan(stream, TRY_AGAIN_MS),
+            Err(EngineError::Ledger(_)) => self.try_again(stream),
             Err(error) => {
                 tracing::warn!(%error, "a session can't go on");
                 self.cut(stream, texts::lost());
@@ -198,29 +252,41 @@ impl Keeper {
         if is_to_be_warned(state, &policy) && !stream.warned.swap(true, Ordering::AcqRel) {
             stream.handle.notify(texts::warning(state, decision));
         }
+        self.cover(stream, state);
         self.plan(stream, next_touch_ms(state, &policy, stream.warned.load(Ordering::Acquire)));
     }
 
-    fn cut(&self, stream: &Stream, event: bytes::Bytes) {
+    fn cut(&self, stream: &Arc<Stream>, event: bytes::Bytes) {
         stream.over.store(true, Ordering::Release);
         stream.cut.store(true, Ordering::Release);
         stream.handle.cut(event);
         stream.cut_told.notify_waiters();
-        if let Some(waker) = stream.waiting.lock().take() {
-            waker.wake();
-        }
+        stream.wake();
+        let stream = Arc::downgrade(stream);
+        self.settler.spawn(async move {
+            tokio::time::sleep(END_MAX).await;
+            if let Some(stream) = stream.upgrade() {
+                stream.overdue.store(true, Ordering::Release);
+                stream.wake();
+            }
+        });
     }
 
     /// A stream is over: its session was used until now, and ends if it says so.
     pub(super) fn end(self: &Arc<Self>, stream: &Arc<Stream>, close: Option<CloseReason>) {
-        if stream.over.swap(true, Ordering::AcqRel) && close.is_none() {
+        let was_over = stream.over.swap(true, Ordering::AcqRel);
+        if let Some(key) = stream.planned.lock().take() {
+            self.due.lock().remove(&key);
+        }
+        if was_over && close.is_none() {
             return;
         }
+        let enforce = stream.enforce;
         let (engine, tenant, id) = (self.engine().clone(), stream.tenant.clone(), stream.id);
         self.settler.settle("the end of a session", move || {
             let (engine, tenant) = (engine.clone(), tenant.clone());
             async move {
-                let touch = SessionTouch { id, close, enforce: None };
+                let touch = SessionTouch { id, close, enforce };
                 match engine.touch_session(&tenant, touch).await {
                     Ok(Touched::Now(answer)) => Ok(answer.commit.wait().await?),
                     Ok(Touched::Before(_)) | Err(EngineError::Op(_)) => Ok(()),
@@ -253,7 +319,9 @@ fn is_to_be_warned(state: &SessionState, policy: &SessionPolicy) -> bool {
 fn next_touch_ms(state: &SessionState, policy: &SessionPolicy, warned: bool) -> i64 {
     let ahead = state.touch_within_ms();
     let is_last = state.may_run_ms.is_some_and(|left| left <= ahead);
-    let touch = if is_last { ahead } else { ahead - ahead / 10 };
+    // Touched at its idle timeout it would have ended when it was touched last.
+    let idle = state.session.idle_timeout_ms;
+    let touch = if is_last { ahead.min(idle - idle / 10) } else { ahead - ahead / 10 };
     let left = state.may_run_ms.filter(|_| !warned && !state.session.is_finishing);
     match left.zip(policy.warn_before_ms) {
         Some((left, before)) => touch.min((left - before).max(1)),

@@ -28,6 +28,8 @@ fn a_session_is_touched_before_what_is_held_has_run() {
     // The last slice runs to its end.
     assert_eq!(next_touch_ms(&state(60_000, Some(60_000)), &policy, false), 60_000);
     assert_eq!(next_touch_ms(&state(7, Some(7)), &policy, false), 7);
+    // But not when it would seem to be idle.
+    assert_eq!(next_touch_ms(&state(300_000, Some(300_000)), &policy, false), 270_000);
 }
 
 #[test]

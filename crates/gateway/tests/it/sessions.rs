@@ -232,3 +232,50 @@ async fn a_session_that_an_administrator_closes_ends_its_stream() {
     assert!(end.contains("\"code\":\"session_closed\"") && end.contains("forced"), "{end}");
     assert_eq!(world.usage("acme", "time").await.0, 5_000);
 }
+
+#[tokio::test]
+async fn who_asks_for_a_websocket_and_gets_events_is_in_a_session_all_the_same() {
+    let world = world("minute").await;
+    let mut stream = world.raw().await;
+    let head = "GET /sse HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut stream, "Hel\"}}]}\n\n").await;
+    assert_eq!(sessions(&world).await.len(), 1);
+    world.pass(70).await;
+    let end = read_until(&mut stream, "0\r\n\r\n").await;
+    assert!(end.contains("event: error\n"), "{end}");
+    until_closed(&world).await;
+    assert_eq!(world.usage("acme", "time").await.0, 60_000);
+}
+
+#[tokio::test]
+async fn a_route_that_only_observes_cuts_nothing() {
+    let world =
+        World::new(&GATES.replace("match = \"GET /sse\"\n", "match = \"GET /sse\"\nenforce = \"observe\"\n")).await;
+    world.put_on("acme", "minute").await;
+    let mut stream = open(&world, "/sse").await;
+    read_until(&mut stream, "Hel\"}}]}\n\n").await;
+    world.pass(90).await;
+    world.upstream.seen.go_on.notify_one();
+    let rest = read_until(&mut stream, "0\r\n\r\n").await;
+    assert!(rest.contains("[DONE]") && !rest.contains("event: error"), "{rest}");
+    until_closed(&world).await;
+    assert!(world.usage("acme", "time").await.0 >= 90_000, "what ran is recorded");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_does_not_outlast_its_time() {
+    let world = World::new(&GATES.replace("match = \"GET /break\"", "match = \"GET /big/{mebibytes}\"")).await;
+    world.put_on("acme", "minute").await;
+    let mut stream = open(&world, "/big/64").await;
+    read_until(&mut stream, "\r\n\r\n").await;
+    world.pass(70).await;
+    until_closed(&world).await;
+    let (mut read, mut part) = (0_usize, vec![0; 1 << 20]);
+    while let Ok(length @ 1..) = stream.read(&mut part).await {
+        read += length;
+    }
+    assert!(read < 60 << 20, "it ended long before all of it was sent: {read}");
+    assert_eq!(world.usage("acme", "time").await.0, 60_000);
+}

@@ -295,12 +295,27 @@ impl Life {
         measured_ms.unwrap_or(self.at().ms() - session.touched_at.ms()).clamp(0, IDLE_MS)
     }
 
+    /// What of a run is held: not of a session that seems to be idle, and in the windows in which it was held alone.
+    fn covered(&self, session: &Session, ran: i64) -> i64 {
+        if self.at() >= session.idle_at() {
+            return 0;
+        }
+        let limits = limits_in_force(&self.world, self.at());
+        let bounding = limits
+            .iter()
+            .filter(|limit| limit.meter == session.meter && limit.mode == Mode::Hard && limit.max.is_some());
+        let ends = bounding.filter_map(|limit| limit.window.kind()).map(|kind| session.windows[kind.index()].end.ms());
+        let left = ends.map(|end| (end - self.at().plus_ms(-ran).ms()).max(0)).min().unwrap_or(i64::MAX);
+        ran.min(session.held_ms).min(left)
+    }
+
     /// A session ran so long: at least what was held is charged, at most what it ran, in the time that it ran.
     fn ran_on(&mut self, before: &Session, user: Owner, ran: i64, outcome: &Outcome) -> bool {
         let state = outcome.session.as_deref().unwrap();
         let session = &state.session;
         let charged = session.accrued_ms - before.accrued_ms;
-        assert!(charged >= ran.min(before.held_ms) && charged <= ran, "{charged} of {ran} ms, {before:?}");
+        let covered = self.covered(before, ran);
+        assert!(charged >= covered && charged <= ran, "{charged} of {ran} ms, {before:?}");
         let over = session.overage_ms - before.overage_ms;
         assert!((0..=charged).contains(&over) && session.overage_ms <= FINISH_MS, "{session:?}");
         let (to, is_bounded) = (self.at().plus_ms(charged - ran), self.is_sure(before) && over == 0);
