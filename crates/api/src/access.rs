@@ -44,7 +44,7 @@ impl Access {
             Access::Public => "nobody's key",
             Access::Admin => "an admin key",
             Access::Ingest => "an admin or ingest key",
-            Access::Check => "an admin or ingest key, or the tenant's own for a check that does not consume",
+            Access::Check => "an admin or ingest key, or the tenant's own for a check that charges and holds nothing",
             Access::Read | Access::Figures => "an admin or read key",
             Access::OwnPath | Access::OwnRows => "an admin or read key, or the tenant's own",
         }
@@ -75,6 +75,12 @@ pub const EVENTS_PATH: &str = "/api/v1/events";
 pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", EVENTS_PATH, Access::Ingest),
     endpoint("POST", CHECK_PATH, Access::Check),
+    endpoint("POST", "/api/v1/holds/{id}/commit", Access::Ingest),
+    endpoint("POST", "/api/v1/holds/{id}/release", Access::Ingest),
+    endpoint("POST", "/api/v1/sessions", Access::Ingest),
+    endpoint("POST", "/api/v1/sessions/{id}/touch", Access::Ingest),
+    endpoint("POST", "/api/v1/sessions/{id}/close", Access::Ingest),
+    endpoint("GET", "/api/v1/tenants/{id}/sessions", Access::OwnPath),
     endpoint("GET", "/api/v1/tenants", Access::Read),
     endpoint("GET", "/api/v1/tenants/{id}", Access::OwnPath),
     endpoint("PUT", "/api/v1/tenants/{id}", Access::Admin),

@@ -82,6 +82,31 @@ impl FromRequest<ApiState> for JsonBytes {
     }
 }
 
+/// A body that is JSON, not yet parsed, or none at all.
+pub(crate) struct OptionalJson(pub(crate) Option<Bytes>);
+
+impl FromRequest<ApiState> for OptionalJson {
+    type Rejection = Failure;
+    async fn from_request(request: Request, _: &ApiState) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let body = read(&parts.headers, body, BODY_MAX_BYTES).await?;
+        if body.is_empty() {
+            return Ok(Self(None));
+        }
+        require_json(&parts.headers)?;
+        // Where every member may be left out, an array would read as an object without any.
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(rescue::INVALID_BODY.problem("Send an object, or no body at all.").into());
+        }
+        Ok(Self(Some(body)))
+    }
+}
+
+/// A body that says nothing: `{}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
 /// A body that is JSON of a shape.
 pub(crate) struct Input<T>(pub(crate) T);
 

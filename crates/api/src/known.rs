@@ -2,7 +2,7 @@
 //! in a newer one: that is asked before it is refused.
 
 use crate::reply::Failure;
-use domain::catalog::Catalog;
+use domain::{catalog::Catalog, id::TenantId};
 use engine::Engine;
 use std::sync::Arc;
 use wire::{problem::Problem, rescue};
@@ -19,6 +19,21 @@ pub(crate) async fn by_catalog<T>(
             Ok((read(&newer)?, newer))
         }
         done => Ok((done?, catalog)),
+    }
+}
+
+/// The same for one tenant: by the catalog that decides for it.
+pub(crate) async fn by_catalog_of<T>(
+    engine: &Engine,
+    tenant: &TenantId,
+    mut read: impl FnMut(&Catalog) -> Result<T, Problem>,
+) -> Result<T, Failure> {
+    let catalog = engine.prices_for(tenant).await?;
+    match read(&catalog) {
+        Err(problem) if is_missing(&problem) && engine.catch_up(catalog.version).await? => {
+            Ok(read(&*engine.prices_for(tenant).await?)?)
+        }
+        done => Ok(done?),
     }
 }
 

@@ -22,6 +22,7 @@ use wire::problem::ProblemSchema;
     components(schemas(ProblemSchema)),
     tags(
         (name = "decisions", description = "May they?"),
+        (name = "sessions", description = "How long may they?"),
         (name = "events", description = "They did."),
         (name = "tenants", description = "Who they are, what they bought, and corrections."),
         (name = "usage", description = "What they used."),

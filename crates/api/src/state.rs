@@ -4,7 +4,7 @@ use domain::time::Instant;
 use engine::{Engine, ports::BoxFuture, requests::EngineError};
 use http::Method;
 use std::{ops::Deref, sync::Arc, time::Duration};
-use wire::cors::CorsOrigins;
+use wire::{cors::CorsOrigins, problem::Problem, rescue};
 
 /// Who is told of answers, and writes `/metrics`.
 pub trait ApiObserver: Send + Sync {
@@ -56,7 +56,7 @@ pub struct ApiParts {
     pub metrics_open: bool,
     /// Which web pages may call from a browser.
     pub cors_origins: CorsOrigins,
-    /// Random bytes from the operating system, for keys; `None` if it has none to give.
+    /// Random bytes from the operating system, for keys and names; `None` if it has none to give.
     pub random: fn() -> Option<[u8; 32]>,
 }
 
@@ -81,6 +81,16 @@ impl ApiState {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.parts.engine
+    }
+    /// A number that nobody has drawn before.
+    ///
+    /// # Errors
+    /// A problem where the system has no randomness to give.
+    pub(crate) fn fresh(&self) -> Result<u128, Problem> {
+        let random = (self.parts.random)()
+            .ok_or_else(|| rescue::UNAVAILABLE.problem("The system has no randomness to give; try again."))?;
+        let (first, _) = random.split_at(16);
+        Ok(first.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
     }
 }
 

@@ -63,6 +63,11 @@ impl Session {
         self.touched_at.plus_ms(self.idle_timeout_ms)
     }
 
+    /// What its caller calls it; `None` where it was given no name, and has that of its id.
+    pub fn given_key(&self) -> Option<&str> {
+        Some(&*self.key).filter(|key| **key != *format!("{:032x}", self.id.0))
+    }
+
     pub(crate) fn name(&self) -> (MeterKey, Option<UserId>, Arc<str>) {
         (self.meter.clone(), self.user.clone(), self.key.clone())
     }

@@ -7,7 +7,7 @@ use crate::{
     outage::{Bound, Sent},
     ports::{Basis, Commit, Decided, LedgerError, Seq},
     repeat::Once,
-    requests::{Ack, Admission, Charged, Check, EngineError},
+    requests::{Ack, Admission, Charged, Check, EngineError, TakenHold},
 };
 use domain::{
     decision::{Decision, Denial},
@@ -76,9 +76,17 @@ impl Engine {
                     self.count(&check.tenant, counted);
                 }
                 let admission = self.admission(check, made, commit)?;
-                Ok(Admission { hold: hold_of(check, binding).filter(|_| admission.decision.allowed), ..admission })
+                let expires_at = check.hold.map(|hold| admission.decision.at.plus_ms(hold.ttl_ms));
+                let taken = hold_of(check, binding).filter(|_| admission.decision.allowed);
+                Ok(Admission { hold: taken.map(|id| TakenHold { id, expires_at }), ..admission })
             }
-            Once::Repeat => Ok(Admission { hold: hold_of(check, binding), ..self.repeat_check(check).await? }),
+            Once::Repeat => {
+                let admission = self.repeat_check(check).await?;
+                let Some(id) = hold_of(check, binding) else { return Ok(admission) };
+                let expires_at =
+                    self.hold_in_flight(&check.tenant, id, Look::Recent).await?.map(|hold| hold.expires_at);
+                Ok(Admission { hold: Some(TakenHold { id, expires_at }), ..admission })
+            }
         }
     }
 

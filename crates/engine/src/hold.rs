@@ -3,12 +3,14 @@
 use crate::{
     engine::Engine,
     open::{Look, Open, Whom},
+    ports::Lookup,
     repeat::Once,
     requests::EngineError,
 };
 use domain::{
-    decision::Decision,
-    hold::{HoldId, Settle, Settlement},
+    decision::{Decision, LimitState},
+    entry::Effect,
+    hold::{Hold, HoldId, Settle, Settlement},
     id::{TenantId, UserId},
     op::{Op, OpError},
 };
@@ -49,6 +51,54 @@ impl Engine {
             }
             Once::Repeat => Ok(Settled { decision: None, catalog_pin: None, repeated: true }),
         }
+    }
+
+    /// A hold, as it stands; one that was settled as it was taken. `None` where there was none within the dedupe window.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn hold(&self, tenant: &TenantId, id: HoldId) -> Result<Option<Hold>, EngineError> {
+        if let Some(hold) = self.hold_in_flight(tenant, id, Look::Memory).await? {
+            return Ok(Some(hold));
+        }
+        // It is named by the id that its entry is bound to.
+        let taken = |effect| match effect {
+            Effect::Hold(hold) if hold.id == id => Some(*hold),
+            _ => None,
+        };
+        Ok(self.effects_bound_to(tenant, id.0).await?.into_iter().find_map(taken))
+    }
+
+    /// The limits on what a hold is, or was, of, as they stand now.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn limits_of_hold(&self, tenant: &TenantId, id: HoldId) -> Result<Vec<LimitState>, EngineError> {
+        let Some(hold) = self.hold(tenant, id).await? else { return Ok(Vec::new()) };
+        let meters = self.usage(tenant, hold.user.as_ref()).await?.1.meters.into_iter();
+        let held = meters.filter(|usage| hold.charges.iter().any(|part| part.meter == usage.meter.key));
+        Ok(held.flat_map(|usage| usage.limits).filter(|state| !state.window.is_of_sessions()).collect())
+    }
+
+    pub(crate) async fn hold_in_flight(
+        &self,
+        tenant: &TenantId,
+        id: HoldId,
+        look: Look,
+    ) -> Result<Option<Hold>, EngineError> {
+        let of = |open: &mut Open<'_>| Ok(open.book.tenant.in_flight.hold(id).cloned());
+        self.with_tenant(Whom::known(tenant, &[]).look(look).under_lease(), of).await
+    }
+
+    /// The effects of the entry that an id is bound to, once it is durable; none where there is no such entry.
+    pub(crate) async fn effects_bound_to(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
+        let known = match self.ledger.find(tenant, id) {
+            Lookup::Bound(seq) => Some(seq),
+            Lookup::Fresh | Lookup::Unsure { .. } => self.ledger.find_on_disk(tenant, id).await?,
+        };
+        let Some(seq) = known else { return Ok(Vec::new()) };
+        self.ledger.committed(tenant, seq).wait().await?;
+        Ok(self.ledger.entry(tenant, seq).await?.map(|entry| entry.effects).unwrap_or_default())
     }
 
     /// The user that a hold names. What is not known here may have been settled, or taken on another node.

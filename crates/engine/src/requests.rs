@@ -67,6 +67,15 @@ pub struct HoldAsk {
     pub fresh: u128,
 }
 
+/// A hold that was taken, now or before under the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenHold {
+    /// Its name.
+    pub id: HoldId,
+    /// When it lapses; `None` where it is not in flight any more.
+    pub expires_at: Option<Instant>,
+}
+
 /// A decision that was made.
 #[derive(Debug)]
 pub struct Admission {
@@ -83,7 +92,7 @@ pub struct Admission {
     /// Whether it was decided on what is known while the ledger could not be written.
     pub outage: bool,
     /// The hold that was taken.
-    pub hold: Option<HoldId>,
+    pub hold: Option<TakenHold>,
     /// What the gateway charged, to be given back if the work could not be begun.
     pub charged: Option<Charged>,
     /// Dimensions of the charge, for a refund.

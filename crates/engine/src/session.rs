@@ -16,6 +16,7 @@ use domain::{
     id::{MeterKey, TenantId, UserId},
     op::{Charge, Dimensions, Op, OpError, Outcome},
     session::{CloseReason, OpenSession, Session, SessionEnd, SessionId, SessionOp, SessionState, TouchSession},
+    time::Instant,
 };
 use std::sync::Arc;
 
@@ -106,16 +107,19 @@ impl Engine {
         }
     }
 
-    /// A session that was opened before under the same id, as it stands now.
+    /// A session that was opened before under the same id, as it stands now, or as it ended.
     async fn repeat_open(&self, ask: &SessionAsk, id: SessionId) -> Result<SessionAnswer, EngineError> {
         let whom = Whom::known(&ask.tenant, &[]).look(Look::Recent).under_lease();
         let look = |open: &mut Open<'_>| {
-            let session = open.book.tenant.in_flight.session(id).filter(|session| session.idle_at() > open.now);
-            Ok((session.cloned(), open.catalog_pin()))
+            let at = open.book.tenant.instant(open.now);
+            let session = open.book.tenant.in_flight.session(id).cloned();
+            Ok((session.map(|session| standing(session, at)), open.catalog_pin()))
         };
-        let (session, catalog_pin) = self.look_at(whom, look).await?;
-        let state = session.map(|session| Box::new(standing(session)));
-        let Some(state) = state else { return Err(OpError::UnknownSession.into()) };
+        let (state, catalog_pin) = self.look_at(whom, look).await?;
+        let state = match state {
+            Some(state) => Box::new(state),
+            None => Box::new(self.over(&ask.tenant, id).await?.ok_or(OpError::UnknownSession)?),
+        };
         let (tenant, commit) = (ask.tenant.clone(), Commit::Done);
         let (decision, denial_id) = (None, None);
         Ok(SessionAnswer { tenant, decision, state: Some(state), denial_id, repeated: true, catalog_pin, commit })
@@ -169,6 +173,24 @@ impl Engine {
         self.look_at(whom, open_now).await
     }
 
+    /// A session that has ended.
+    async fn over(&self, tenant: &TenantId, id: SessionId) -> Result<Option<SessionState>, EngineError> {
+        let Some(end) = self.ended(tenant, self.ids.of_session_end(tenant, id)).await? else { return Ok(None) };
+        // It is named by the id that the entry which opened it is bound to.
+        let opened = |effect| match effect {
+            Effect::Session(session) if session.id == id => Some(*session),
+            _ => None,
+        };
+        let opened = self.effects_bound_to(tenant, id.0).await?.into_iter().find_map(opened);
+        Ok(opened.map(|opened| SessionState {
+            session: Session { accrued_ms: end.accrued_ms, overage_ms: end.overage_ms, held_ms: 0, ..opened },
+            ended: Some(end),
+            was_open: false,
+            may_run_ms: Some(0),
+            limited_by: None,
+        }))
+    }
+
     async fn session_at(&self, tenant: &TenantId, id: SessionId, look: Look) -> Result<Option<Session>, EngineError> {
         let whom = Whom::known(tenant, &[]).look(look).under_lease();
         self.with_tenant(whom, |open| Ok(open.book.tenant.in_flight.session(id).cloned())).await
@@ -176,19 +198,11 @@ impl Engine {
 
     /// How a session ended, as it was written down.
     async fn ended(&self, tenant: &TenantId, binding: Binding) -> Result<Option<SessionEnd>, EngineError> {
-        let known = match self.ledger.find(tenant, binding.id) {
-            crate::ports::Lookup::Bound(seq) => Some(seq),
-            _ => self.ledger.find_on_disk(tenant, binding.id).await?,
+        let ended = |effect| match effect {
+            Effect::SessionClosed(end) => Some(*end),
+            _ => None,
         };
-        let Some(seq) = known else { return Ok(None) };
-        self.ledger.committed(tenant, seq).wait().await?;
-        let entry = self.ledger.entry(tenant, seq).await?;
-        Ok(entry.and_then(|entry| {
-            entry.effects.into_iter().find_map(|effect| match effect {
-                Effect::SessionClosed(end) => Some(*end),
-                _ => None,
-            })
-        }))
+        Ok(self.effects_bound_to(tenant, binding.id).await?.into_iter().find_map(ended))
     }
 
     fn answer(&self, tenant: &TenantId, made: MadeSession, commit: Commit) -> SessionAnswer {
@@ -282,7 +296,18 @@ fn demand_of(open: &Open<'_>, meter: &MeterKey) -> [Charge; 1] {
     [Charge { meter: meter.clone(), amount }]
 }
 
-fn standing(session: Session) -> SessionState {
-    let may_run_ms = Some(session.held_ms);
-    SessionState { session, ended: None, was_open: true, may_run_ms, limited_by: None }
+/// How a session stands that nobody has ended yet; it may have ended by itself.
+fn standing(session: Session, at: Instant) -> SessionState {
+    let ended = (session.idle_at() <= at).then(|| SessionEnd {
+        id: session.id,
+        key: session.key.clone(),
+        meter: session.meter.clone(),
+        opened_at: session.opened_at,
+        ended_at: session.touched_at,
+        accrued_ms: session.accrued_ms,
+        overage_ms: session.overage_ms,
+        reason: CloseReason::Idle,
+    });
+    let may_run_ms = Some(if ended.is_some() { 0 } else { session.held_ms });
+    SessionState { session, ended, was_open: true, may_run_ms, limited_by: None }
 }

@@ -9,11 +9,11 @@ use crate::{
     v1::{
         check::{self, CheckAnswer},
         limit::Time,
-        text::amount_text,
+        text::{limit_text, limit_unit},
     },
 };
 use domain::{
-    catalog::{Benefit, Catalog, Feature, Plan, RoiValue},
+    catalog::{Benefit, Catalog, Feature, LimitWindow, MeterKind, Plan, RoiValue},
     decision::{Code, Denial, LimitState},
 };
 use engine::requests::Admission;
@@ -27,11 +27,24 @@ const PATIENT_WAIT_MAX_S: u64 = 60;
 /// The whole answer to a refusal: status, body, `Retry-After`, `x-should-retry`, never cached. `None` if the admission
 /// was no refusal. `asked` is the first charge that was asked for.
 pub fn response(admission: &Admission, asked: Option<(&str, i64)>, catalog: &Catalog) -> Option<Response<Vec<u8>>> {
+    session_response(admission, asked, None, catalog)
+}
+
+/// The same for a refusal within a session, which its caller calls `conversation`.
+pub fn session_response(
+    admission: &Admission,
+    asked: Option<(&str, i64)>,
+    conversation: Option<&str>,
+    catalog: &Catalog,
+) -> Option<Response<Vec<u8>>> {
     let decision = &admission.decision;
     let denial = decision.denial.as_ref()?;
     let limit = denial.limit.and_then(|index| decision.limits.get(index));
     let status = rescue::denial_status(denial, limit);
-    let body = body(admission, denial, limit, status, asked, catalog)?;
+    let mut body = body(admission, denial, limit, status, asked, catalog)?;
+    if let Some(Details::Limit(details)) = &mut body.details {
+        details.conversation_id = conversation;
+    }
     let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     let headers = response.headers_mut();
@@ -143,8 +156,35 @@ struct LimitDetails<'a> {
     limit_amount: Option<i64>,
     remaining_amount: Option<i64>,
     requested_amount: i64,
-    /// When the window ends; null for a gauge.
+    /// Time in whole seconds; absent where what is limited is no time.
+    #[serde(flatten)]
+    seconds: Option<Seconds>,
+    /// What the session took, where the limit is on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<String>,
+    /// What the caller calls the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_id: Option<&'a str>,
+    /// When the window ends; null for a gauge and for sessions.
     period_end: Option<Time>,
+}
+
+/// Time, rounded down.
+#[derive(Debug, Serialize)]
+struct Seconds {
+    used_seconds: i64,
+    limit_seconds: Option<i64>,
+    remaining_seconds: Option<i64>,
+}
+
+impl Seconds {
+    fn of(limit: &LimitState) -> Self {
+        Self {
+            used_seconds: limit.used / 1_000,
+            limit_seconds: limit.max.map(|max| max / 1_000),
+            remaining_seconds: limit.remaining().map(|left| left / 1_000),
+        }
+    }
 }
 
 /// The second seed's `actions`.
@@ -199,7 +239,11 @@ fn body<'a>(
             body.error_type = Some(error_type(code));
             if let Some(limit) = limit {
                 let label = catalog.meters.get(&limit.meter).map_or(limit.meter.as_str(), |meter| &meter.label);
-                body.error = Cow::Owned(format!("{label} limit exceeded"));
+                body.error = match code {
+                    Code::SessionLimitReached => Cow::Borrowed("Session time limit exceeded"),
+                    Code::ConcurrencyLimitReached => Cow::Borrowed("Concurrent session limit exceeded"),
+                    _ => Cow::Owned(format!("{label} limit exceeded")),
+                };
                 body.details = limit_details(admission, denial, limit, catalog).map(Box::new).map(Details::Limit);
             }
             body.actions = Some(actions(admission, denial, catalog));
@@ -272,12 +316,13 @@ fn limit_details<'a>(
     catalog: &'a Catalog,
 ) -> Option<LimitDetails<'a>> {
     let meter = catalog.meters.get(&limit.meter)?;
-    let text = |amount: i64| amount_text(meter, amount);
+    let text = |amount: i64| limit_text(meter, limit.window, amount);
+    let is_time = meter.kind == MeterKind::Duration && limit.window != LimitWindow::Concurrent;
     Some(LimitDetails {
         tier: admission.decision.plan.as_str(),
         meter: limit.meter.as_str(),
         label: &meter.label,
-        unit: &meter.unit,
+        unit: limit_unit(meter, limit.window),
         limit_name: &limit.name,
         window: limit.window.word(),
         scope: limit.scope.word(),
@@ -289,6 +334,9 @@ fn limit_details<'a>(
         limit_amount: limit.max,
         remaining_amount: limit.remaining(),
         requested_amount: denial.amount,
+        seconds: is_time.then(|| Seconds::of(limit)),
+        duration: (limit.window == LimitWindow::Session).then(|| text(limit.used)),
+        conversation_id: None,
         period_end: limit.resets_at.map(Time),
     })
 }
@@ -301,8 +349,12 @@ fn actions<'a>(admission: &'a Admission, denial: &'a Denial, catalog: &Catalog) 
         Catalog::fill_template(template, admission.tenant.as_str(), plan.as_str(), from, "")
     });
     let new_session = denial.code == Code::SessionLimitReached;
+    let full = denial.code == Code::ConcurrencyLimitReached;
     let message = match (label, denial.retry_at, new_session) {
-        (_, _, true) => "Start a new conversation.".to_owned(),
+        (Some(label), _, true) => format!("Start a new conversation, or upgrade to {label}."),
+        (None, _, true) => "Start a new conversation.".to_owned(),
+        (Some(label), _, _) if full => format!("Upgrade to {label}, or end another conversation first."),
+        (None, _, _) if full => "End another conversation first.".to_owned(),
         (Some(label), Some(at), _) => format!("Upgrade to {label}, or try again from {}.", at.rfc3339()),
         (Some(label), None, _) => format!("Upgrade to {label}."),
         (None, Some(at), _) => format!("Try again from {}.", at.rfc3339()),

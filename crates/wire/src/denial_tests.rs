@@ -3,10 +3,11 @@
 use super::*;
 use crate::v1::sample;
 use domain::{
-    catalog::Limit,
+    catalog::{Limit, Scope},
     entry::{Cause, Status},
     id::{FeatureKey, MeterKey, PlanKey, TenantId},
     op::{Charge, Op, ProfileChange, Spend},
+    session::{OpenSession, SessionId, SessionOp},
     tenant::Tenant,
     time::{Instant, WindowKind},
 };
@@ -141,6 +142,70 @@ fn a_limit_may_ask_for_402() {
     assert_eq!(response.status(), 402);
     let body: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!((&body["details"]["used"], &body["details"]["limit"]), (&"1h 0m".into(), &"1h 0m".into()));
+}
+
+/// What a tenant is answered that opens one session, lets it run for so long, touching it by the minute, and then opens
+/// one under this key.
+fn session_answered(catalog: &Catalog, ran_ms: i64, key: &str) -> Response<Vec<u8>> {
+    let now = Instant::parse("2026-03-01T12:00:30Z").unwrap();
+    let change = ProfileChange { plan: Some(PlanKey::trusted("free")), ..Default::default() };
+    let (mut tenant, _) = Tenant::create(TenantId::trusted("acme"), &change, now, catalog).unwrap().unwrap();
+    let mut open = |key: &str, at: Instant| {
+        let open = OpenSession {
+            id: SessionId(at.ms() as u128),
+            key: key.into(),
+            meter: MeterKey::trusted("conversation_time"),
+            enforce: None,
+            dimensions: Vec::new(),
+            ran_ms: None,
+            binding: None,
+        };
+        tenant.apply(None, &Op::Session(SessionOp::Open(open)), at, catalog).unwrap()
+    };
+    for minute in 0..=ran_ms / 60_000 - 1 {
+        assert!(open("conversation-1", now.plus_ms(minute * 60_000)).decision.unwrap().allowed);
+    }
+    let admission = Admission {
+        hold: None,
+        tenant: TenantId::trusted("acme"),
+        user: None,
+        decision: open(key, now.plus_ms(ran_ms)).decision.unwrap(),
+        denial_id: Some(engine::ports::DenialId(7)),
+        repeated: false,
+        outage: false,
+        charged: None,
+        dimensions: Vec::new(),
+        leased: false,
+        catalog_pin: None,
+        commit: Commit::Done,
+    };
+    session_response(&admission, Some(("conversation_time", 60_000)), Some(key), catalog).unwrap()
+}
+
+/// With limits on sessions as well.
+fn with_sessions() -> Catalog {
+    let mut catalog = sample::catalog();
+    let free = catalog.plans.get_mut("free").unwrap();
+    let mut plan = free.as_ref().clone();
+    let of = |window: LimitWindow, max: i64| Limit {
+        name: Limit::default_name(&MeterKey::trusted("conversation_time"), window, Scope::Tenant).into(),
+        window,
+        ..sample::limit("conversation_time", None, Some(max))
+    };
+    let more = [of(LimitWindow::Session, 1_800_000), of(LimitWindow::Concurrent, 1)];
+    plan.limits = plan.limits.iter().cloned().chain(more).collect();
+    *free = Arc::new(plan);
+    catalog
+}
+
+#[test]
+fn a_session_as_long_as_it_may_be_is_answered_in_the_second_seeds_shape() {
+    insta::assert_snapshot!(shown(&session_answered(&with_sessions(), 1_800_000, "conversation-1")));
+}
+
+#[test]
+fn as_many_sessions_as_there_may_be_are_counted_and_have_a_code_of_their_own() {
+    insta::assert_snapshot!(shown(&session_answered(&with_sessions(), 60_000, "conversation-2")));
 }
 
 #[test]

@@ -96,8 +96,6 @@ kinds! {
     IDEMPOTENCY_CONFLICT = 409 "idempotency_conflict" "The id was used for another payload";
     /// Two ids for one operation.
     TWO_IDS = 422 "two_ids" "The body's id and the Idempotency-Key differ";
-    /// Holds are not offered yet.
-    HOLDS_NOT_AVAILABLE = 422 "holds_not_available" "Holds are not available";
     /// A hold that can't be taken so.
     INVALID_HOLD = 422 "invalid_hold" "The hold can't be taken so";
     /// More holds or sessions than a tenant may have at once.
@@ -118,6 +116,8 @@ kinds! {
     TOO_MANY_GRANTS = 422 "too_many_grants" "The tenant has too many grants";
     /// No such session.
     UNKNOWN_SESSION = 404 "unknown_session" "There is no such open session";
+    /// A session that goes on after it has ended.
+    SESSION_CLOSED = 409 "session_closed" "The session has ended";
     /// Tenants are on plans a new catalog lacks.
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
 

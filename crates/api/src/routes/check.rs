@@ -55,14 +55,17 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
             asked = read(&catalog);
         }
     }
-    let (check, ack) = asked?;
+    let (mut check, ack) = asked?;
     if caller.only_tenant().is_some() {
         auth::own(caller, &check.tenant)?;
         if check.consume {
             return Err(rescue::FORBIDDEN
-                .problem("A tenant's own credentials may ask, but not charge: leave \"consume\" out.")
+                .problem("A tenant's own credentials may ask, but not charge: leave \"consume\" and \"hold\" out.")
                 .into());
         }
+    }
+    if let Some(hold) = &mut check.hold {
+        hold.fresh = state.fresh()?;
     }
     let mut admission = engine.admit(&check, ack).await?;
     let asked = check.charges.first().map(|charge| (charge.meter.as_str(), charge.amount));

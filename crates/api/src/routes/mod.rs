@@ -7,11 +7,13 @@ mod denials;
 mod entries;
 pub(crate) mod events;
 mod grants;
+mod holds;
 mod keys;
 mod operation;
 mod organizations;
 mod overrides;
 mod plans;
+mod sessions;
 mod tenants;
 mod test_clock;
 mod token;
@@ -39,6 +41,12 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(events::record))
         .routes(routes!(check::check))
+        .routes(routes!(holds::commit))
+        .routes(routes!(holds::release))
+        .routes(routes!(sessions::open))
+        .routes(routes!(sessions::touch))
+        .routes(routes!(sessions::close))
+        .routes(routes!(sessions::list))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(overrides::get, overrides::put, overrides::delete))

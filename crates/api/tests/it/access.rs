@@ -31,6 +31,7 @@ fn the_table_holds_every_endpoint_once() {
 fn body_for(path: &str, tenant: &str) -> Value {
     match path {
         "/api/v1/check" => json!({ "tenant_id": tenant, "meter": "messages" }),
+        "/api/v1/sessions" => json!({ "tenant_id": tenant, "meter": "conversation_time" }),
         "/api/v1/events" => json!({ "id": "e", "subject": tenant, "type": "documents" }),
         "/api/v1/keys" => json!({ "name": "n", "scope": "read" }),
         "/api/v1/tokens" => json!({ "tenant_id": tenant }),
@@ -131,6 +132,7 @@ async fn a_tenant_learns_nothing_about_another() {
         "/api/v1/tenants/{id}",
         "/api/v1/tenants/{id}/usage",
         "/api/v1/tenants/{id}/overrides",
+        "/api/v1/tenants/{id}/sessions",
         "/api/organizations/{id}/usage",
         "/api/v1/denials?tenant_id={id}",
     ] {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -38,6 +38,7 @@ value = "/usage/tokens"
 [meters.conversation_time]
 kind = "duration"
 label = "Conversation time"
+counted_by = "conversations"
 
 [meters.conversations]
 kind = "counter"
@@ -81,6 +82,8 @@ limits = [
   { meter = "messages", max = 5, per = "day" },
   { meter = "messages", max = 3, per = "day", scope = "user" },
   { meter = "conversation_time", max = "60m", per = "period" },
+  { meter = "conversation_time", max = "30m", per = "session" },
+  { meter = "conversation_time", max = 3, per = "concurrent" },
   { meter = "documents", max = 5 },
   { meter = "users", max = 1 },
 ]
@@ -103,7 +106,8 @@ limits = [{ meter = "messages", max = "unlimited" }]
 [plans.hidden]
 rank = 3
 public = false
-limits = []
+limits = [{ meter = "conversation_time", max = "1m", per = "session" }]
+sessions = { on_limit = "finish", finish_max = "30s" }
 "#;
 
 pub struct TestTime(Mutex<Instant>);
@@ -137,8 +141,9 @@ impl ApiObserver for Told {
 
 /// Keys made in a test differ; the same test makes the same ones.
 fn random() -> Option<[u8; 32]> {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    Some([NEXT.fetch_add(1, Ordering::Relaxed); 32])
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Some(std::array::from_fn(|place| number[place % number.len()]))
 }
 
 pub struct World {

@@ -51,7 +51,8 @@ pub(super) fn refused(
         catalog_pin: answer.catalog_pin,
         commit: Commit::Done,
     };
-    let body = denial::response(&admission, None, catalog);
+    let conversation = answer.state.as_ref().and_then(|state| state.session.given_key());
+    let body = denial::session_response(&admission, None, conversation, catalog);
     match body.and_then(|response| serde_json::from_slice(response.body()).ok()) {
         Some(data) => problem(data),
         None => lost(),

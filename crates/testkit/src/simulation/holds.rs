@@ -29,7 +29,7 @@ impl Simulation {
         if answer.decision.code() != code || answer.repeated || answer.hold.is_some() != (code == Code::Allowed) {
             return Err(format!("{check:?} was answered {answer:?}, not {code:?}"));
         }
-        if let Some(id) = answer.hold {
+        if let Some(id) = answer.hold.map(|taken| taken.id) {
             book.held_as(id, &asked, self.now_ms(), (terms.ttl_ms, terms.excess));
         }
         for limit in &answer.decision.limits {
@@ -40,7 +40,7 @@ impl Simulation {
                 return Err(format!("{check:?} was told {limit:?}, and not {expected:?} used and held"));
             }
         }
-        let Some(id) = answer.hold else {
+        let Some(id) = answer.hold.map(|taken| taken.id) else {
             *self.accounts[customer].book_mut() = book;
             return Ok(());
         };

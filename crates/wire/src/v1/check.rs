@@ -3,9 +3,11 @@
 use super::{
     amount::Amount,
     cost::CostRequest,
+    holds::HoldRequest,
+    in_flight_id::hold_text,
     json::Json,
-    limit::LimitShape,
-    text::{amount_text, window_text},
+    limit::{LimitShape, Time},
+    text::{limit_text, window_text},
 };
 use crate::{problem::Problem, rescue};
 use domain::{
@@ -17,7 +19,6 @@ use domain::{
 };
 use engine::requests::{Ack, Admission, Check, OpId};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// How many meters one check may charge.
@@ -62,10 +63,9 @@ pub struct CheckRequest<'a> {
     /// Whether an allowed check is charged, in the same step.
     #[serde(default)]
     pub consume: bool,
-    /// Not available yet: answered with `holds_not_available`.
+    /// Hold the amounts for work in flight instead of charging them. It implies `consume`.
     #[serde(borrow, default)]
-    #[schema(value_type = Option<Object>)]
-    pub hold: Option<&'a RawValue>,
+    pub hold: Option<HoldRequest<'a>>,
     /// The idempotency key; the same thing as the header `Idempotency-Key`.
     #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
@@ -102,16 +102,11 @@ pub enum AckRequest {
 }
 
 impl CheckRequest<'_> {
-    /// The check that is asked for. `header_id` is the `Idempotency-Key` header.
+    /// The check that is asked for. `header_id` is the `Idempotency-Key` header. The number of a hold is still to be drawn.
     ///
     /// # Errors
     /// A problem that names what is wrong: an unknown meter or feature, something without a price, a name that can't be one, two different ids.
     pub fn into_check(self, header_id: Option<&str>, catalog: &Catalog) -> Result<(Check, Ack), Problem> {
-        if self.hold.is_some() {
-            return Err(rescue::HOLDS_NOT_AVAILABLE.problem(
-                "This version can't hold an amount for later. Use \"consume\": true, or leave \"hold\" out.",
-            ));
-        }
         let tenant = TenantId::new(&self.tenant_id).map_err(|error| bad_name("tenant_id", &error))?;
         let user = self.user_id.as_deref().map(UserId::new).transpose().map_err(|error| bad_name("user_id", &error))?;
         let check = Check {
@@ -120,11 +115,11 @@ impl CheckRequest<'_> {
             features: self.features(catalog)?,
             tenant,
             user,
-            consume: self.consume,
+            consume: self.consume || self.hold.is_some(),
             enforce: None,
             dimensions: Vec::new(),
             cause: Cause::Check,
-            hold: None,
+            hold: self.hold.as_ref().map(HoldRequest::to_ask).transpose()?,
         };
         let ack = match self.ack {
             AckRequest::Disk => Ack::Disk,
@@ -239,9 +234,14 @@ pub struct CheckAnswer<'a> {
     pub amount: i64,
     /// Every limit on every meter asked for.
     pub limits: Vec<LimitShape<'a>>,
-    /// The hold, where one was made.
+    /// The hold, where one was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold_id: Option<&'a str>,
+    #[schema(example = "hold_0123456789abcdef0123456789abcdef_61636d65")]
+    pub hold_id: Option<String>,
+    /// When it lapses; absent where it is settled already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
     /// Seconds until a repeat is worth it; absent where waiting does not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
@@ -301,7 +301,8 @@ impl<'a> CheckAnswer<'a> {
             meter: subject.map(|(meter, _)| meter),
             amount: subject.map_or(0, |(_, amount)| amount),
             limits: decision.limits.iter().map(LimitShape::of).collect(),
-            hold_id: None,
+            hold_id: admission.hold.map(|hold| hold_text(&admission.tenant, hold.id)),
+            expires_at: admission.hold.and_then(|hold| hold.expires_at).map(Time),
             retry_after_s: decision.retry_after_s(),
             denial_id: admission.denial_id.map(|id| id.to_string()),
             shadow: decision.shadow.as_ref().map(|shadow| ShadowShape {
@@ -309,7 +310,7 @@ impl<'a> CheckAnswer<'a> {
                 denied_by: denied_by(shadow, decision),
                 message: message(shadow, decision, catalog),
             }),
-            upgrade: denial.and_then(|denial| upgrade(denial, admission, catalog)),
+            upgrade: denial.and_then(|denial| upgrade(denial, &admission.tenant, decision, catalog)),
             outage: admission.outage,
         }
     }
@@ -343,8 +344,11 @@ impl<'a> CheckAnswer<'a> {
 
     /// What most answers lack.
     fn write_rest(&self, json: &mut Json) {
-        if let Some(hold) = self.hold_id {
+        if let Some(hold) = &self.hold_id {
             json.text(",\"hold_id\":", hold);
+        }
+        if let Some(at) = &self.expires_at {
+            json.value(",\"expires_at\":", at);
         }
         if let Some(seconds) = self.retry_after_s {
             json.value(",\"retry_after_s\":", &seconds);
@@ -364,19 +368,25 @@ impl<'a> CheckAnswer<'a> {
     }
 }
 
-fn denied_by<'a>(denial: &'a Denial, decision: &'a Decision) -> Option<&'a str> {
+pub(super) fn denied_by<'a>(denial: &'a Denial, decision: &'a Decision) -> Option<&'a str> {
     match denial.limit.and_then(|index| decision.limits.get(index)) {
         Some(limit) => Some(&limit.name),
         None => denial.feature.as_ref().map(FeatureKey::as_str),
     }
 }
 
-fn upgrade<'a>(denial: &'a Denial, admission: &Admission, catalog: &Catalog) -> Option<UpgradeShape<'a>> {
+pub(super) fn upgrade<'a>(
+    denial: &'a Denial,
+    tenant: &TenantId,
+    decision: &Decision,
+    catalog: &Catalog,
+) -> Option<UpgradeShape<'a>> {
     let plan = denial.upgrade.as_ref()?.as_str();
     let feature = denial.feature.as_ref().map_or("", FeatureKey::as_str);
-    let url = catalog.upgrade_url.as_deref().map(|template| {
-        Catalog::fill_template(template, admission.tenant.as_str(), plan, admission.decision.plan.as_str(), feature)
-    });
+    let url = catalog
+        .upgrade_url
+        .as_deref()
+        .map(|template| Catalog::fill_template(template, tenant.as_str(), plan, decision.plan.as_str(), feature));
     Some(UpgradeShape { plan, url })
 }
 
@@ -393,10 +403,10 @@ pub fn message(denial: &Denial, decision: &Decision, catalog: &Catalog) -> Cow<'
     let mut text = format!(
         "{}: {} of {} {}{whose}, {} more asked for",
         meter.label,
-        amount_text(meter, limit.used),
-        amount_text(meter, max),
+        limit_text(meter, limit.window, limit.used),
+        limit_text(meter, limit.window, max),
         window_text(limit.window),
-        amount_text(meter, denial.amount),
+        limit_text(meter, limit.window, denial.amount),
     );
     match (denial.retry_at, limit.resets_at) {
         (Some(at), _) => text.push_str(&format!("; try again from {}.", at.rfc3339())),

@@ -43,10 +43,22 @@ fn what_has_no_meaning_is_named() {
         (r#"{"tenant_id":"a","user_id":"","meter":"messages"}"#, "invalid_body"),
         (r#"{"tenant_id":"a","amount":2}"#, "invalid_body"),
         (r#"{"tenant_id":"a","meter":"messages","id":""}"#, "invalid_body"),
-        (r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"60s"}}"#, "holds_not_available"),
+        (r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"60"}}"#, "invalid_body"),
+        (r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"-60s"}}"#, "invalid_body"),
+        (r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"60s","excess":"all"}}"#, "invalid_body"),
     ] {
         assert_eq!(refused(body), code, "{body}");
     }
+}
+
+#[test]
+fn a_hold_implies_that_it_is_charged() {
+    let (check, _) = parsed(r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"1m30s","excess":"room"}}"#).unwrap();
+    assert!(check.consume);
+    let hold = check.hold.unwrap();
+    assert_eq!((hold.ttl_ms, hold.excess), (90_000, domain::hold::Excess::Room));
+    let (check, _) = parsed(r#"{"tenant_id":"a","meter":"messages","hold":{"ttl":"60s"}}"#).unwrap();
+    assert_eq!(check.hold.unwrap().excess, domain::hold::Excess::Overage);
 }
 
 #[test]
@@ -58,6 +70,9 @@ fn shapes_that_are_not_asked_for_are_refused_with_the_field_named() {
         (r#"{"tenant_id":"a","amount":5.5}"#, "5.5"),
         (r#"{"tenant_id":"a","ack":"paper"}"#, "paper"),
         (r#"{"tenant_id":"a","charges":[{"meter":"m","user":"x"}]}"#, "user"),
+        (r#"{"tenant_id":"a","hold":{}}"#, "ttl"),
+        (r#"{"tenant_id":"a","hold":{"ttl":60}}"#, "60"),
+        (r#"{"tenant_id":"a","hold":{"ttl":"60s","keep":true}}"#, "keep"),
     ] {
         let error = serde_json::from_str::<CheckRequest<'_>>(body).unwrap_err().to_string();
         assert!(error.contains(word), "{body}: {error}");
@@ -143,7 +158,8 @@ fn every_member_is_written_as_serde_writes_it() {
         meter: None,
         amount: -5,
         limits: vec![limit.clone(), limit],
-        hold_id: Some("hold"),
+        hold_id: Some("hold".into()),
+        expires_at: Some(Time(Instant::from_ms(0))),
         retry_after_s: Some(7),
         denial_id: Some("den_0".into()),
         shadow: Some(ShadowShape { code: "rate_limit_reached", denied_by: None, message: "x".into() }),

@@ -94,6 +94,8 @@ fn explanation(denial: &StoredDenial, catalog: &Catalog) -> String {
         }
         (_, _, Some(meter)) => {
             let text = |amount: i64| match catalog.meters.get(meter) {
+                // Sessions, whatever the meter counts.
+                Some(_) if run.key.code == Code::ConcurrencyLimitReached => decimal_text(amount, 0),
                 Some(meter) => amount_text(meter, amount),
                 None => decimal_text(amount, 0),
             };

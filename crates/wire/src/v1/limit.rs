@@ -17,7 +17,8 @@ pub struct LimitShape<'a> {
     /// Which meter.
     #[schema(example = "messages")]
     pub meter: &'a str,
-    /// `period`, `month`, `day`, `hour`, `minute`, or `none` for a gauge's level.
+    /// `period`, `month`, `day`, `hour`, `minute`, or `none` for a gauge's level; `session` for the time of one session,
+    /// `concurrent` for how many are open at once, which is counted in sessions.
     #[schema(example = "day")]
     pub window: &'static str,
     /// `tenant` or `user`.

@@ -2,13 +2,14 @@
 //! `GET /api/subscription-tiers`.
 //!
 //! What the seed calls *conversation time* is the meter `conversation_time`, or else the first `duration` meter of the
-//! catalog; its limit is the tenant's longest hard one on it. `users` is the limit on the meter `users` or `seats`,
-//! `conversations_count` the use of the meter `conversations`. As there, unlimited is -1 in seconds and `Unlimited`
-//! in text. Unlike there, the period is the real one, and a percentage past 100 is shown.
+//! catalog; its limit is the tenant's longest hard one on it, and the longest conversation the hard limit on one session.
+//! `users` is the limit on the meter `users` or `seats`, `conversations_count` the use of the meter that the time's
+//! `counted_by` names, or else of `conversations`. As there, unlimited is -1 in seconds and `Unlimited` in text. Unlike
+//! there, the period is the real one, and a percentage past 100 is shown.
 
 use super::{limit::Time, plans::public_plans, text::duration_text};
 use domain::{
-    catalog::{Catalog, Limit, Meter, MeterKind, Mode, Plan, Price, Scope},
+    catalog::{Catalog, Limit, LimitWindow, Meter, MeterKind, Mode, Plan, Price, Scope},
     decision::LimitState,
     id::TenantId,
     view::{MeterUsage, Usage},
@@ -49,8 +50,9 @@ pub struct TierShape<'a> {
     /// `5h 0m` or `Unlimited`.
     #[schema(example = "5h 0m")]
     pub conversation_time: String,
-    /// The longest session; `Unlimited` where the plan has no such limit.
-    pub max_session: &'static str,
+    /// The longest session, as `30m`; `Unlimited` where the plan has no such limit.
+    #[schema(example = "30m")]
+    pub max_session: String,
     /// How many users.
     pub users: Count,
     /// Features of the catalog, and whether the plan has them.
@@ -75,16 +77,19 @@ impl<'a> TiersAnswer<'a> {
 impl<'a> TierShape<'a> {
     fn of(plan: &'a Plan, catalog: &'a Catalog) -> Self {
         let limit_on = |key: &str| plan.limits.iter().find(|limit| limit.meter.as_str() == key && binds(limit));
-        let time = conversation_time(catalog).and_then(|meter| {
-            plan.limits.iter().filter(|limit| limit.meter == meter.key && binds(limit)).min_by_key(by_length)
-        });
+        let meter = conversation_time(catalog);
+        let on_time =
+            || plan.limits.iter().filter(|limit| meter.is_some_and(|meter| limit.meter == meter.key) && binds(limit));
+        let time = on_time().filter(|limit| limit.window.kind().is_some()).min_by_key(|limit| limit.window);
+        let session =
+            on_time().filter(|limit| limit.window == LimitWindow::Session).filter_map(|limit| limit.max).min();
         let users = limit_on("users").or_else(|| limit_on("seats"));
         Self {
             name: &plan.label,
             tier_id: plan.key.as_str(),
             price: price_text(plan.price.as_ref()),
             conversation_time: time.and_then(|limit| limit.max).map_or_else(|| UNLIMITED.to_owned(), duration_text),
-            max_session: UNLIMITED,
+            max_session: session.map_or_else(|| UNLIMITED.to_owned(), duration_text),
             users: Count::of(users.and_then(|limit| limit.max)),
             features: catalog.features.keys().map(|feature| (feature.as_str(), plan.has(feature))).collect(),
         }
@@ -93,11 +98,6 @@ impl<'a> TierShape<'a> {
 
 fn binds(limit: &Limit) -> bool {
     limit.scope == Scope::Tenant && limit.mode == Mode::Hard
-}
-
-/// Windows are ordered from the longest to the shortest.
-fn by_length(limit: &&Limit) -> domain::catalog::LimitWindow {
-    limit.window
 }
 
 /// `$29/month`, `9.90 CHF/year`, `Free` or `Custom`.
@@ -170,7 +170,7 @@ pub struct TimeUsage {
     pub remaining_formatted: String,
     /// 0.0 where unlimited.
     pub percentage_used: f64,
-    /// Use of the meter `conversations`; 0 where the catalog has none.
+    /// How many conversations were begun; 0 where the catalog counts none.
     pub conversations_count: i64,
 }
 
@@ -211,7 +211,8 @@ impl<'a> OrganizationUsageAnswer<'a> {
         let seconds = |ms: Option<i64>| ms.map_or(-1, |ms| ms / 1000);
         let text = |ms: Option<i64>| ms.map_or_else(|| UNLIMITED.to_owned(), duration_text);
         let percentage = percentage(used, max);
-        let conversations = usage.meters.iter().find(|usage| usage.meter.key.as_str() == "conversations");
+        let counter = meter.session.counted_by.as_ref().map_or("conversations", |counter| counter.as_str());
+        let conversations = usage.meters.iter().find(|usage| usage.meter.key.as_str() == counter);
         Some(Self {
             organization_id: tenant.as_str(),
             tier: catalog.plans.get(&usage.plan).map(|plan| TierShape::of(plan, catalog)),
@@ -237,7 +238,7 @@ impl<'a> OrganizationUsageAnswer<'a> {
             },
             limits: TimeLimits {
                 conversation_time_minutes_per_month: max.map_or(-1, |max| max / 60_000),
-                max_conversation_duration_minutes: -1,
+                max_conversation_duration_minutes: longest_session(time).map_or(-1, |max| max / 60_000),
                 reset_period: limit.and_then(|limit| limit.window.kind()).map_or("period", |kind| kind.word()),
                 resets_at: limit.and_then(|limit| limit.resets_at).map(Time),
             },
@@ -245,12 +246,16 @@ impl<'a> OrganizationUsageAnswer<'a> {
     }
 }
 
+/// Windows are ordered from the longest to the shortest.
 fn longest_limit(usage: &MeterUsage) -> Option<&LimitState> {
-    usage
-        .limits
-        .iter()
-        .filter(|limit| limit.scope == Scope::Tenant && limit.mode == Mode::Hard)
-        .min_by_key(|limit| limit.window)
+    let in_windows = usage.limits.iter().filter(|limit| binds(limit) && limit.window.kind().is_some());
+    in_windows.min_by_key(|limit| limit.window)
+}
+
+/// What one session may take, milliseconds.
+fn longest_session(usage: &MeterUsage) -> Option<i64> {
+    let of_sessions = usage.limits.iter().filter(|limit| binds(limit) && limit.window == LimitWindow::Session);
+    of_sessions.filter_map(|limit| limit.max).min()
 }
 
 /// Two decimals; what is nothing of nothing is full.

@@ -1,5 +1,6 @@
 //! `GET /api/v1/plans`: the public comparison.
 
+use super::text::{limit_text, limit_unit};
 use domain::{
     catalog::{Catalog, Feature, Limit, Meter, Plan, Price},
     id::FeatureKey,
@@ -75,7 +76,8 @@ pub struct PlanLimitShape<'a> {
     pub name: &'a str,
     /// Which meter.
     pub meter: &'a str,
-    /// In which window; `none` for a gauge.
+    /// In which window: `period`, `month`, `day`, `hour`, `minute`, or `none` for a gauge; `session` for the time of one
+    /// session, `concurrent` for how many are open at once.
     pub window: &'static str,
     /// `tenant` or `user`.
     pub scope: &'static str,
@@ -83,10 +85,21 @@ pub struct PlanLimitShape<'a> {
     pub mode: &'static str,
     /// The largest use allowed; null is unlimited.
     pub max: Option<i64>,
+    /// What `max` is counted in: the meter's smallest unit, or `sessions` for how many are open at once.
+    #[schema(example = "ms")]
+    pub unit: &'a str,
+    /// `max` for people: `1h 0m`, `50`, `Unlimited`.
+    #[schema(example = "1h 0m")]
+    pub text: String,
 }
 
 impl<'a> PlanLimitShape<'a> {
-    fn of(limit: &'a Limit) -> Self {
+    fn of(limit: &'a Limit, catalog: &'a Catalog) -> Self {
+        let meter = catalog.meters.get(&limit.meter);
+        let text = |max: i64| match meter {
+            Some(meter) => limit_text(meter, limit.window, max),
+            None => max.to_string(),
+        };
         Self {
             name: &limit.name,
             meter: limit.meter.as_str(),
@@ -94,6 +107,8 @@ impl<'a> PlanLimitShape<'a> {
             scope: limit.scope.word(),
             mode: limit.mode.word(),
             max: limit.max,
+            unit: meter.map_or("", |meter| limit_unit(meter, limit.window)),
+            text: limit.max.map_or_else(|| "Unlimited".to_owned(), text),
         }
     }
 }
@@ -161,7 +176,7 @@ impl<'a> PlansAnswer<'a> {
             rank: plan.rank,
             price: plan.price.as_ref().map(PriceShape::of),
             features: plan.features.iter().map(FeatureKey::as_str).collect(),
-            limits: plan.limits.iter().map(PlanLimitShape::of).collect(),
+            limits: plan.limits.iter().map(|limit| PlanLimitShape::of(limit, catalog)).collect(),
         };
         Self {
             plans: public_plans(catalog).into_iter().map(shape).collect(),

@@ -13,6 +13,23 @@ pub fn amount_text(meter: &Meter, amount: i64) -> String {
     }
 }
 
+/// An amount of a limit as people read it. A limit on how many sessions are open at once counts sessions, whatever its
+/// meter counts.
+pub fn limit_text(meter: &Meter, window: LimitWindow, amount: i64) -> String {
+    match window {
+        LimitWindow::Concurrent => decimal_text(amount, 0),
+        LimitWindow::Level | LimitWindow::Of(_) | LimitWindow::Session => amount_text(meter, amount),
+    }
+}
+
+/// The unit that a limit's numbers are in.
+pub fn limit_unit(meter: &Meter, window: LimitWindow) -> &str {
+    match window {
+        LimitWindow::Concurrent => "sessions",
+        LimitWindow::Level | LimitWindow::Of(_) | LimitWindow::Session => &meter.unit,
+    }
+}
+
 /// Milliseconds as `2h 5m`, `5m`, `59s`, `<1s` or `0m`: rounded down, but what was used never shows as nothing.
 pub fn duration_text(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;

@@ -20,6 +20,18 @@ fn time_that_was_used_is_never_shown_as_none() {
 }
 
 #[test]
+fn sessions_are_counted_and_not_timed() {
+    let catalog = super::super::sample::catalog();
+    let time = &catalog.meters["conversation_time"];
+    assert_eq!(limit_text(time, LimitWindow::Concurrent, 3), "3");
+    assert_eq!(limit_unit(time, LimitWindow::Concurrent), "sessions");
+    for window in [LimitWindow::Session, LimitWindow::Of(WindowKind::Period)] {
+        assert_eq!(limit_text(time, window, 1_800_000), "30m");
+        assert_eq!(limit_unit(time, window), "ms");
+    }
+}
+
+#[test]
 fn decimals_lose_no_digit() {
     for (amount, decimals, text) in [
         (0, 2, "0"),

@@ -123,7 +123,6 @@ async fn what_can_not_be_decided_is_a_problem() {
             (422, "invalid_body"),
         ),
         (json!({ "tenant_id": "acme", "meter": "messages", "amount": 1.5 }), (422, "invalid_body")),
-        (json!({ "tenant_id": "acme", "meter": "messages", "hold": { "ttl": "60s" } }), (422, "holds_not_available")),
     ] {
         assert_eq!(world.check(body.clone()).await.problem(), expected, "{body}");
     }

@@ -1,0 +1,79 @@
+//! `/api/v1/holds/{id}`: work that was in flight is settled.
+
+use crate::{
+    body::{IdPath, OptionalJson, parse},
+    reply::{Answer, Failure, ok, replayed},
+    state::ApiState,
+};
+use axum::extract::State;
+use domain::{
+    hold::{HoldId, Settlement},
+    id::TenantId,
+};
+use engine::requests::EngineError;
+use wire::v1::{
+    holds::{CommitRequest, SettleAnswer, settle_problem, unknown_hold},
+    in_flight_id::parse_hold,
+};
+
+/// Settles a hold with what the work took: without a body, with what was held. It is charged to the windows in which the
+/// hold was taken. The same again is a repeat and changes nothing.
+#[utoipa::path(
+    post, path = "/api/v1/holds/{id}/commit", tag = "decisions", operation_id = "commitHold",
+    params(("id" = String, Path, description = "The `hold_id`.")),
+    request_body = Option<CommitRequest>,
+    responses((status = 200, description = "The hold is settled, now or before in the same way.", body = SettleAnswer)),
+)]
+pub(crate) async fn commit(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath,
+    OptionalJson(body): OptionalJson,
+) -> Answer {
+    let request = match &body {
+        Some(body) => parse::<CommitRequest<'_>>(body)?,
+        None => CommitRequest::default(),
+    };
+    let (tenant, id) = named(&id)?;
+    let hold = match request.needs_hold() {
+        true => state.engine().hold(&tenant, id).await.map_err(failure)?,
+        false => None,
+    };
+    settle(&state, &tenant, id, &request.settlement(hold.as_ref())?).await
+}
+
+/// Settles a hold of which nothing was used: what was held returns. The same again is a repeat and changes nothing.
+#[utoipa::path(
+    post, path = "/api/v1/holds/{id}/release", tag = "decisions", operation_id = "releaseHold",
+    params(("id" = String, Path, description = "The `hold_id`.")),
+    responses((status = 200, description = "The hold is settled, now or before in the same way.", body = SettleAnswer)),
+)]
+pub(crate) async fn release(
+    State(state): State<ApiState>,
+    IdPath(id): IdPath,
+    OptionalJson(body): OptionalJson,
+) -> Answer {
+    if let Some(body) = &body {
+        parse::<crate::body::Nothing>(body)?;
+    }
+    let (tenant, id) = named(&id)?;
+    settle(&state, &tenant, id, &Settlement::Release).await
+}
+
+fn named(id: &str) -> Result<(TenantId, HoldId), Failure> {
+    Ok(parse_hold(id).ok_or_else(unknown_hold)?)
+}
+
+async fn settle(state: &ApiState, tenant: &TenantId, id: HoldId, how: &Settlement) -> Answer {
+    let engine = state.engine();
+    let settled = engine.settle(tenant, id, how).await.map_err(failure)?;
+    let limits = match settled.decision {
+        Some(decision) => decision.limits,
+        None => engine.limits_of_hold(tenant, id).await?,
+    };
+    let response = ok(&SettleAnswer::of(tenant, id, how, &limits, settled.repeated))?;
+    Ok(if settled.repeated { replayed(response) } else { response })
+}
+
+fn failure(error: EngineError) -> Failure {
+    settle_problem(&error).map_or_else(|| error.into(), Failure::from)
+}
