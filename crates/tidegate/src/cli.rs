@@ -43,6 +43,9 @@ pub enum Command {
     Tenants(TenantsCommand),
     /// Show what a tenant uses now, beside its limits
     Usage(UsageArgs),
+    /// List a tenant's open sessions, and end one
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// List requests that were refused
     Denials(DenialsArgs),
     /// Explain one denial
@@ -383,6 +386,27 @@ pub struct UsageArgs {
     /// Which node.
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// What can be done with sessions.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SessionsCommand {
+    /// List the sessions of a tenant that are open
+    List {
+        /// Whose
+        tenant: String,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// End a session, whoever opened it; needs an admin key
+    Close {
+        /// The session's id, `ses_...`
+        id: String,
+        /// Which node.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// Arguments of `denials`.

@@ -9,6 +9,7 @@ pub mod events;
 pub mod forecast;
 pub mod init;
 pub mod keys;
+pub mod sessions;
 pub mod tenants;
 pub mod usage;
 pub mod verify;

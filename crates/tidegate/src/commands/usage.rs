@@ -27,7 +27,7 @@ pub fn run(args: &UsageArgs) -> anyhow::Result<()> {
         cell(&period["start"]),
         cell(&period["end"])
     ))?;
-    let headings = ["meter", ">used", ">denied", "limit", ">used", ">max", ">remaining", ">%", "resets"];
+    let headings = ["meter", ">used", ">held", ">denied", "limit", ">used", ">max", ">remaining", ">%", "resets"];
     let mut table = Table::new(&headings);
     for meter in usage["meters"].as_array().into_iter().flatten() {
         add_meter(&mut table, meter);
@@ -41,14 +41,16 @@ fn add_meter(table: &mut Table, meter: &Value) {
         (name, Some(unit @ ("ms" | "bytes"))) => format!("{name} ({unit})"),
         (name, _) => name,
     };
-    let mut first = vec![name, cell(&meter["used"]), cell(&meter["denied"])];
+    let mut first = vec![name, cell(&meter["used"]), cell(&meter["held"]), cell(&meter["denied"])];
     let none = Vec::new();
     let limits = meter["limits"].as_array().unwrap_or(&none);
     for limit in limits {
         let soft = if limit["mode"] == "hard" { String::new() } else { format!(" ({})", cell(&limit["mode"])) };
         let max = if limit["max"].is_null() { "unlimited".to_owned() } else { cell(&limit["max"]) };
-        let mut row = std::mem::replace(&mut first, vec![String::new(); 3]);
-        row.push(format!("{}{soft}", cell(&limit["name"])));
+        let mut row = std::mem::replace(&mut first, vec![String::new(); 4]);
+        // How many are open is a count, whatever the meter is counted in.
+        let counted = if limit["window"] == "concurrent" { " (sessions)" } else { "" };
+        row.push(format!("{}{counted}{soft}", cell(&limit["name"])));
         row.push(cell(&limit["used"]));
         row.push(max);
         row.extend(["remaining", "percent", "resets_at"].iter().map(|column| cell(&limit[column])));

@@ -94,9 +94,11 @@ async fn the_starter_works_in_front_of_a_server_of_ones_own() {
 const CATALOG: &str = r#"
 [meters.messages]
 kind = "counter"
+[meters.talk]
+kind = "duration"
 [plans.free]
 rank = 0
-limits = [{ meter = "messages", max = 2, per = "day" }]
+limits = [{ meter = "messages", max = 2, per = "day" }, { meter = "talk", max = 3, per = "concurrent" }]
 [plans.pro]
 rank = 1
 limits = [{ meter = "messages", max = "unlimited" }]
@@ -119,6 +121,17 @@ async fn every_command_talks_to_the_node() {
     let usage = shown_json(&node, &["usage", "acme"]);
     assert_eq!((&usage["meters"][0]["used"], &usage["meters"][0]["denied"]), (&json!(2), &json!(1)), "{usage}");
     assert!(shown(&node, &["usage", "acme"]).contains("messages"));
+
+    assert!(shown(&node, &["sessions", "list", "acme"]).contains("no session is open"));
+    let open = json!({"tenant_id": "acme", "meter": "talk", "key": "conversation-7"});
+    node.api(Method::POST, "/api/v1/sessions", Some(open)).await;
+    let sessions = shown_json(&node, &["sessions", "list", "acme"]);
+    let session = sessions["items"][0]["session_id"].as_str().unwrap().to_owned();
+    assert!(shown(&node, &["sessions", "list", "acme"]).contains("conversation-7"));
+    // A count, whatever the meter is counted in.
+    assert!(shown(&node, &["usage", "acme"]).contains("talk_concurrent (sessions)"));
+    assert!(shown(&node, &["sessions", "close", &session]).contains("forced"));
+    assert_eq!(shown_json(&node, &["sessions", "list", "acme"])["items"], json!([]));
 
     let denials = shown_json(&node, &["denials"]);
     let id = denials["items"][0]["denial_id"].as_str().unwrap().to_owned();
