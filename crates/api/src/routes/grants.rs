@@ -12,11 +12,12 @@ use axum::{
     Extension,
     extract::{Path, State},
 };
+use domain::id::TenantId;
 use http::{HeaderMap, StatusCode};
 use wire::{
     rescue,
     v1::{
-        check::op_id,
+        check::{bad_name, op_id},
         grants::{GrantAnswer, GrantRequest, GrantedAnswer, GrantsAnswer, grant_id, parse_grant_id},
     },
 };
@@ -78,10 +79,10 @@ pub(crate) async fn put(
 pub(crate) async fn revoke(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    TenantPath(tenant): TenantPath,
-    Path(names): Path<std::collections::BTreeMap<String, String>>,
+    Path((tenant, grant)): Path<(String, String)>,
 ) -> Answer {
-    let id = parse_grant_id(names.get("grant").map_or("", String::as_str))?;
+    let tenant = TenantId::new(&tenant).map_err(|error| bad_name("id", &error))?;
+    let id = parse_grant_id(&grant)?;
     state.engine().revoke_grant(&tenant, id, &caller.actor).await?;
     Ok(no_content())
 }
