@@ -42,7 +42,8 @@ impl Step<'_> {
     }
 
     /// What can be held ahead: up to the end of the first window that is bounded, as far as there is room.
-    pub(super) fn slice(&self, limits: &[LimitState]) -> i64 {
+    pub(super) fn slice(&self, tenant: &Tenant, limits: &[LimitState]) -> i64 {
+        let open = tenant.in_flight.open_sessions(&self.meter.key, None, self.at);
         let mut slice = self.meter.session.debit_interval_ms.min(self.meter.session.idle_timeout_ms);
         for state in limits.iter().filter(|state| state.meter == self.meter.key && state.max.is_some()) {
             if state.mode != Mode::Hard || state.window == LimitWindow::Concurrent {
@@ -52,7 +53,7 @@ impl Step<'_> {
                 slice = slice.min(ends_at.ms() - self.at.ms());
             }
             if !self.observed {
-                slice = slice.min(part_of_room(state));
+                slice = slice.min(part_of_room(state, open));
             }
         }
         slice.max(0)
@@ -85,16 +86,17 @@ impl Step<'_> {
     }
 }
 
-/// A session holds at most one part in so many of what is left, so that others may run as well.
+/// A session holds at most one part in so many, and as many more as are open, of what is left: so that others may run as
+/// well.
 const SHARE: i64 = 8;
 /// But no less than this, milliseconds, if there is as much.
 const LEAST_MS: i64 = 1_000;
 
 /// What one session may hold ahead under a limit.
-fn part_of_room(state: &LimitState) -> i64 {
+fn part_of_room(state: &LimitState, open: i64) -> i64 {
     let Some(room) = room(state) else { return i64::MAX };
     match state.window {
-        LimitWindow::Of(_) => (room / SHARE).max(LEAST_MS).min(room),
+        LimitWindow::Of(_) => (room / (SHARE + open)).max(LEAST_MS).min(room),
         // Its own limit is nobody else's.
         LimitWindow::Session | LimitWindow::Level | LimitWindow::Concurrent => room,
     }

@@ -86,12 +86,12 @@ impl Tenant {
         let mut asked = vec![Asked { meter: step.meter, amount: 1 }];
         asked.extend(counted_by.map(|meter| Asked { meter, amount: 1 }));
         let Judged { mut decision, mut ends_leases } = step.judge(self, user.as_deref(), &asked, SessionUse::default());
-        let mut slice = step.slice(&decision.limits);
+        let mut slice = step.slice(self, &decision.limits);
         if decision.limits.iter().any(|state| state.set_aside > 0) {
             let before = slice;
             let mut all = decision.limits.clone();
             all.iter_mut().for_each(|state| state.set_aside = 0);
-            slice = step.slice(&all);
+            slice = step.slice(self, &all);
             // Nobody gets less for what is only set aside.
             ends_leases |= slice > before;
         }
@@ -241,12 +241,12 @@ impl Tenant {
             next.ended = (!finishes).then(|| end_of(&session, ends_at, CloseReason::Limit));
         } else {
             session.is_finishing = false;
-            session.held_ms = step.slice(&decision.limits);
+            session.held_ms = step.slice(self, &decision.limits);
             if decision.limits.iter().any(|state| state.set_aside > 0) {
                 let mut all = decision.limits.clone();
                 all.iter_mut().for_each(|state| state.set_aside = 0);
-                ends_leases |= step.slice(&all) > session.held_ms;
-                session.held_ms = step.slice(&all);
+                ends_leases |= step.slice(self, &all) > session.held_ms;
+                session.held_ms = step.slice(self, &all);
             }
         }
         if ends_leases {
