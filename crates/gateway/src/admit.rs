@@ -108,20 +108,22 @@ pub(crate) async fn admit<T>(
             Err(error) => return Err(Box::new(failure(running, &error))),
         },
     };
-    let (mut admission, prepaid, session) = match (decided, demand.session.clone()) {
-        (Some((admission, prepaid)), None) => (admission, prepaid, None),
-        (decided, asked) => match join(running, &demand, decided, asked, catalog.clone()).await {
-            Ok(joined) => joined,
-            Err(answer) => return Err(answer),
-        },
+    // Who goes away from here on is given back what was charged.
+    let taken = decided.map(|(mut admission, prepaid)| {
+        let reserve = Reserve::new(&running.settler, &admission);
+        let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
+        Taken { admission, prepaid, reserve, pledge }
+    });
+    let (taken, session) = match (taken, demand.session.clone()) {
+        (Some(taken), None) => (taken, None),
+        (taken, asked) => join(running, &demand, taken, asked, catalog.clone()).await?,
     };
+    let Taken { admission, prepaid, reserve, pledge } = taken;
     let catalog = catalog_of(running, &admission, catalog).await;
     if prepaid {
         demand.first_unit_was_taken();
     }
-    let Demand { request_meters, owed, reading, charge_when, commit_first, .. } = demand;
-    let reserve = Reserve::new(&running.settler, &admission);
-    let pledge = Pledge::new(&running.settler, &mut admission, charge_when);
+    let Demand { request_meters, owed, reading, commit_first, .. } = demand;
     let metered = Metered {
         request_measure: Measure::new(&running.settler, &admission, request_meters, prepaid),
         afterwards: Afterwards::new(reserve, owed),
@@ -156,44 +158,57 @@ async fn refusal(
     })
 }
 
+/// What was charged for a request, until it is known whether it goes on.
+struct Taken {
+    admission: Admission,
+    /// Whether one unit of what is measured afterwards was charged.
+    prepaid: bool,
+    reserve: Reserve,
+    pledge: Pledge,
+}
+
 /// Opens the session of a request whose charges are made. If it is refused, they are given back.
 async fn join(
     running: &Running,
     demand: &Demand,
-    decided: Option<(Admission, bool)>,
+    taken: Option<Taken>,
     asked: Option<SessionDemand>,
     catalog: Arc<Catalog>,
-) -> Result<(Admission, bool, Option<Box<SessionGuard>>), Box<Response<ResponseBody>>> {
+) -> Result<(Taken, Option<Box<SessionGuard>>), Box<Response<ResponseBody>>> {
     let opened = match asked {
         Some(asked) => session::open(&running.keeper, asked).await,
         None => Err(EngineError::Op(OpError::Empty)),
     };
     let mut open = match opened {
         Ok(Opened::Open(open)) => open,
-        other => {
-            if let Some((mut admission, _)) = decided {
-                Pledge::new(&running.settler, &mut admission, demand.charge_when).give_back().await;
+        Ok(Opened::Refused(refused)) => {
+            if let Some(mut taken) = taken {
+                taken.pledge.give_back().await;
             }
-            return Err(match other {
-                Ok(Opened::Refused(refused)) => refusal(running, *refused, None, catalog).await,
-                Ok(Opened::Open(_)) => {
-                    Box::new(answer::of(wire::rescue::INTERNAL, "A session that is open and is not."))
-                }
-                Err(error) => Box::new(failure(running, &error)),
-            });
+            return Err(refusal(running, *refused, None, catalog).await);
+        }
+        Err(error) => {
+            if let Some(mut taken) = taken {
+                taken.pledge.give_back().await;
+            }
+            return Err(Box::new(failure(running, &error)));
         }
     };
-    let Some((mut admission, prepaid)) = decided else {
-        return Ok((in_session(demand, &mut open), false, Some(Box::new(open.guard))));
+    let Some(mut taken) = taken else {
+        let mut admission = in_session(demand, &mut open);
+        let reserve = Reserve::new(&running.settler, &admission);
+        let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
+        return Ok((Taken { admission, prepaid: false, reserve, pledge }, Some(Box::new(open.guard))));
     };
     // Both have one decision, and one commit: what was charged before is written before.
-    let known = |name: &str| admission.decision.limits.iter().any(|limit| *limit.name == *name);
-    let more: Vec<_> = open.decision.limits.drain(..).filter(|limit| !known(&limit.name)).collect();
-    admission.decision.limits.extend(more);
+    let limits = &mut taken.admission.decision.limits;
+    let more: Vec<_> =
+        open.decision.limits.drain(..).filter(|more| !limits.iter().any(|l| l.name == more.name)).collect();
+    limits.extend(more);
     if let commit @ Commit::Waiting(_) = std::mem::replace(&mut open.commit, Commit::Done) {
-        admission.commit = commit;
+        taken.admission.commit = commit;
     }
-    Ok((admission, prepaid, Some(Box::new(open.guard))))
+    Ok((taken, Some(Box::new(open.guard))))
 }
 
 /// What is admitted where nothing is asked for but the session.

@@ -52,8 +52,6 @@ pub enum Source {
     Plan,
     /// An override of this tenant.
     Override,
-    /// A grant to this tenant.
-    Grant,
 }
 
 impl Source {
@@ -62,7 +60,6 @@ impl Source {
         match self {
             Source::Plan => "plan",
             Source::Override => "override",
-            Source::Grant => "grant",
         }
     }
 }

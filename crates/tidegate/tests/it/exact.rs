@@ -27,7 +27,7 @@ limits = [
 ]
 
 [[routes]]
-match = "GET /work/*"
+match = "GET /jobs/*"
 charge = [{ meter = "requests" }]
 
 [[identity]]
@@ -84,7 +84,7 @@ async fn exactly_a_thousand_requests_reach_the_upstream() {
     let allowed = storm(REQUESTS, move |number| {
         let (node, key) = (caller.clone(), key.clone());
         async move {
-            let answer = node.through(&key, Method::GET, &format!("/work/{number}"), "").await;
+            let answer = node.through(&key, Method::GET, &format!("/jobs/{number}"), "").await;
             let expected = if answer.status == 200 { "allowed" } else { "period_limit_reached" };
             if answer.status != 200 {
                 assert_eq!(answer.status, 429, "{answer:?}");
