@@ -6,6 +6,7 @@ use crate::{
     daily::Peaks,
     law::Law,
     question::{Measure, Question, Settings, Thresholds},
+    score::Calibration,
     shape::Changes,
     traits::{Sums, weekday_profile},
 };
@@ -89,6 +90,7 @@ struct Known {
     profile: [f64; 7],
     first_weekday: usize,
     constants: &'static Constants,
+    calibration: Calibration,
 }
 
 impl Known {
@@ -101,11 +103,23 @@ impl Known {
             Measure::Total { .. } | Measure::EachDay => weekday_profile(changes.values(), changes.last),
         };
         let usual = level.map_or(0.0, |level| level * settings.prior.growth_per_day.max(0.0));
-        Self { sums, usual, profile, first_weekday: (question.today + 1).weekday(), constants }
+        Self {
+            sums,
+            usual,
+            profile,
+            first_weekday: (question.today + 1).weekday(),
+            constants,
+            calibration: settings.calibration,
+        }
+    }
+
+    fn law(&self) -> Option<Law<'_>> {
+        let Self { constants, sums, usual, profile, first_weekday, calibration } = self;
+        Law::new(constants, sums, *usual, *profile, *first_weekday, *calibration)
     }
 
     fn tell(&self, question: &Question<'_>, forecast: &mut Forecast) {
-        let Some(law) = Law::new(self.constants, &self.sums, self.usual, self.profile, self.first_weekday) else {
+        let Some(law) = self.law() else {
             return;
         };
         let ahead = (forecast.horizon - question.today) as usize;

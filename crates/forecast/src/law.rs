@@ -3,6 +3,7 @@
 
 use crate::{
     constants::Constants,
+    score::Calibration,
     traits::{Sums, TRAITS},
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Law<'a> {
     lean: f64,
     profile: [f64; 7],
     first_weekday: usize,
+    calibration: Calibration,
 }
 
 /// Points of the law at the end of one day: what will have been used, with one chance in ten of less, in two, of more.
@@ -42,6 +44,7 @@ impl<'a> Law<'a> {
         usual: f64,
         profile: [f64; 7],
         first_weekday: usize,
+        calibration: Calibration,
     ) -> Option<Self> {
         let floor = constants.floor * sums.size * (1.0 - sums.falls);
         let [three, seven, thirty] = sums.faded;
@@ -73,6 +76,7 @@ impl<'a> Law<'a> {
             lean: (doubtful * constants.lean).exp(),
             profile: profile.map(|share| 1.0 + constants.weekdays * (share - 1.0)),
             first_weekday,
+            calibration,
         })
     }
 
@@ -104,15 +108,20 @@ impl<'a> Law<'a> {
             SPREAD_MAX
         };
         let ninth = spread / 9.0;
-        let root = ninth.sqrt();
         let corrected = mean * self.correction;
-        let at = |shift: f64| {
-            let side = (1.0 - ninth + shift * root).max(0.0);
+        // A tail so many times as wide is that of a law of so much squared the variance; the median stays where it was.
+        let at = |shift: f64, wider: f64| {
+            let ninth = (ninth * wider * wider).min(SPREAD_MAX / 9.0);
+            let side = (1.0 - ninth + shift * ninth.sqrt()).max(0.0);
             corrected * side * side * side
         };
         let side = 1.0 - constants.middle * ninth;
         let middle = corrected * self.lean * side * side * side;
-        Points { low: at(-constants.below).min(middle), middle, high: at(constants.above).max(middle) }
+        Points {
+            low: at(-constants.below, self.calibration.late).min(middle),
+            middle,
+            high: at(constants.above, self.calibration.early).max(middle),
+        }
     }
 }
 

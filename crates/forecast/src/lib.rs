@@ -15,19 +15,28 @@
 //!    the history (how long, how lively, how even) widen it and correct the rate, the more the doubt.
 //! 5. A date's 10, 50 and 90 % points are the first days on which the 90, 50 and 10 % points of use reach the headroom.
 //!
+//! What was foreseen is judged when its day has come ([`Kept`], [`Score`]); what is learnt from that makes the next intervals wider or
+//! narrower ([`Calibration`]), and what all tenants' levels show is the [`Prior`] of each meter ([`Learning`]).
+//!
 //! Where each number comes from stands beside it, in the source of `constants.rs`; what it is good for, in `bench/README.md`.
 
 mod answer;
+mod backtest;
 mod constants;
 mod daily;
 mod foresee;
 mod history;
 mod law;
+mod learn;
 mod question;
+mod score;
 mod shape;
 mod traits;
 
 pub use answer::{Dates, Forecast, Quantiles, Status};
+pub use backtest::{Replay, backtest, first_reached};
 pub use foresee::{HORIZON_DAYS, WINDOW_MAX_DAYS, foresee};
 pub use history::{History, HistoryError};
+pub use learn::Learning;
 pub use question::{Measure, Prior, Question, Settings, Thresholds};
+pub use score::{ALERT_DAYS, Calibration, Judgement, Kept, Score};

@@ -1,6 +1,6 @@
 //! What is asked.
 
-use crate::history::History;
+use crate::{history::History, score::Calibration};
 use domain::day::Day;
 
 /// One question: when will this meter reach this limit?
@@ -43,6 +43,8 @@ pub enum Measure {
 pub struct Settings {
     /// What is foreseen where the history says little.
     pub prior: Prior,
+    /// How past forecasts did: by how much the interval is wider or narrower than the law has it.
+    pub calibration: Calibration,
     /// From which dates on a meter is a warning, or critical.
     pub thresholds: Thresholds,
     /// Fewer recorded days than this are [`Status::InsufficientData`](crate::Status::InsufficientData).
@@ -52,7 +54,12 @@ pub struct Settings {
 impl Default for Settings {
     /// The built-in prior, and at least the seven days that the design asks for.
     fn default() -> Self {
-        Self { prior: Prior::default(), thresholds: Thresholds::default(), days_min: 7 }
+        Self {
+            prior: Prior::default(),
+            calibration: Calibration::default(),
+            thresholds: Thresholds::default(),
+            days_min: 7,
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What holds for every history.
 
 use domain::day::Day;
-use forecast::{Dates, Forecast, History, Measure, Question, Settings, Status, foresee};
+use forecast::{
+    Calibration, Dates, Forecast, History, Learning, Measure, Prior, Question, Replay, Settings, Status, backtest,
+    foresee,
+};
 use proptest::prelude::*;
 
 const TODAY: i32 = 20_000;
@@ -114,4 +117,80 @@ fn what_is_no_history_is_named() {
     for value in [-1.0, f64::NAN, f64::INFINITY] {
         assert!(told(vec![(day, value)]).unwrap_err().contains("2024-10-04"));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_wider_calibration_never_narrows_and_leaves_the_likely_day(
+        days in days(), used in 0.0..1e6_f64, room in 0.1..1e6_f64, early in 1.0..2.0_f64, late in 1.0..2.0_f64,
+    ) {
+        let history = History::new(days).unwrap();
+        let at = |calibration: Calibration| {
+            let question = Question {
+                measure: Measure::Level, history: &history, today: Day::from_number(TODAY), used, limit: Some(used + room), path_days: 0,
+            };
+            foresee(&question, &Settings { days_min: 1, calibration, ..Settings::default() }).dates
+        };
+        let (plain, wide) = (places(at(Calibration::default())), places(at(Calibration { early, late })));
+        prop_assert_eq!(plain[1], wide[1]);
+        // The gamma law's far tails bend back where it is widest: what is promised is the order of the three.
+        prop_assert!(wide[0] <= wide[1] && wide[1] <= wide[2]);
+        prop_assert!(wide[2] >= plain[2], "{:?} {:?}", plain, wide);
+    }
+
+    #[test]
+    fn what_is_learnt_does_not_depend_on_the_order_of_tenants(tenants in proptest::collection::vec(days(), 0..12), turn in 0..12_usize) {
+        let learn = |tenants: &[Vec<(Day, f64)>]| {
+            let mut learning = Learning::default();
+            tenants.iter().for_each(|days| learning.add(&History::new(days.iter().copied()).unwrap()));
+            learning
+        };
+        let mut other = tenants.clone();
+        other.rotate_left(turn.min(tenants.len()));
+        prop_assert_eq!(learn(&tenants), learn(&other));
+        let prior = learn(&tenants).prior(Prior::default());
+        prop_assert!(prior.growth_per_day >= 0.0 && prior.growth_per_day <= 0.05);
+    }
+
+    #[test]
+    fn a_backtest_judges_only_what_the_history_tells_the_end_of(days in days(), limit in 1.0..1e5_f64, every in 1..10_usize) {
+        let history = History::new(days.clone()).unwrap();
+        for replay in [Replay::Level, Replay::EachDay, Replay::Total(&[(Day::from_number(TODAY - 200), Day::from_number(TODAY))])] {
+            let score = backtest(&history, replay, limit, every, &Settings::default());
+            prop_assert!(score.count <= days.len() as u64);
+            prop_assert!(score.covered <= score.count && score.before <= score.with_earliest && score.after <= score.with_latest);
+        }
+    }
+}
+
+#[test]
+fn a_backtest_of_an_even_pace_is_right_to_the_day() {
+    let first = Day::from_number(TODAY - 59);
+    let history = History::new((0..60).map(|number| (first + number, 1_000.0 + 5.0 * f64::from(number)))).unwrap();
+    let score = backtest(&history, Replay::Level, 1_200.0, 1, &Settings::default());
+    // Reached on the 41st day: asked from the 7th on, and each answer's end is known.
+    assert_eq!(score.count, 34);
+    // On the day before thirty are left, the likely day is one too late.
+    assert!(score.alerts_missed <= 1 && score.alerts_false == 0, "{score:?}");
+    assert!(score.mean_error_days().unwrap() < 3.0, "{score:?}");
+    assert!(score.coverage().unwrap() > 0.9, "{score:?}");
+}
+
+#[test]
+fn a_prior_is_learnt_from_many_tenants_and_hardly_from_one() {
+    let growing = |share: f64| {
+        let first = Day::from_number(TODAY - 29);
+        History::new((0..30).map(|number| (first + number, 1_000.0 * (1.0 + share * f64::from(number))))).unwrap()
+    };
+    let learn = |tenants: usize| {
+        let mut learning = Learning::default();
+        (0..tenants).for_each(|_| learning.add(&growing(0.01)));
+        learning.prior(Prior::default()).growth_per_day
+    };
+    let built_in = Prior::default().growth_per_day;
+    assert_eq!(learn(0), built_in);
+    assert!(learn(1) < 1.1 * built_in);
+    assert!((learn(10_000) - 0.01 / 1.145).abs() < 1e-4, "{}", learn(10_000));
 }
