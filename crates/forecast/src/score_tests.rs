@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::{Calibration, Kept, Score, upper_point};
 use crate::{answer::Dates, question::Measure};
 use domain::day::Day;
