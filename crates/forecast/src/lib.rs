@@ -31,6 +31,7 @@ mod learn;
 mod question;
 mod score;
 mod shape;
+pub mod simulate;
 mod traits;
 
 pub use answer::{Dates, Forecast, Quantiles, Status};
