@@ -38,7 +38,10 @@ impl Engine {
     /// [`EngineError`]; then nothing was charged.
     pub async fn admit(&self, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
         match self.desk.get() {
-            // What is held is held by the ledger alone.
+            // What is held is held by the ledger alone; where others need not wait for that, this does no longer either.
+            Some(desk) if check.hold.is_some() && self.has_open(desk) => {
+                Box::pin(self.hold_in_time(desk, check, ack)).await
+            }
             _ if check.hold.is_some() => self.ask_ledger(check, ack, None).await,
             Some(desk) if !desk.is_empty() || self.has_open(desk) => {
                 Box::pin(self.admit_or_pass(desk, check, ack)).await

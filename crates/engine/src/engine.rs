@@ -205,6 +205,11 @@ impl Engine {
         self.desk.get().is_some_and(|desk| self.has_open(desk)) && self.check_failure().is_ok()
     }
 
+    /// Whether the ledger is away, and what may pass is decided on what is known.
+    pub fn is_in_outage(&self) -> bool {
+        self.desk.get().is_some_and(Desk::is_under_way)
+    }
+
     /// Whether decisions can be made and kept.
     ///
     /// # Errors

@@ -6,15 +6,17 @@ use crate::{
     answer,
     body::ResponseBody,
     gateway::Running,
+    hold,
     identity::Identity,
+    reserve::Reserve,
     rules::Demand,
     session::{self, Opened, SessionDemand, SessionGuard},
-    settle::{Measure, Pledge, Reserve},
+    settle::{Measure, Pledge},
 };
 use domain::{catalog::Catalog, decision::Decision, op::OpError};
 use engine::{
     ports::{Commit, LedgerError},
-    requests::{Ack, Admission, EngineError},
+    requests::{Ack, Admission, Check, EngineError},
 };
 use http::Response;
 use std::sync::Arc;
@@ -101,16 +103,18 @@ pub(crate) async fn admit<T>(
     let decided = match demand.asks_for_nothing() {
         true => None,
         false => match decide(running, &demand).await {
-            Ok((admission, _)) if !admission.decision.allowed => {
-                return Err(refusal(running, admission, demand.asked(), catalog).await);
+            Ok(decided) if !decided.admission.decision.allowed => {
+                return Err(refusal(running, decided.admission, demand.asked(), catalog).await);
             }
             Ok(decided) => Some(decided),
             Err(error) => return Err(Box::new(failure(running, &error))),
         },
     };
     // Who goes away from here on is given back what was charged.
-    let taken = decided.map(|(mut admission, prepaid)| {
-        let reserve = Reserve::new(&running.settler, &admission);
+    let taken = decided.map(|Decided { mut admission, first_units }| {
+        let prepaid = first_units.is_some();
+        let check = first_units.as_deref().unwrap_or(&demand.check);
+        let reserve = Reserve::new(&running.settler, &admission, &check.charges);
         let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
         Taken { admission, prepaid, reserve, pledge }
     });
@@ -196,7 +200,7 @@ async fn join(
     };
     let Some(mut taken) = taken else {
         let mut admission = in_session(demand, &mut open);
-        let reserve = Reserve::new(&running.settler, &admission);
+        let reserve = Reserve::new(&running.settler, &admission, &[]);
         let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
         return Ok((Taken { admission, prepaid: false, reserve, pledge }, Some(Box::new(open.guard))));
     };
@@ -237,21 +241,29 @@ async fn catalog_of(running: &Running, admission: &Admission, in_force: Arc<Cata
     }
 }
 
-/// The decision, and whether one unit of what is measured afterwards was charged with it. Where an amount is known
-/// only afterwards, a limit that is full already must refuse all the same; so one unit is asked for first, without
-/// charging, and with charging where that is (or would have been) refused, so that it is counted.
-async fn decide(running: &Running, demand: &Demand) -> Result<(Admission, bool), EngineError> {
-    let engine = &running.settler.engine;
+/// A decision that was made.
+struct Decided {
+    admission: Admission,
+    /// What was asked for, where that was one unit more of all that is measured afterwards.
+    first_units: Option<Box<Check>>,
+}
+
+/// Where an amount is known only afterwards, a limit that is full already must refuse all the same; so one unit is
+/// asked for first, without charging, and with charging where that is (or would have been) refused, so that it is
+/// counted.
+async fn decide(running: &Running, demand: &Demand) -> Result<Decided, EngineError> {
+    let expected = demand.expects();
     if demand.is_open_ended() {
-        let mut first_unit = demand.with_a_first_unit();
-        first_unit.consume = false;
-        let foreseen = engine.admit(&first_unit, Ack::Disk).await?.decision;
+        let mut first_units = demand.with_a_first_unit();
+        first_units.consume = false;
+        let foreseen = running.settler.engine.admit(&first_units, Ack::Disk).await?.decision;
         if !foreseen.allowed || foreseen.shadow.is_some() {
-            first_unit.consume = true;
-            return Ok((engine.admit(&first_unit, Ack::Disk).await?, true));
+            first_units.consume = true;
+            let admission = hold::take(running, &first_units, expected).await?;
+            return Ok(Decided { admission, first_units: Some(Box::new(first_units)) });
         }
     }
-    Ok((engine.admit(&demand.check, Ack::Disk).await?, false))
+    Ok(Decided { admission: hold::take(running, &demand.check, expected).await?, first_units: None })
 }
 
 /// The answer when the engine can't decide. It fails closed.

@@ -2,8 +2,8 @@
 //! drop, whoever ended it.
 
 use crate::{
+    reserve::{Reserve, Settled},
     rules::{Owed, OwedFor},
-    settle::{Reserve, Settled},
     tap::{Tap, Usage},
 };
 use domain::{catalog::AMOUNT_MAX, cost::Rate};

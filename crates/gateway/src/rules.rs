@@ -54,7 +54,7 @@ pub(crate) struct Demand {
 pub(crate) struct Owed {
     pub(crate) meter: MeterKey,
     pub(crate) what: OwedFor,
-    /// How much was charged before.
+    /// How much was charged, or held, before.
     pub(crate) taken: i64,
 }
 
@@ -99,6 +99,12 @@ impl Demand {
     /// Whether something is known only afterwards, and nothing is taken for it before.
     pub(crate) fn is_open_ended(&self) -> bool {
         !self.request_meters.is_empty() || self.untaken().next().is_some()
+    }
+
+    /// Whether something is taken before of which the true amount is known only afterwards. (What gives something back
+    /// can't be held.)
+    pub(crate) fn expects(&self) -> bool {
+        self.owed.iter().any(|owed| owed.taken > 0) && self.check.charges.iter().all(|charge| charge.amount >= 0)
     }
 
     /// The first charge that is asked for.

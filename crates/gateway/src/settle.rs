@@ -1,8 +1,9 @@
 //! What a request owes when it is over, whoever ended it: charges given back, and charges measured afterwards. Both
 //! are settled on drop, by a task of their own, so that no vanished client can stop them.
 
-use crate::observe::GatewayObserver;
+use crate::{hold::HoldNames, observe::GatewayObserver};
 use domain::{
+    hold::{HoldId, Settlement},
     id::{MeterKey, TenantId, UserId},
     op::{Charge, Dimensions},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Settler {
     observer: Arc<dyn GatewayObserver>,
     runtime: Handle,
     open: Arc<Open>,
+    pub(crate) hold_names: Arc<HoldNames>,
 }
 
 #[derive(Default)]
@@ -45,7 +47,8 @@ struct Open {
 impl Settler {
     /// Settlements run on the runtime that this is called on; `None` outside one.
     pub(crate) fn new(engine: Arc<Engine>, observer: Arc<dyn GatewayObserver>) -> Option<Self> {
-        Some(Self { engine, observer, runtime: Handle::try_current().ok()?, open: Arc::default() })
+        let runtime = Handle::try_current().ok()?;
+        Some(Self { engine, observer, runtime, open: Arc::default(), hold_names: Arc::default() })
     }
 
     /// Waits until nothing is left to settle.
@@ -81,7 +84,7 @@ impl Settler {
         drop(self.run(what, async move { patiently(work).await }));
     }
 
-    fn run(
+    pub(crate) fn run(
         &self,
         what: &'static str,
         work: impl Future<Output = Result<(), EngineError>> + Send + 'static,
@@ -102,7 +105,7 @@ impl Settler {
 
 impl Settler {
     /// Gives back what was charged.
-    fn give_back(&self, tenant: &TenantId, user: Option<&UserId>, charged: Charged) -> JoinHandle<()> {
+    pub(crate) fn give_back(&self, tenant: &TenantId, user: Option<&UserId>, charged: Charged) -> JoinHandle<()> {
         let (engine, tenant, user) = (self.engine.clone(), tenant.clone(), user.cloned());
         let work = async move {
             patiently(|| async {
@@ -115,7 +118,13 @@ impl Settler {
     }
 
     /// Charges what was measured afterwards.
-    fn measured(&self, tenant: &TenantId, user: Option<&UserId>, charges: Vec<Charge>, dimensions: Dimensions) {
+    pub(crate) fn measured(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        charges: Vec<Charge>,
+        dimensions: Dimensions,
+    ) {
         let (engine, tenant, user) = (self.engine.clone(), tenant.clone(), user.cloned());
         let work = async move {
             patiently(|| async {
@@ -129,7 +138,7 @@ impl Settler {
 }
 
 /// Repeats what the ledger was too busy for. Nothing was recorded by a try that failed so.
-async fn patiently<F: Future<Output = Result<(), EngineError>>>(
+pub(crate) async fn patiently<F: Future<Output = Result<(), EngineError>>>(
     mut work: impl FnMut() -> F,
 ) -> Result<(), EngineError> {
     for _ in 1..TRIES_MAX {
@@ -141,12 +150,18 @@ async fn patiently<F: Future<Output = Result<(), EngineError>>>(
     work().await
 }
 
-/// A charge that stands only if its condition comes true. Dropped before, it is given back.
+/// What was taken for a request before it goes on.
+enum Stake {
+    Charged(Charged),
+    Held(HoldId),
+}
+
+/// A charge, or a hold, that stands only if its condition comes true. Dropped before, it is given back.
 pub(crate) struct Pledge {
     settler: Settler,
     tenant: TenantId,
     user: Option<UserId>,
-    charged: Option<Charged>,
+    stake: Option<Stake>,
     charge_when: ChargeWhen,
     on_its_way: bool,
 }
@@ -157,7 +172,10 @@ impl Pledge {
             settler: settler.clone(),
             tenant: admission.tenant.clone(),
             user: admission.user.clone(),
-            charged: admission.charged.take(),
+            stake: match admission.hold {
+                Some(hold) => Some(Stake::Held(hold.id)),
+                None => admission.charged.take().filter(|charged| !charged.is_nothing()).map(Stake::Charged),
+            },
             charge_when,
             on_its_way: false,
         }
@@ -178,9 +196,9 @@ impl Pledge {
         self.charge_when == ChargeWhen::Reached || status.as_u16() < 400
     }
 
-    /// The charge stands.
+    /// The charge stands. (What is held is settled when the answer ends.)
     pub(crate) fn keep(&mut self) {
-        self.charged = None;
+        self.stake = None;
     }
 
     /// Gives the charge back, if it does not stand already, and waits until that is recorded.
@@ -191,11 +209,11 @@ impl Pledge {
     }
 
     fn begin_giving_back(&mut self) -> Option<JoinHandle<()>> {
-        let charged = self.charged.take().filter(|_| !(self.on_its_way && self.charge_when == ChargeWhen::Reached))?;
-        if charged.is_nothing() {
-            return None;
-        }
-        Some(self.settler.give_back(&self.tenant, self.user.as_ref(), charged))
+        let stake = self.stake.take().filter(|_| !(self.on_its_way && self.charge_when == ChargeWhen::Reached))?;
+        Some(match stake {
+            Stake::Charged(charged) => self.settler.give_back(&self.tenant, self.user.as_ref(), charged),
+            Stake::Held(id) => self.settler.settle_hold(&self.tenant, id, Settlement::Release),
+        })
     }
 }
 
@@ -261,61 +279,5 @@ impl Drop for Measure {
         let charges: Vec<Charge> = self.meters.drain(..).map(|meter| Charge { meter, amount }).collect();
         let dimensions = std::mem::take(&mut self.dimensions);
         self.settler.measured(&self.tenant, self.user.as_ref(), charges, dimensions);
-    }
-}
-
-/// What was charged before it was known, to be settled with the true amounts.
-pub(crate) struct Reserve {
-    settler: Settler,
-    tenant: TenantId,
-    user: Option<UserId>,
-    dimensions: Dimensions,
-    /// Where it was charged. `None` in an outage: what passed then is not given back in part.
-    charged: Option<Charged>,
-}
-
-/// One charge, when its amount is known.
-pub(crate) struct Settled {
-    pub(crate) meter: MeterKey,
-    /// How much was charged before.
-    pub(crate) taken: i64,
-    /// How much it is; `None` where nobody said, and what was taken stays.
-    pub(crate) amount: Option<i64>,
-}
-
-impl Reserve {
-    /// Before the pledge takes what was charged.
-    pub(crate) fn new(settler: &Settler, admission: &Admission) -> Self {
-        Self {
-            settler: settler.clone(),
-            tenant: admission.tenant.clone(),
-            user: admission.user.clone(),
-            dimensions: admission.dimensions.clone(),
-            charged: admission.charged.clone().filter(|_| !admission.outage),
-        }
-    }
-
-    /// Charges what is missing, and gives back what was too much.
-    pub(crate) fn settle(&mut self, settled: Vec<Settled>) {
-        let difference = |settled: Settled| {
-            let amount = settled.amount? - settled.taken;
-            (amount != 0).then_some(Charge { meter: settled.meter, amount })
-        };
-        let charged = self.charged.take();
-        let is_counted = |charge: &Charge| {
-            charged.as_ref().is_some_and(|charged| charged.receipt.uses.iter().any(|used| used.meter == charge.meter))
-        };
-        let (too_much, missing): (Vec<Charge>, Vec<Charge>) =
-            settled.into_iter().filter_map(difference).partition(|charge| charge.amount < 0);
-        let too_much: Vec<Charge> = too_much.into_iter().filter(is_counted).collect();
-        if let Some(mut charged) = charged.clone().filter(|_| !too_much.is_empty()) {
-            let uses = too_much.into_iter().map(|charge| Charge { amount: -charge.amount, ..charge }).collect();
-            charged.receipt = Box::new(charged.receipt.part(uses));
-            self.settler.give_back(&self.tenant, self.user.as_ref(), charged);
-        }
-        if !missing.is_empty() {
-            let dimensions = std::mem::take(&mut self.dimensions);
-            self.settler.measured(&self.tenant, self.user.as_ref(), missing, dimensions);
-        }
     }
 }

@@ -112,6 +112,15 @@ impl Engine {
         }
     }
 
+    /// Asks the ledger for a hold, for as long as it may take. Past that nobody knows whether it was taken.
+    pub(crate) async fn hold_in_time(&self, desk: &Desk, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
+        let asked = Box::pin(self.ask_ledger(check, ack, None));
+        match select(asked, (desk.options.timer)(desk.options.patience_ms)).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => Err(no_answer().into()),
+        }
+    }
+
     async fn repeated(&self, desk: &Desk, check: &Check, binding: Binding) -> Result<Admission, EngineError> {
         let repeated = self.repeat_of_passed(desk, check, binding).await?;
         repeated.ok_or_else(|| no_answer().into())

@@ -5,6 +5,7 @@ use crate::{
     world::{World, until},
 };
 use bytes::Bytes;
+use domain::id::TenantId;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -125,8 +126,10 @@ async fn a_client_that_breaks_off_while_it_asks_is_charged_nothing() {
     let mut client = world.raw().await;
     let head = "POST /play HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     client.write_all(head.as_bytes()).await.unwrap();
-    world.until_used("acme", "tokens", 1000).await;
+    until("the tenant is known", async || world.engine.tenant(&TenantId::trusted("acme")).await.is_ok()).await;
+    let held = async || World::in_flight(&world.engine, "acme", "tokens").await;
+    until("what it may cost is held", async || held().await == (0, 1000)).await;
     drop(client);
-    world.until_used("acme", "tokens", 0).await;
+    until("it is given back", async || held().await == (0, 0)).await;
     assert_eq!(world.upstream.requests(), 0);
 }

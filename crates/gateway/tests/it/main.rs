@@ -5,6 +5,7 @@ mod asking;
 mod charging;
 mod cors;
 mod costs;
+mod held;
 mod hostile;
 mod identity;
 mod refusals;

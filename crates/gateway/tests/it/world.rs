@@ -46,6 +46,9 @@ unit = "bytes"
 kind = "gauge"
 [meters.tokens]
 kind = "counter"
+[meters.credits]
+kind = "counter"
+unsettled = "charge"
 [meters.time]
 kind = "duration"
 debit_interval = "10s"
@@ -86,6 +89,7 @@ pub struct World {
     pub engine: Arc<Engine>,
     pub clock: Arc<ToldClock>,
     pub ledger: Arc<MemoryLedger>,
+    text: String,
     pub gateway: Arc<Gateway>,
     pub address: SocketAddr,
     pub upstream: Upstream,
@@ -144,7 +148,14 @@ impl World {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (shutdown, serving) = (Some(shutdown), Some(serving));
-        Self { engine, clock, ledger, gateway, address, upstream, shutdown, serving, client }
+        let text = text.to_owned();
+        Self { engine, clock, ledger, text, gateway, address, upstream, shutdown, serving, client }
+    }
+
+    /// Another engine on what is in the ledger: what a node finds that starts after this one was killed.
+    pub async fn restarted(&self) -> Arc<Engine> {
+        let catalog = wire::catalog::load(&self.text, "test.toml").unwrap().catalog;
+        Engine::open(self.ledger.clone(), self.clock.clone(), catalog, &self.text).await.unwrap()
     }
 
     /// Lets so much time pass, in steps that are seen.
@@ -156,9 +167,14 @@ impl World {
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
 
+    /// Sets the clock ahead, and nobody looks at it.
+    pub fn clock_jump_alone(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+
     /// Sets the clock ahead at once.
     pub async fn clock_jump(&self, seconds: i64) {
-        self.clock.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+        self.clock_jump_alone(seconds);
         self.engine.upkeep().await.unwrap();
     }
 
@@ -223,6 +239,13 @@ impl World {
         let Ok((_, usage)) = self.engine.usage(&TenantId::trusted(tenant), user.as_ref()).await else { return (0, 0) };
         let meter = usage.meters.iter().find(|known| known.meter.key.as_str() == meter).unwrap();
         (meter.used, meter.denied)
+    }
+
+    /// Used and held of one meter, as an engine has it.
+    pub async fn in_flight(engine: &Engine, tenant: &str, meter: &str) -> (i64, i64) {
+        let (_, usage) = engine.usage(&TenantId::trusted(tenant), None).await.unwrap();
+        let meter = usage.meters.iter().find(|known| known.meter.key.as_str() == meter).unwrap();
+        (meter.used, meter.held)
     }
 
     /// Waits until so much was used.

@@ -1,0 +1,135 @@
+//! What an answer is expected to cost is held while it streams, and settled when it ends, or when nobody is left to.
+
+use crate::{upstream::Play, world::World};
+use domain::hold::HOLD_MAX_MS;
+use engine::Engine;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const ROUTE: &str = "[[routes]]\nmatch = \"/play\"\ncharge = [{ meter = \"calls\" }, { meter = \"tokens\", amount = 7 }, \
+    { meter = \"tokens\", from = \"usage\", expect = 1000 }, \
+    { meter = \"credits\", from = \"usage\", field = \"completion_tokens\", expect = 30 }, \
+    { meter = \"traffic\", from = \"response_bytes\" }]\n";
+const FIRST: &str = "data: {\"choices\":[]}\n\n";
+const LAST: &str = "data: {\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":3,\"total_tokens\":33}}\n\n";
+const METERS: [&str; 4] = ["calls", "tokens", "credits", "traffic"];
+
+impl World {
+    /// A request whose answer has begun, and goes on when the upstream is told.
+    async fn streaming(&self) -> TcpStream {
+        let chunks = vec![FIRST.into(), LAST.into()];
+        let headers = vec![("content-type", "text/event-stream".to_owned())];
+        *self.upstream.seen.play.lock().unwrap() = Play { headers, chunks, waits: true, ..Play::default() };
+        let mut stream = self.raw().await;
+        stream.write_all(b"GET /play HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").await.unwrap();
+        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&seen).contains(FIRST) {
+            let length = stream.read(&mut part).await.unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&part[..length]);
+        }
+        stream
+    }
+
+    /// Lets it end, and waits until it has.
+    async fn end(&self, mut stream: TcpStream) {
+        self.upstream.seen.go_on.notify_one();
+        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+        while !seen.ends_with(b"0\r\n\r\n") {
+            let length = stream.read(&mut part).await.unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&part[..length]);
+        }
+    }
+}
+
+/// Used and held of each meter.
+async fn books(engine: &Engine) -> [(i64, i64); 4] {
+    let mut books = [(0, 0); 4];
+    for (book, meter) in books.iter_mut().zip(METERS) {
+        *book = World::in_flight(engine, "acme", meter).await;
+    }
+    books
+}
+
+async fn until_books(world: &World, what: &str, wanted: [(i64, i64); 4]) {
+    for _ in 0..300 {
+        if books(&world.engine).await == wanted {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(books(&world.engine).await, wanted, "{what}");
+}
+
+const HELD: [(i64, i64); 4] = [(0, 1), (0, 1007), (0, 30), (0, 0)];
+
+fn settled(times: i64) -> [(i64, i64); 4] {
+    let bytes = (FIRST.len() + LAST.len()) as i64;
+    [1, 40, 3, bytes].map(|amount| (amount * times, 0))
+}
+
+#[tokio::test]
+async fn all_of_a_request_is_held_until_its_answer_ends_and_then_charged_with_what_it_reports() {
+    let world = World::new(ROUTE).await;
+    let stream = world.streaming().await;
+    assert_eq!(books(&world.engine).await, HELD);
+    world.end(stream).await;
+    until_books(&world, "settled", settled(1)).await;
+}
+
+#[tokio::test]
+async fn what_a_node_held_that_died_in_mid_stream_returns_or_stays_as_the_meter_says() {
+    let world = World::new(ROUTE).await;
+    let _stream = world.streaming().await;
+    // The node's last word: from here on there is another on the same ledger.
+    let node = world.restarted().await;
+    assert_eq!(books(&node).await, HELD);
+    world.clock_jump_alone(3_599);
+    node.upkeep().await.unwrap();
+    assert_eq!(books(&node).await, HELD);
+    world.clock_jump_alone(1);
+    assert_eq!(books(&node).await, [(0, 0), (0, 0), (0, 30), (0, 0)], "before it is written down");
+    node.upkeep().await.unwrap();
+    let lapsed = [(0, 0), (0, 0), (30, 0), (0, 0)];
+    assert_eq!(books(&node).await, lapsed, "and after");
+    assert_eq!(books(&*world.restarted().await).await, lapsed, "and to the next node");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_what_it_held_is_charged_all_the_same() {
+    let world = World::new(ROUTE).await;
+    for (times, seconds) in [(1, 3_600), (2, HOLD_MAX_MS / 1_000)] {
+        let stream = world.streaming().await;
+        world.clock_jump(seconds).await;
+        world.end(stream).await;
+        // They were taken on other days, all in one period.
+        until_books(&world, &format!("after {seconds} s"), settled(times)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_held_for_a_request_that_goes_nowhere_returns() {
+    let world =
+        World::new(&format!("{ROUTE}upstream = \"gone\"\n[upstreams.gone]\nurl = \"http://127.0.0.1:1\"\n")).await;
+    assert_eq!(world.get("/play", &[("x-org", "acme")]).await.status, 502);
+    until_books(&world, "given back", [(0, 0); 4]).await;
+}
+
+#[tokio::test]
+async fn who_goes_away_before_the_answer_pays_what_was_expected_once_it_was_on_its_way() {
+    for (route, wanted) in [
+        (ROUTE.to_owned(), [(1, 0), (1007, 0), (30, 0), (0, 0)]),
+        (format!("{ROUTE}charge_when = \"success\"\n"), [(0, 0); 4]),
+    ] {
+        let world = World::new(&route.replace("/play", "/hang")).await;
+        let mut stream = world.raw().await;
+        stream.write_all(b"GET /hang HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").await.unwrap();
+        crate::world::until("it is on its way", async || world.upstream.requests() == 1).await;
+        assert_eq!(books(&world.engine).await, HELD);
+        drop(stream);
+        until_books(&world, &route, wanted).await;
+    }
+}
