@@ -81,6 +81,7 @@ fn catalog() -> Catalog {
         event_bounds: EventBounds { late_ms: 86_400_000, future_ms: 60_000 },
         upgrade_url: None,
         warn_percent: 80,
+        forecast: domain::catalog::ForecastTerms::DEFAULT,
         costs: Default::default(),
     }
 }

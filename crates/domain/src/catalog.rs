@@ -236,6 +236,22 @@ pub struct EventBounds {
     pub future_ms: i64,
 }
 
+/// When a forecast is a warning, and how much history one takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForecastTerms {
+    /// A limit that will likely be reached within so many days is critical.
+    pub critical_days: u32,
+    /// Within so many it is a warning. Never fewer than `critical_days`.
+    pub warning_days: u32,
+    /// Fewer recorded days than this tell nothing.
+    pub days_min: u32,
+}
+
+impl ForecastTerms {
+    /// A week and two; a week of history.
+    pub const DEFAULT: Self = Self { critical_days: 7, warning_days: 14, days_min: 7 };
+}
+
 /// Everything that decides, validated whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
@@ -261,6 +277,8 @@ pub struct Catalog {
     pub upgrade_url: Option<Arc<str>>,
     /// Use from which warnings are given, in percent of a limit.
     pub warn_percent: u8,
+    /// What forecasts go by.
+    pub forecast: ForecastTerms,
 }
 
 impl Catalog {

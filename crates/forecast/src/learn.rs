@@ -40,6 +40,16 @@ impl Learning {
         self.growth_millionths += other.growth_millionths;
     }
 
+    /// What is kept of it: how many tenants were added, and the sum of their growth a day in millionths of the level.
+    pub fn sums(&self) -> (u64, u64) {
+        (self.tenants, self.growth_millionths)
+    }
+
+    /// What [`Learning::sums`] gave.
+    pub fn of_sums((tenants, growth_millionths): (u64, u64)) -> Self {
+        Self { tenants, growth_millionths }
+    }
+
     /// How many tenants were added.
     pub fn tenants(&self) -> u64 {
         self.tenants

@@ -18,9 +18,12 @@
 //! What was foreseen is judged when its day has come ([`Kept`], [`Score`]); what is learnt from that makes the next intervals wider or
 //! narrower ([`Calibration`]), and what all tenants' levels show is the [`Prior`] of each meter ([`Learning`]).
 //!
+//! [`outlook`] puts a tenant's questions together, from its limits with their live numbers and its daily history.
+//!
 //! Where each number comes from stands beside it, in the source of `constants.rs`; what it is good for, in `bench/README.md`.
 
 mod answer;
+mod asked;
 mod backtest;
 mod constants;
 mod daily;
@@ -28,6 +31,8 @@ mod foresee;
 mod history;
 mod law;
 mod learn;
+mod lessons;
+mod outlook;
 mod question;
 mod score;
 mod shape;
@@ -35,9 +40,12 @@ pub mod simulate;
 mod traits;
 
 pub use answer::{Dates, Forecast, Quantiles, Status};
+pub use asked::{days_of, last_known};
 pub use backtest::{Replay, backtest, first_reached};
 pub use foresee::{HORIZON_DAYS, WINDOW_MAX_DAYS, foresee};
 pub use history::{History, HistoryError};
 pub use learn::Learning;
+pub use lessons::{Lesson, Lessons};
+pub use outlook::{HISTORY_DAYS, Histories, LimitOutlook, MeterOutlook, Outlook, Seen, TREND_DAYS, outlook};
 pub use question::{Measure, Prior, Question, Settings, Thresholds};
-pub use score::{ALERT_DAYS, Calibration, Judgement, Kept, Score};
+pub use score::{ALERT_DAYS, Calibration, Judgement, Kept, SCORE_COUNTS, Score};

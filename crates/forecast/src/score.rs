@@ -85,6 +85,9 @@ pub struct Judgement {
     pub alarming: bool,
 }
 
+/// How many sums a [`Score`] is made of.
+pub const SCORE_COUNTS: usize = 11;
+
 /// Judgements added up. Whole numbers, so that sums do not depend on their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Score {
@@ -135,20 +138,58 @@ impl Score {
 
     /// Adds what others were judged.
     pub fn merge(&mut self, other: &Score) {
-        let pairs = [
-            (&mut self.count, other.count),
-            (&mut self.dated, other.dated),
-            (&mut self.error_days, other.error_days),
-            (&mut self.covered, other.covered),
-            (&mut self.with_earliest, other.with_earliest),
-            (&mut self.before, other.before),
-            (&mut self.with_latest, other.with_latest),
-            (&mut self.after, other.after),
-            (&mut self.alerts_right, other.alerts_right),
-            (&mut self.alerts_false, other.alerts_false),
-            (&mut self.alerts_missed, other.alerts_missed),
-        ];
-        pairs.into_iter().for_each(|(to, more)| *to = to.saturating_add(more));
+        let mut counts = self.counts();
+        counts.iter_mut().zip(other.counts()).for_each(|(to, more)| *to = to.saturating_add(more));
+        *self = Self::of_counts(counts);
+    }
+
+    /// Every sum, in the order of the fields, which is the order in which they are kept: append, never reorder.
+    pub fn counts(&self) -> [u64; SCORE_COUNTS] {
+        let Self { count, dated, error_days, covered, with_earliest, before, with_latest, after, .. } = *self;
+        let Self { alerts_right, alerts_false, alerts_missed, .. } = *self;
+        [
+            count,
+            dated,
+            error_days,
+            covered,
+            with_earliest,
+            before,
+            with_latest,
+            after,
+            alerts_right,
+            alerts_false,
+            alerts_missed,
+        ]
+    }
+
+    /// What [`Score::counts`] gave.
+    pub fn of_counts(counts: [u64; SCORE_COUNTS]) -> Self {
+        let [
+            count,
+            dated,
+            error_days,
+            covered,
+            with_earliest,
+            before,
+            with_latest,
+            after,
+            alerts_right,
+            alerts_false,
+            alerts_missed,
+        ] = counts;
+        Self {
+            count,
+            dated,
+            error_days,
+            covered,
+            with_earliest,
+            before,
+            with_latest,
+            after,
+            alerts_right,
+            alerts_false,
+            alerts_missed,
+        }
     }
 
     /// Mean size of the error in days, of those that said a date or should have; `None` without any.

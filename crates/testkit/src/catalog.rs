@@ -65,6 +65,7 @@ impl Default for Draft {
             event_bounds: EventBounds { late_ms: 35 * DAY_MS, future_ms: 300_000 },
             upgrade_url: None,
             warn_percent: 80,
+            forecast: domain::catalog::ForecastTerms::DEFAULT,
             costs: BTreeMap::new(),
         })
     }

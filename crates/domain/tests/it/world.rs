@@ -81,6 +81,7 @@ pub fn catalog() -> Catalog {
         event_bounds: EventBounds { late_ms: LATE_MS, future_ms: FUTURE_MS },
         upgrade_url: None,
         warn_percent: 80,
+        forecast: domain::catalog::ForecastTerms::DEFAULT,
         costs: BTreeMap::new(),
     }
 }

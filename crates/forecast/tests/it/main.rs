@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod outlooks;
 mod properties;
 mod tables;

@@ -204,6 +204,8 @@ fn every_key_of_the_core_means_something() {
     assert!(catalog.upgrade_url.as_ref().unwrap().starts_with("https://shop"));
     assert_eq!(catalog.warn_percent, 90);
     assert_eq!((catalog.event_bounds.late_ms, catalog.event_bounds.future_ms), (86_400_000, 0));
+    let terms = catalog.forecast;
+    assert_eq!((terms.critical_days, terms.warning_days, terms.days_min), (3, 21, 10));
     let tokens = catalog.meter("tokens").unwrap();
     assert_eq!((&*tokens.label, &*tokens.unit, &*tokens.event_type), ("Tokens", "tokens", "llm.done"));
     assert_eq!(&*tokens.value_pointer, "/usage/total_tokens");

@@ -124,6 +124,7 @@ fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRu
         event_bounds: settings.event_bounds,
         upgrade_url: settings.upgrade_url,
         warn_percent: settings.warn_percent,
+        forecast: settings.forecast,
         costs: by_key(costs, |cost| cost.key.clone()),
     };
     let upstreams = upstreams.into_values().flatten();

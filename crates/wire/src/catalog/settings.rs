@@ -6,7 +6,7 @@ use super::{
     table::{Declared, Table, resolve},
 };
 use domain::{
-    catalog::{Enforce, EventBounds, Plan},
+    catalog::{Enforce, EventBounds, ForecastTerms, Plan},
     id::PlanKey,
     time::DAY_MS,
 };
@@ -23,6 +23,12 @@ const WARN_PERCENT: i64 = 80;
 /// How long ids are remembered: an older event could be counted twice.
 const LATE_MAX_MS: i64 = 35 * DAY_MS;
 
+/// As far ahead as a level is looked at.
+const FORECAST_DAYS_MAX: i64 = 90;
+
+/// As many days of history as are looked at.
+const FORECAST_HISTORY_MAX: i64 = 60;
+
 /// What stands at the top of the file.
 pub(super) struct Settings {
     pub(super) enforce: Enforce,
@@ -31,6 +37,7 @@ pub(super) struct Settings {
     pub(super) upgrade_url: Option<Arc<str>>,
     pub(super) warn_percent: u8,
     pub(super) event_bounds: EventBounds,
+    pub(super) forecast: ForecastTerms,
 }
 
 /// Reads them.
@@ -43,8 +50,29 @@ pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>, plans: &De
     let upgrade_url = upgrade_url.and_then(|text| keys::link(report, text, "`upgrade_url`"));
     let warn_percent = document.integer(report, "warn_percent", 1, 100).unwrap_or(WARN_PERCENT) as u8;
     let event_bounds = events(report, document);
+    let forecast = forecast(report, document);
     refuse_elsewhere(report, document);
-    Settings { enforce, default_plan, unmatched, upgrade_url, warn_percent, event_bounds }
+    Settings { enforce, default_plan, unmatched, upgrade_url, warn_percent, event_bounds, forecast }
+}
+
+/// `[forecast]`: from which dates on a forecast is a warning, and how much history it takes.
+fn forecast(report: &mut Report<'_>, document: &mut Table<'_>) -> ForecastTerms {
+    let mut terms = ForecastTerms::DEFAULT;
+    let Some(mut table) = document.get("forecast").and_then(|node| node.table(report, "`forecast`")) else {
+        return terms;
+    };
+    let days = |given: Option<i64>, default: u32| given.and_then(|days| u32::try_from(days).ok()).unwrap_or(default);
+    terms.critical_days = days(table.integer(report, "critical_days", 0, FORECAST_DAYS_MAX), terms.critical_days);
+    let default = terms.warning_days.max(terms.critical_days);
+    terms.warning_days = days(table.integer(report, "warning_days", 0, FORECAST_DAYS_MAX), default);
+    terms.days_min = days(table.integer(report, "days_min", 2, FORECAST_HISTORY_MAX), terms.days_min);
+    if terms.warning_days < terms.critical_days {
+        let span = table.key_span("warning_days").unwrap_or_default();
+        let message = "what is critical would not be a warning: `warning_days` is less than `critical_days`";
+        report.error_help(span, message, "write as many days, or more, for `warning_days`");
+    }
+    table.finish(report);
+    terms
 }
 
 fn events(report: &mut Report<'_>, document: &mut Table<'_>) -> EventBounds {

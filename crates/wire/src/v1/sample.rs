@@ -104,6 +104,7 @@ pub(crate) fn catalog() -> Catalog {
         event_bounds: EventBounds { late_ms: 35 * 86_400_000, future_ms: 300_000 },
         upgrade_url: Some("https://app.example/upgrade?to={plan}&from={from}&feature={feature}&t={tenant}".into()),
         warn_percent: 80,
+        forecast: domain::catalog::ForecastTerms::DEFAULT,
         costs: BTreeMap::new(),
     }
 }

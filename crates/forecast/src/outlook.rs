@@ -1,0 +1,228 @@
+//! A tenant's outlook: when each of its meters will reach its limits, put together from the limits in force with their
+//! live numbers and the daily history.
+//!
+//! There is one question for each limit on a level, and on what adds up in a day, a month or a billing period. Limits of
+//! hours, minutes, sessions and single users say nothing of days, and limits that only count what they would refuse mean
+//! nothing to the tenant: of those nothing is foreseen.
+
+use crate::{
+    answer::{Forecast, Status},
+    asked::{self, last_known},
+    foresee::foresee,
+    history::History,
+    lessons::Lessons,
+    question::{Measure, Question, Settings},
+};
+use domain::{
+    catalog::{Catalog, Limit, Meter, MeterKind, Plan, Source},
+    day::Day,
+    decision::LimitState,
+    id::{MeterKey, PlanKey},
+    time::Instant,
+    view::{MeterUsage, Usage},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Days of the history that are shown beside a forecast.
+pub const TREND_DAYS: i32 = 30;
+/// Days of history that forecasts look at, or show: what is worth loading.
+pub const HISTORY_DAYS: i32 = 90;
+
+/// The daily history of a tenant's meters.
+pub type Histories = BTreeMap<MeterKey, History>;
+
+/// What an outlook is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The catalog that decides for the tenant.
+    pub catalog: &'a Catalog,
+    /// Its limits with their live numbers; says of when.
+    pub usage: &'a Usage,
+    /// Its daily history.
+    pub histories: &'a Histories,
+    /// What was learnt from all tenants.
+    pub lessons: &'a Lessons,
+}
+
+/// When a tenant's meters will reach their limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// When it was asked.
+    pub at: Instant,
+    /// The last day that live use counts for.
+    pub today: Day,
+    /// The plan that the tenant is on.
+    pub plan: PlanKey,
+    /// Every meter of the catalog, in order of key.
+    pub meters: Vec<MeterOutlook>,
+}
+
+/// When one meter will reach its limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeterOutlook {
+    /// The meter.
+    pub meter: Arc<Meter>,
+    /// The answer: of several limits the one that is likely reached first, of those the fullest.
+    pub answer: LimitOutlook,
+    /// The other limits.
+    pub others: Vec<LimitOutlook>,
+    /// How many days of its history were recorded, of those that are looked at.
+    pub days_known: u32,
+    /// The newest recorded days, oldest first: a level at the day's end, or what a day used. At most [`TREND_DAYS`].
+    pub trend: Vec<(Day, f64)>,
+    /// Of the plans of a higher rank the lowest that has room now and whose limits are not likely reached within the
+    /// horizon. `None` where nothing is foreseen, or none would hold.
+    pub upgrade: Option<PlanKey>,
+}
+
+impl MeterOutlook {
+    /// Every limit, the answer first.
+    pub fn limits(&self) -> impl Iterator<Item = &LimitOutlook> {
+        std::iter::once(&self.answer).chain(&self.others)
+    }
+}
+
+/// When one limit will be reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitOutlook {
+    /// The limit that is in force; `None` where the meter has none that can be foreseen.
+    pub limit: Option<Arc<Limit>>,
+    /// What of the meter the limit is compared with.
+    pub measure: Measure,
+    /// What is compared now.
+    pub used: i64,
+    /// With what: the limit and what grants add to it; `None` for unlimited.
+    pub max: Option<i64>,
+    /// When the window ends; `None` for a level.
+    pub resets_at: Option<Instant>,
+    /// What is foreseen.
+    pub forecast: Forecast,
+}
+
+impl LimitOutlook {
+    /// Use in percent of the limit, to a tenth; a limit of nothing is always full. `None` for unlimited.
+    pub fn percent(&self) -> Option<f64> {
+        let max = self.max?;
+        let percent = if max <= 0 { 100.0 } else { self.used as f64 * 100.0 / max as f64 };
+        Some((percent * 10.0).round() / 10.0)
+    }
+}
+
+/// Puts a tenant's outlook together.
+pub fn outlook(seen: Seen<'_>) -> Outlook {
+    let meters = seen.usage.meters.iter().map(|usage| of_meter(seen, usage)).collect();
+    Outlook { at: seen.usage.at, today: last_known(seen.usage.at), plan: seen.usage.plan.clone(), meters }
+}
+
+fn of_meter(seen: Seen<'_>, usage: &MeterUsage) -> MeterOutlook {
+    let none = History::default();
+    let meter = &usage.meter;
+    let history = seen.histories.get(&meter.key).unwrap_or(&none);
+    let settings = seen.lessons.settings(&meter.key, seen.catalog.forecast);
+    let asking = Asking { seen, usage, history, settings, today: last_known(seen.usage.at) };
+    let mut limits: Vec<LimitOutlook> =
+        usage.limits.iter().filter(|state| asked::is_foreseen(&state.limit)).map(|state| asking.state(state)).collect();
+    limits.sort_by(|a, b| first_reached(a).cmp(&first_reached(b)).then(fullest(b).total_cmp(&fullest(a))));
+    let mut limits = limits.into_iter();
+    let answer = limits.next().unwrap_or_else(|| asking.unlimited());
+    let known = history.until(asking.today);
+    let shown = known.partition_point(|(day, _)| *day <= asking.today + -TREND_DAYS);
+    let looked_at = known.partition_point(|(day, _)| *day <= asking.today + -HISTORY_DAYS);
+    MeterOutlook {
+        meter: meter.clone(),
+        upgrade: asking.upgrade(&answer),
+        answer,
+        others: limits.collect(),
+        days_known: (known.len() - looked_at) as u32,
+        trend: known[shown..].to_vec(),
+    }
+}
+
+/// Limits in order of the day that they are likely reached on; those without a day last, the unlimited ones behind them.
+fn first_reached(limit: &LimitOutlook) -> (bool, Option<i32>) {
+    match limit.forecast.dates.likely {
+        Some(day) => (false, Some(day.number())),
+        None => (true, limit.max.is_none().then_some(0)),
+    }
+}
+
+fn fullest(limit: &LimitOutlook) -> f64 {
+    limit.percent().unwrap_or(-1.0)
+}
+
+/// What all questions about one meter have in common.
+struct Asking<'a> {
+    seen: Seen<'a>,
+    usage: &'a MeterUsage,
+    history: &'a History,
+    settings: Settings,
+    today: Day,
+}
+
+impl Asking<'_> {
+    fn foresee(&self, measure: Measure, used: f64, limit: Option<f64>) -> Forecast {
+        let Self { history, today, .. } = *self;
+        foresee(&Question { measure, history, today, used, limit, path_days: 0 }, &self.settings)
+    }
+
+    /// A limit that is in force.
+    fn state(&self, state: &LimitState) -> LimitOutlook {
+        let measure = asked::measure(state.window, state.resets_at, self.seen.usage);
+        let max = state.max.map(|max| max.saturating_add(state.granted));
+        LimitOutlook {
+            limit: Some(state.limit.clone()),
+            measure,
+            used: state.used,
+            max,
+            resets_at: state.resets_at,
+            forecast: self.foresee(measure, state.used as f64, max.map(|max| max as f64)),
+        }
+    }
+
+    /// Nothing bounds the meter: only its growth is told.
+    fn unlimited(&self) -> LimitOutlook {
+        let usage = self.seen.usage;
+        let measure = asked::unbounded(self.usage.meter.kind, usage);
+        let resets_at = (self.usage.meter.kind != MeterKind::Gauge).then_some(usage.period.end);
+        let forecast = self.foresee(measure, self.usage.used as f64, None);
+        LimitOutlook { limit: None, measure, used: self.usage.used, max: None, resets_at, forecast }
+    }
+
+    /// The plan that would hold, where one is needed.
+    fn upgrade(&self, answer: &LimitOutlook) -> Option<PlanKey> {
+        answer.forecast.dates.likely?;
+        let Seen { catalog, usage, .. } = self.seen;
+        let rank = catalog.plans.get(&usage.plan)?.rank;
+        catalog.upgrades_from(rank).into_iter().find(|plan| self.holds(plan)).map(|plan| plan.key.clone())
+    }
+
+    /// Whether none of a plan's limits on this meter is likely reached within the horizon.
+    fn holds(&self, plan: &Plan) -> bool {
+        let limits = plan.limits.on(&self.usage.meter.key);
+        let of_plan = limits.iter().filter(|limit| !self.is_overridden(limit)).all(|limit| self.has_room(limit));
+        // What was agreed with the tenant itself stays, whatever it buys.
+        let mut overrides = self.usage.limits.iter().filter(|state| state.source == Source::Override);
+        of_plan && overrides.all(|state| self.has_room(&state.limit))
+    }
+
+    fn is_overridden(&self, limit: &Limit) -> bool {
+        self.usage.limits.iter().any(|state| state.source == Source::Override && state.same_account(limit))
+    }
+
+    fn has_room(&self, limit: &Limit) -> bool {
+        let (Some(max), true) = (limit.max, asked::is_foreseen(limit)) else { return true };
+        // What was counted in such a window already, if a limit in force says.
+        let counted = self.usage.limits.iter().find(|state| state.same_account(limit));
+        let measure = asked::measure(limit.window, counted.and_then(|state| state.resets_at), self.seen.usage);
+        let used = match (counted, measure) {
+            (Some(state), _) => state.used as f64,
+            (None, Measure::Level) => self.usage.used as f64,
+            (None, measure) if measure == asked::unbounded(self.usage.meter.kind, self.seen.usage) => {
+                self.usage.used as f64
+            }
+            (None, measure) => asked::used_so_far(measure, self.history, self.today),
+        };
+        let forecast = self.foresee(measure, used, Some(max as f64));
+        forecast.status != Status::Breached && forecast.dates.likely.is_none()
+    }
+}
