@@ -20,6 +20,10 @@ const MARCH_OF_YEAR_0: i32 = 719_468;
 const ERA: i32 = 146_097;
 
 impl Day {
+    /// The first there is.
+    pub const MIN: Day = Day(FIRST);
+    /// The last there is.
+    pub const MAX: Day = Day(LAST);
     /// The day that is `number` days after 1970-01-01 (before it, where negative).
     pub fn from_number(number: i32) -> Self {
         Self(number.clamp(FIRST, LAST))

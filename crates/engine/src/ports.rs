@@ -1,10 +1,14 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
 mod shared;
+mod snapshots;
 mod spool;
 
 pub use crate::lines::{Decode, TailLines};
 pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
+pub use snapshots::{
+    Days, MeterSnapshots, SNAPSHOT_DAYS_MIN, Snapshot, SnapshotRun, SnapshotSource, Snapshots, Taken, TenantSnapshots,
+};
 pub use spool::{OutageOptions, Spool, SpoolLine};
 
 use domain::{
@@ -412,6 +416,9 @@ pub trait Ledger: Send + Sync {
     fn shared(&self) -> Option<&dyn SharedLedger> {
         None
     }
+
+    /// The daily history that is kept beside the accounts.
+    fn snapshots(&self) -> &dyn Snapshots;
 
     /// The state of a tenant as of its last checkpoint, with the tail folded in by the engine at start.
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>>;

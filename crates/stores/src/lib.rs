@@ -12,6 +12,7 @@ pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod rows;
+mod snapshots;
 pub mod spool;
 pub mod sqlite;
 mod verify;

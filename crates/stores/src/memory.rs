@@ -3,7 +3,10 @@
 //! Same contract as the embedded store, by the same conformance suite. Nothing is merged and nothing is dropped but
 //! what retention drops; a process that ends takes it all along.
 
+mod snapshots;
 mod state;
+
+pub use self::snapshots::MemorySnapshots;
 
 use self::state::{State, answered, closed_order};
 use crate::{
@@ -19,7 +22,7 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
+    LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ pub enum Commits {
 /// The ledger. Share it in an [`Arc`].
 pub struct MemoryLedger {
     state: Mutex<State>,
+    snapshots: MemorySnapshots,
     secret: [u8; 32],
     queue_entries_max: usize,
 }
@@ -47,7 +51,12 @@ pub struct MemoryLedger {
 impl MemoryLedger {
     /// An empty ledger whose secret is made of `secret`, which should be random.
     pub fn new(secret: [u8; 32]) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), secret, queue_entries_max: 200_000 })
+        Arc::new(Self {
+            state: Mutex::default(),
+            snapshots: MemorySnapshots::default(),
+            secret,
+            queue_entries_max: 200_000,
+        })
     }
 
     /// From here on, commits happen so. Turning from held to at once commits what waits.
@@ -73,6 +82,10 @@ impl MemoryLedger {
 }
 
 impl Ledger for MemoryLedger {
+    fn snapshots(&self) -> &dyn Snapshots {
+        &self.snapshots
+    }
+
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {
         self.read(|state| state.tenants.get(tenant).cloned())
     }

@@ -23,6 +23,8 @@ pub struct VerifyReport {
     pub closed: u64,
     /// Runs of denials compared.
     pub denials: u64,
+    /// Snapshots read.
+    pub snapshots: u64,
     /// Idempotency keys looked up.
     pub ids: u64,
     /// What does not fit, in sentences; the first hundred.

@@ -24,13 +24,14 @@ pub(super) async fn compare(
             Table::States(States::Users) => report.users += rows,
             Table::Totals(Totals::Live) => report.closed += rows,
             Table::Denials => report.denials += rows,
+            Table::Snapshots => report.snapshots += rows,
             Table::States(States::Openings) | Table::Totals(Totals::Opening) => {}
         }
         Ok(())
     })
     .await?;
     let small = source.small().await?;
-    same("secret, catalogs or keys", &small, &target.small().await?)?;
+    same("secret, catalogs, keys or closed days", &small, &target.small().await?)?;
     report.keys = small.keys.len() as u64;
     report.catalogs = small.catalogs.len() as u64;
     Ok(report)

@@ -12,7 +12,7 @@ mod compare;
 mod side;
 
 use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
-use engine::ports::{ApiKey, LedgerError, StoredCatalog, StoredDenial};
+use engine::ports::{ApiKey, LedgerError, Snapshot, SnapshotRun, StoredCatalog, StoredDenial};
 use side::Side;
 use std::path::PathBuf;
 
@@ -47,6 +47,8 @@ pub struct CopyReport {
     pub closed: u64,
     /// Denials.
     pub denials: u64,
+    /// Snapshots.
+    pub snapshots: u64,
     /// API keys.
     pub keys: u64,
     /// Catalogs.
@@ -59,6 +61,7 @@ pub(crate) struct Small {
     pub(crate) secret: [u8; 32],
     pub(crate) catalogs: Vec<StoredCatalog>,
     pub(crate) keys: Vec<ApiKey>,
+    pub(crate) runs: Vec<SnapshotRun>,
 }
 
 /// An entry; its place in the order of all is its place in the batch.
@@ -113,16 +116,18 @@ pub(crate) enum Table {
     States(States),
     Totals(Totals),
     Denials,
+    Snapshots,
 }
 
 impl Table {
-    const ALL: [Table; 6] = [
+    const ALL: [Table; 7] = [
         Table::States(States::Tenants),
         Table::States(States::Users),
         Table::States(States::Openings),
         Table::Totals(Totals::Live),
         Table::Totals(Totals::Opening),
         Table::Denials,
+        Table::Snapshots,
     ];
 }
 
@@ -132,6 +137,7 @@ pub(crate) enum Page {
     States(States, Vec<StateRow>),
     Totals(Totals, Vec<TotalRow>),
     Denials(Vec<StoredDenial>),
+    Snapshots(Vec<Snapshot>),
 }
 
 impl Page {
@@ -140,6 +146,7 @@ impl Page {
             Page::States(_, rows) => rows.len(),
             Page::Totals(_, rows) => rows.len(),
             Page::Denials(rows) => rows.len(),
+            Page::Snapshots(rows) => rows.len(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{EntryRow, Page, Small, StateRow, States, Table, TotalRow, Totals};
 use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
-use engine::ports::{LedgerError, StoredDenial};
+use engine::ports::{LedgerError, Snapshot, StoredDenial};
 
 type Done<T> = Result<T, LedgerError>;
 
@@ -28,6 +28,10 @@ impl Side {
                 let last = before.and_then(|page| if let Page::Denials(rows) = page { rows.last() } else { None });
                 Page::Denials(self.denials(last.map_or(0, |row| row.id.0)).await?)
             }
+            Table::Snapshots => {
+                let last = before.and_then(|page| if let Page::Snapshots(rows) = page { rows.last() } else { None });
+                Page::Snapshots(self.snapshots(last).await?)
+            }
         })
     }
 
@@ -37,6 +41,7 @@ impl Side {
             Page::States(table, rows) => self.put_states(*table, rows).await,
             Page::Totals(table, rows) => self.put_totals(*table, rows).await,
             Page::Denials(rows) => self.put_denials(rows).await,
+            Page::Snapshots(rows) => self.put_snapshots(rows).await,
         }
     }
 }
@@ -71,7 +76,9 @@ of_either! {
     totals(table: Totals, after: Option<&TotalRow>) -> Vec<TotalRow>;
     /// A batch of denials, in order of id.
     denials(after: u128) -> Vec<StoredDenial>;
-    /// Secret, catalogs and keys.
+    /// A batch of snapshots, in order of day, tenant and meter.
+    snapshots(after: Option<&Snapshot>) -> Vec<Snapshot>;
+    /// Secret, catalogs, keys and which days were closed.
     small() -> Small;
     /// Appends entries after the first `after`.
     put_entries(after: u64, rows: &[EntryRow]) -> ();
@@ -80,6 +87,7 @@ of_either! {
     put_states(table: States, rows: &[StateRow]) -> ();
     put_totals(table: Totals, rows: &[TotalRow]) -> ();
     put_denials(rows: &[StoredDenial]) -> ();
+    put_snapshots(rows: &[Snapshot]) -> ();
     put_small(small: &Small) -> ();
     /// Writes what follows from all that was put.
     end_folds() -> ();

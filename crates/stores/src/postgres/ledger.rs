@@ -20,8 +20,8 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, JobLease, Ledger, LedgerError,
-    LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Stored, StoredCatalog,
-    StoredDenial, TailLines,
+    LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Snapshots, Stored,
+    StoredCatalog, StoredDenial, TailLines,
 };
 use std::{
     fmt,
@@ -172,14 +172,17 @@ impl PostgresLedger {
     }
 
     /// Does something on a connection of the pool.
-    fn with<'a, T: Send + 'static>(&self, work: impl AsyncFnOnceSend<T>) -> BoxFuture<'a, Result<T, LedgerError>> {
+    pub(super) fn with<'a, T: Send + 'static>(
+        &self,
+        work: impl AsyncFnOnceSend<T>,
+    ) -> BoxFuture<'a, Result<T, LedgerError>> {
         let pool = self.inner.pool.clone();
         self.spawn(async move { work.call(pool.get().await?).await })
     }
 }
 
 /// What is done on a connection.
-trait AsyncFnOnceSend<T>: Send + 'static {
+pub(super) trait AsyncFnOnceSend<T>: Send + 'static {
     fn call(self, conn: Conn) -> impl Future<Output = Done<T>> + Send;
 }
 
@@ -200,6 +203,10 @@ impl Drop for PostgresLedger {
 }
 
 impl Ledger for PostgresLedger {
+    fn snapshots(&self) -> &dyn Snapshots {
+        self
+    }
+
     fn shared(&self) -> Option<&dyn SharedLedger> {
         Some(self)
     }

@@ -81,6 +81,7 @@ mod refold;
 mod retain;
 mod schema;
 mod small;
+mod snapshots;
 mod statement;
 mod tls;
 mod url;

@@ -5,14 +5,14 @@ use super::{
     errors::{damaged_row, unopenable},
     pool::{Conn, Pool},
     reads::checked_entry,
-    schema, small, url,
+    schema, small, snapshots, url,
     values::{Bits, first, get},
 };
 use crate::{
     codec::{self, Malformed},
     copy::{BATCH_ROWS, EntryRow, Small, StateRow, States, TotalRow, Totals},
 };
-use engine::ports::{LedgerError, StoredDenial};
+use engine::ports::{Days, LedgerError, Snapshot, StoredDenial};
 use rustc_hash::FxHashMap;
 use tokio_postgres::{Row, types::Type};
 
@@ -97,7 +97,7 @@ impl PostgresSide {
     }
 
     pub(crate) async fn rows(&mut self) -> Done<u64> {
-        let tables = ["folds", "user_folds", "openings", "closed", "opening_closed", "denials"];
+        let tables = ["folds", "user_folds", "openings", "closed", "opening_closed", "denials", "snapshots"];
         let counts = tables.map(|table| format!("(SELECT count(*) FROM tidegate.{table})"));
         let rows = self.conn.rows(&format!("SELECT {}", counts.join(" + ")), &[]).await?;
         Ok(first::<i64>(&rows)?.unwrap_or(0) as u64)
@@ -204,13 +204,19 @@ impl PostgresSide {
         Ok(denials::after(&mut self.conn, after, BATCH_ROWS).await?)
     }
 
+    pub(crate) async fn snapshots(&mut self, after: Option<&Snapshot>) -> Done<Vec<Snapshot>> {
+        Ok(snapshots::after(&mut self.conn, after, BATCH_ROWS).await?)
+    }
+
     pub(crate) async fn small(&mut self) -> Done<Small> {
         let rows = self.conn.rows("SELECT secret FROM tidegate.meta", &[]).await?;
         let secret: Option<&[u8]> = first(&rows)?;
         let missing = || damaged_row("the table meta", Malformed("it holds no secret"));
         let secret = secret.and_then(|secret| secret.try_into().ok()).ok_or_else(missing)?;
         let catalogs = small::catalogs(&mut self.conn, false).await?;
-        Ok(Small { secret, catalogs, keys: small::keys(&mut self.conn).await? })
+        let keys = small::keys(&mut self.conn).await?;
+        let runs = snapshots::runs(&mut self.conn, Days::ALL).await?;
+        Ok(Small { secret, catalogs, keys, runs })
     }
 
     pub(crate) async fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

@@ -6,7 +6,7 @@ use super::{
     moving::{PostgresSide, totals_table},
     queued::hour_of,
     reads::checked_entry,
-    small,
+    small, snapshots,
     values::{Bits, Params, get},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     rows::listed_plan,
 };
 use domain::{entry::Effect, id::TenantId, time::Instant};
-use engine::ports::{LedgerError, StoredDenial};
+use engine::ports::{LedgerError, Snapshot, StoredDenial};
 use rustc_hash::FxHashMap;
 use tokio_postgres::types::Type;
 
@@ -71,7 +71,8 @@ impl PostgresSide {
 
     pub(crate) async fn begin_folds(&mut self) -> Done<()> {
         let sql = "TRUNCATE tidegate.tenants, tidegate.folds, tidegate.user_folds, tidegate.closed, tidegate.denials,
-                       tidegate.openings, tidegate.opening_closed, tidegate.catalogs, tidegate.api_keys";
+                       tidegate.openings, tidegate.opening_closed, tidegate.snapshots, tidegate.snapshot_runs,
+                       tidegate.catalogs, tidegate.api_keys";
         Ok(self.conn.run(sql).await?)
     }
 
@@ -180,6 +181,10 @@ impl PostgresSide {
         Ok(())
     }
 
+    pub(crate) async fn put_snapshots(&mut self, rows: &[Snapshot]) -> Done<()> {
+        Ok(snapshots::put(&mut self.conn, rows).await?)
+    }
+
     pub(crate) async fn put_small(&mut self, small: &Small) -> Done<()> {
         for catalog in &small.catalogs {
             let sql = "INSERT INTO tidegate.catalogs (version, text, applied_at_ms) VALUES ($1, $2, $3)";
@@ -193,6 +198,9 @@ impl PostgresSide {
         self.conn.run(sql).await?;
         for key in &small.keys {
             small::put_key(&mut self.conn, key).await?;
+        }
+        for run in &small.runs {
+            snapshots::put_run(&mut self.conn, run).await?;
         }
         Ok(())
     }

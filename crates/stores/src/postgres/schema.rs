@@ -20,7 +20,10 @@ struct Step {
 }
 
 /// Step `n` (from 1 on) makes version `n` of version `n - 1`; 0 is an empty schema.
-const STEPS: &[Step] = &[Step { sql: include_str!("tables_1.sql"), min_reader: 1 }];
+const STEPS: &[Step] = &[
+    Step { sql: include_str!("tables_1.sql"), min_reader: 1 },
+    Step { sql: include_str!("tables_2.sql"), min_reader: 1 },
+];
 
 /// The version of the tables that this program makes.
 pub(super) const VERSION: i32 = STEPS.len() as i32;

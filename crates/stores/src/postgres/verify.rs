@@ -10,7 +10,7 @@ use super::{
     errors::{Done, Failure},
     pool::{Conn, Pool},
     refold::{Kept, Refold, TotalRow},
-    schema, url,
+    schema, snapshots, url,
     values::{Bits, get},
     verify_rows::{self as rows, Listed, PAGE_ROWS},
 };
@@ -75,7 +75,7 @@ impl Verification<'_> {
         let mut after = String::new();
         loop {
             let listed = rows::tenants(&mut self.conn, &after).await?;
-            let Some(last) = listed.last() else { return Ok(()) };
+            let Some(last) = listed.last() else { return snapshots::check(&mut self.conn, &mut self.report).await };
             after.clone_from(&last.tenant);
             for group in groups(&listed) {
                 self.group(group).await?;

@@ -8,12 +8,12 @@
 //! 3. the position through which folds are complete, and after it the folds, tenant by tenant, each with its users and
 //!    history in one read. Rows are true for their own position, which is at or behind that one;
 //! 4. the rest of the journal, through a head that is behind every row;
-//! 5. keys and catalogs. The id index is made anew from the journal.
+//! 5. snapshots, keys and catalogs. The id index is made anew from the journal.
 //!
 //! If retention cuts the journal meanwhile, the copy begins anew.
 
 use super::{
-    backup_folds::{copy_denials, copy_folds, copy_openings},
+    backup_folds::{copy_denials, copy_folds, copy_openings, copy_snapshots},
     checkpoint::COMPLETE_THROUGH,
     errors::{OrDamaged, unwritable},
     files,
@@ -120,6 +120,8 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     let history_from_ms = schema::number(source, HISTORY_FROM_MS).or_damaged()?;
     copy_denials(source, &target)?;
     let denials_from_ms = schema::number(source, DENIALS_FROM_MS).or_damaged()?;
+    // Of a later moment than the folds: rows are facts of days that are over, and stand for themselves.
+    copy_snapshots(source, &target)?;
     copy_small(source, &target)?;
     let head = head(source)?.max(journal.last);
     journal.copy_through(&mut target, Some(head))?;

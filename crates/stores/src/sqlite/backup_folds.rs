@@ -153,6 +153,24 @@ fn copy_tenants(source: &Connection, target: &Connection, after: &str) -> Result
     Ok(page)
 }
 
+/// The daily history.
+pub(super) fn copy_snapshots(source: &Connection, target: &Connection) -> Result<(), LedgerError> {
+    let page = "SELECT * FROM snapshots WHERE (day, tenant, meter) > (?1, ?2, ?3) ORDER BY day, tenant, meter LIMIT ?4";
+    let mut after = vec![Value::Integer(i64::MIN), Value::Text(String::new()), Value::Text(String::new())];
+    loop {
+        let parameters = rusqlite::params_from_iter(after.iter().cloned().chain([Value::Integer(PAGE_ROWS)]));
+        let (count, last) = in_one_write(target, || copy_rows(source, target, page, parameters, "snapshots", 8))?;
+        if let Some(last) = last {
+            after = last.into_iter().take(3).collect();
+        }
+        if (count as i64) < PAGE_ROWS {
+            break;
+        }
+    }
+    let runs = "SELECT * FROM snapshot_runs ORDER BY day";
+    in_one_write(target, || copy_rows(source, target, runs, [], "snapshot_runs", 5)).map(drop)
+}
+
 /// The denials.
 pub(super) fn copy_denials(source: &Connection, target: &Connection) -> Result<(), LedgerError> {
     let page = "SELECT * FROM denials WHERE id > ?1 ORDER BY id LIMIT ?2";

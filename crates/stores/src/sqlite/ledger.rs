@@ -17,7 +17,7 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
+    LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -69,12 +69,12 @@ impl SqliteLedger {
         Ok(Arc::new(Self { path: path.to_owned(), options, running, _lock: lock }))
     }
 
-    fn running(&self) -> Arc<Running> {
+    pub(super) fn running(&self) -> Arc<Running> {
         self.running.read().clone()
     }
 
     /// A short read, done when the future is first polled.
-    fn read<'a, T: Send + 'a>(
+    pub(super) fn read<'a, T: Send + 'a>(
         &'a self,
         read: impl FnOnce(&Running, &Connection) -> Result<T, LedgerError> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, LedgerError>> {
@@ -86,6 +86,10 @@ impl SqliteLedger {
 }
 
 impl Ledger for SqliteLedger {
+    fn snapshots(&self) -> &dyn Snapshots {
+        self
+    }
+
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {
         self.read(move |_, conn| reads::tenant(conn, tenant))
     }

@@ -57,6 +57,7 @@ mod retain;
 mod running;
 mod schema;
 mod small;
+mod snapshots;
 mod verify;
 mod verify_part;
 mod writer;

@@ -7,14 +7,14 @@ use super::{
     ids::{self, IdIndex},
     reads,
     recover::{CUT_THROUGH, recover},
-    schema, small,
+    schema, small, snapshots,
 };
 use crate::{
     codec,
     copy::{BATCH_ROWS, EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::RunFold,
 };
-use engine::ports::{DenialId, LedgerError, Lookup, Seq, StoredDenial};
+use engine::ports::{Days, DenialId, LedgerError, Lookup, Seq, Snapshot, StoredDenial};
 use rusqlite::{Connection, OpenFlags, Row, params};
 use rustc_hash::FxHashMap;
 use std::{
@@ -144,7 +144,7 @@ impl SqliteSide {
     }
 
     pub(crate) fn rows(&mut self) -> Done<u64> {
-        let tables = ["tenants", "users", "openings", "closed", "opening_closed", "denials"];
+        let tables = ["tenants", "users", "openings", "closed", "opening_closed", "denials", "snapshots"];
         let counts = tables.map(|table| format!("(SELECT count(*) FROM {table})"));
         let sql = format!("SELECT {}", counts.join(" + "));
         self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|count| count as u64).or_damaged()
@@ -242,9 +242,14 @@ impl SqliteSide {
         Ok(folds.iter().take(BATCH_ROWS).map(|(id, fold)| fold.stored(*id)).collect())
     }
 
+    pub(crate) fn snapshots(&mut self, after: Option<&Snapshot>) -> Done<Vec<Snapshot>> {
+        snapshots::after(&self.conn, after, BATCH_ROWS)
+    }
+
     pub(crate) fn small(&mut self) -> Done<Small> {
         let (catalogs, keys) = (small::catalogs(&self.conn)?, small::keys(&self.conn)?);
-        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys })
+        let runs = snapshots::runs(&self.conn, Days::ALL)?;
+        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys, runs })
     }
 
     pub(crate) fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

@@ -11,7 +11,7 @@ use super::{
     openings::{self, Seal},
     reads,
     retain::DENIALS_FROM_MS,
-    schema, small,
+    schema, small, snapshots,
 };
 use crate::{
     codec,
@@ -24,7 +24,7 @@ use domain::{
     id::TenantId,
     time::{Instant, Window, WindowKind},
 };
-use engine::ports::{LedgerError, Seq, StoredDenial};
+use engine::ports::{LedgerError, Seq, Snapshot, StoredDenial};
 use rusqlite::params;
 use rustc_hash::FxHashMap;
 use std::time::Duration;
@@ -79,7 +79,8 @@ impl SqliteSide {
         self.conn
             .execute_batch(
                 "DELETE FROM tenants; DELETE FROM users; DELETE FROM closed; DELETE FROM denials; DELETE FROM openings;
-                 DELETE FROM opening_closed; DELETE FROM catalogs; DELETE FROM keys; BEGIN",
+                 DELETE FROM opening_closed; DELETE FROM snapshots; DELETE FROM snapshot_runs; DELETE FROM catalogs;
+                 DELETE FROM keys; BEGIN",
             )
             .or_unwritable()
     }
@@ -133,12 +134,19 @@ impl SqliteSide {
         Ok(())
     }
 
+    pub(crate) fn put_snapshots(&mut self, rows: &[Snapshot]) -> Done<()> {
+        rows.iter().try_for_each(|row| snapshots::put(&self.conn, row).or_unwritable())
+    }
+
     pub(crate) fn put_small(&mut self, small: &Small) -> Done<()> {
         for catalog in &small.catalogs {
             small::put_catalog(&self.conn, catalog).or_unwritable()?;
         }
         for key in &small.keys {
             small::put_key(&self.conn, key).or_unwritable()?;
+        }
+        for run in &small.runs {
+            snapshots::put_run(&self.conn, run).or_unwritable()?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{
     errors::{OrDamaged, damaged, unopenable},
     ids::IdIndex,
+    snapshots,
 };
 use engine::ports::LedgerError;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -12,13 +13,13 @@ use std::path::Path;
 pub(crate) const APPLICATION_ID: i32 = 0x5447_4c44;
 
 /// The version of the tables this program reads and writes; kept in `PRAGMA user_version`.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = MIGRATIONS.len() as i32 + 1;
 
 /// One step forward: from the version at its place in the list to the next.
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
-/// Steps from version 1 on: `MIGRATIONS[0]` leads from 1 to 2. None yet.
-const MIGRATIONS: &[Migration] = &[];
+/// Steps from version 1 on: `MIGRATIONS[0]` leads from 1 to 2.
+const MIGRATIONS: &[Migration] = &[|conn| conn.execute_batch(snapshots::TABLES)];
 
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;

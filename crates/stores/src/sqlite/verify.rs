@@ -12,7 +12,7 @@ use super::{
     reads::{self, JournalRow},
     recover::CUT_THROUGH,
     retain::{IDS_KEPT_AT_MS, IDS_KEPT_MS, IDS_KEPT_SLACK_MS},
-    schema,
+    schema, snapshots,
     verify_part::Part,
 };
 use crate::{
@@ -81,6 +81,7 @@ fn compare(
         })?;
         folded.finish(report)?;
     }
+    check_snapshots(conn, report)?;
     check_ids(conn, last, report, &mut |entries| progress(Progress { done: done + entries, total }))?;
     progress(Progress { done: total, total });
     super::recover::recover(conn, &IdIndex::open(conn, ids::Options::default())?.0, last).map(|_| ())
@@ -122,6 +123,23 @@ fn check_seal(conn: &Connection, report: &mut VerifyReport) -> Result<(), Ledger
             "the openings are not what was sealed through position {cut}: {} rows, sealed were {}",
             found.rows, sealed.rows
         ));
+    }
+    Ok(())
+}
+
+/// Every snapshot must be what was written. (What it says of the ledger's own meters can't be told from the journal any
+/// more once that is cut.)
+fn check_snapshots(conn: &Connection, report: &mut VerifyReport) -> Result<(), LedgerError> {
+    let sql = format!("SELECT {} FROM snapshots", snapshots::COLUMNS);
+    let mut statement = conn.prepare(&sql).or_damaged()?;
+    let mut rows = statement.query([]).or_damaged()?;
+    while let Some(row) = rows.next().or_damaged()? {
+        report.snapshots += 1;
+        match snapshots::read(row) {
+            Ok(_) => {}
+            Err(LedgerError::Damaged(why)) => report.differs(why),
+            Err(other) => return Err(other),
+        }
     }
     Ok(())
 }

@@ -2,6 +2,10 @@
 
 use crate::{
     postgres::{Database, Pooler},
+    snapshots::{
+        a_day_is_written_again_never_added_to, closed_days_are_noted, snapshots_are_kept_by_tenant_meter_and_day,
+        snapshots_of_many_tenants_are_paged_and_dropped_by_day, snapshots_outlive_a_reopening,
+    },
     world::{Random, States, World, all_lines, done, wait},
 };
 use domain::{
@@ -70,6 +74,11 @@ suite![
     retention_keeps_what_is_not_in_folds,
     many_threads_append_and_wait,
     gateway_traffic_adds_up,
+    snapshots_are_kept_by_tenant_meter_and_day,
+    a_day_is_written_again_never_added_to,
+    snapshots_of_many_tenants_are_paged_and_dropped_by_day,
+    closed_days_are_noted,
+    snapshots_outlive_a_reopening,
 ];
 
 fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {

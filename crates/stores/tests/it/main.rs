@@ -5,6 +5,7 @@ mod conformance;
 mod in_flight;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod snapshots;
 mod spool;
 mod sqlite_copy;
 mod sqlite_crash;

@@ -1,6 +1,9 @@
 //! Retention, verification and backups of the embedded ledger.
 
-use crate::world::{Random, States, World, done, wait};
+use crate::{
+    snapshots::row,
+    world::{Random, States, World, done, wait},
+};
 use domain::time::DAY_MS;
 use engine::ports::{ApiKey, KeyScope, Ledger, LedgerError, Retention, Seq};
 use rusqlite::Connection;
@@ -47,6 +50,8 @@ fn with_a_past(seed: u64) -> (tempfile::TempDir, PathBuf, World) {
     let path = directory.path().join("ledger.db");
     let ledger = open(&path);
     let mut world = World::new(seed);
+    let snapshots = (0..40).map(|at| row(&format!("tenant-{}", at % 7), "users", at / 7, at.into(), 1)).collect();
+    wait(ledger.snapshots().put(snapshots)).unwrap();
     for round in 0..8 {
         world.steps(&*ledger, 50);
         done(world.checkpoint(&*ledger)).unwrap();
@@ -117,7 +122,7 @@ fn history_past_its_time_is_dropped_and_the_rest_still_agrees() {
     assert!(report.closed > 0, "{report:?}");
     let copy = directory.path().join("copy.db");
     backup(&path, &copy, &mut |_| {}).unwrap();
-    assert_clean(&copy, "a backup of it");
+    assert_eq!(assert_clean(&copy, "a backup of it").snapshots, 40);
 }
 
 #[test]
@@ -158,6 +163,11 @@ fn differences_are_named() {
         ),
         ("DELETE FROM closed WHERE tenant = 'tenant-3'", "history"),
         ("UPDATE closed SET used = used + 1 WHERE tenant = 'tenant-3'", "history of \"tenant-3\""),
+        (
+            "UPDATE snapshots SET value = value + 1 WHERE tenant = 'tenant-3'",
+            "the snapshot of \"users\" of \"tenant-3\"",
+        ),
+        ("UPDATE snapshots SET tenant = 'tenant-9' WHERE tenant = 'tenant-3'", "of \"tenant-9\""),
         ("DELETE FROM denials WHERE first_seq > (SELECT value FROM meta WHERE key = 'cut_through')", "has no row"),
         ("DELETE FROM openings WHERE tenant = 'tenant-4'", "not what was sealed"),
         ("DELETE FROM opening_closed WHERE tenant = 'tenant-4'", "not what was sealed"),

@@ -10,6 +10,7 @@ use domain::{
 use engine::ports::{ApiKey, ClosedRow, Fold, JobLease, LedgerError, Loaded, Published, Seq, Stored, StoredCatalog};
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::BTreeMap, sync::Arc};
+use stores::memory::MemorySnapshots;
 
 /// How long a row is kept for who asked for it.
 pub const HOLD_MS: i64 = 250;
@@ -114,16 +115,22 @@ pub(super) struct State {
 /// A database in memory.
 pub struct Database {
     state: Mutex<State>,
+    snapshots: MemorySnapshots,
 }
 
 impl Database {
     /// An empty one whose clock stands at an instant; with something wrong with it, if told so.
     pub fn new(at: Instant, bug: Option<Bug>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { now_ms: at.ms(), bug, ..State::default() }) })
+        let state = Mutex::new(State { now_ms: at.ms(), bug, ..State::default() });
+        Arc::new(Self { state, snapshots: MemorySnapshots::default() })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    pub(super) fn snapshots(&self) -> &MemorySnapshots {
+        &self.snapshots
     }
 
     /// What its clock says.

@@ -11,8 +11,8 @@ use engine::{
     denial_id,
     ports::{
         ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, JobLease, Ledger,
-        LedgerError, LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Stored,
-        StoredCatalog, StoredDenial, TailLines,
+        LedgerError, LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Snapshots,
+        Stored, StoredCatalog, StoredDenial, TailLines,
     },
 };
 use tokio::sync::oneshot;
@@ -20,6 +20,10 @@ use tokio::sync::oneshot;
 impl Ledger for NodeLedger {
     fn shared(&self) -> Option<&dyn SharedLedger> {
         Some(self)
+    }
+
+    fn snapshots(&self) -> &dyn Snapshots {
+        self.database.snapshots()
     }
 
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {

@@ -9,12 +9,16 @@ use domain::{
 };
 use engine::ports::{
     ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Line, Lookup, Retention, Seq, Stored, StoredCatalog, StoredDenial, TailLines,
+    LedgerStats, Line, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 impl Ledger for FaultyLedger {
+    fn snapshots(&self) -> &dyn Snapshots {
+        self.inner.snapshots()
+    }
+
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {
         Box::pin(async move {
             self.dawdle().await;

@@ -39,6 +39,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             "tenants": report.tenants,
             "users": report.users,
             "closed_windows": report.closed,
+            "snapshots": report.snapshots,
             "denials": report.denials,
             "ids": report.ids,
             "differences": report.differences,
@@ -54,8 +55,8 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             format!("{} differences; restore a backup, and please report this", report.differences_total)
         };
         output::line(&format!(
-            "{url}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} ids compared: {verdict}",
-            report.entries, report.tenants, report.users, report.closed, report.denials, report.ids
+            "{url}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} snapshots, {} ids compared: {verdict}",
+            report.entries, report.tenants, report.users, report.closed, report.denials, report.snapshots, report.ids
         ))?;
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

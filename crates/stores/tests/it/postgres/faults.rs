@@ -245,12 +245,12 @@ fn nodes_that_start_together_make_one_ledger() {
 fn tables_of_a_newer_release_are_refused_unless_it_says_otherwise() {
     let database = Database::new();
     database.open();
-    database.sql("UPDATE @.meta SET schema_version = 2");
+    database.sql("UPDATE @.meta SET schema_version = 90");
     commit(&*database.open(), append(&id("acme"), 0, &Arc::default(), vec![created("free")])).unwrap();
-    database.sql("UPDATE @.meta SET schema_version = 3, min_reader = 2");
+    database.sql("UPDATE @.meta SET schema_version = 91, min_reader = 91");
     let refused = run(PostgresLedger::open(&database.url(""), PostgresOptions::default())).err().unwrap();
     let message = refused.to_string();
-    assert!(matches!(refused, LedgerError::Unopenable(_)) && message.contains("version 3"), "{message}");
+    assert!(matches!(refused, LedgerError::Unopenable(_)) && message.contains("version 91"), "{message}");
 }
 
 #[test]

@@ -160,9 +160,10 @@ fn differences_are_named() {
         (format!("UPDATE @.openings SET {} WHERE tenant = 'tenant-0'", flipped("state")), "its opening"),
         ("DELETE FROM @.opening_closed WHERE tenant = 'tenant-0'".into(), "its history of"),
         ("INSERT INTO @.closed SELECT 'nobody', '', 0, 0, 'messages', 9000000000000, 1, 0".into(), "\"nobody\""),
+        ("INSERT INTO @.snapshots SELECT 1, 'tenant-1', 'users', 1, NULL, 0, 9".into(), "its source is unknown"),
         ("UPDATE @.meta SET catalog_version = 7".into(), "catalog 7"),
     ];
-    let tables = "entries ids folds user_folds closed denials tenants openings opening_closed meta";
+    let tables = "entries ids folds user_folds closed denials tenants openings opening_closed snapshots meta";
     let mut restored = String::new();
     for table in tables.split(' ') {
         database.sql(&format!("CREATE TABLE @.{table}_kept AS SELECT * FROM @.{table}"));

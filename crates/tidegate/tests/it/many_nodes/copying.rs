@@ -2,9 +2,19 @@
 
 use super::cluster::World;
 use crate::harness::{Node, PATIENCE, Place, run};
+use domain::{
+    day::Day,
+    id::{MeterKey, TenantId},
+    time::Instant,
+};
+use engine::ports::{Ledger, Snapshot, SnapshotRun, SnapshotSource, Taken};
 use http::Method;
 use serde_json::{Value, json};
-use stores::copy::{Place as CopyPlace, copy};
+use std::path::Path;
+use stores::{
+    copy::{Place as CopyPlace, copy},
+    sqlite::{SqliteLedger, SqliteOptions},
+};
 
 const CATALOG: &str = r#"
 default_plan = "free"
@@ -100,6 +110,24 @@ fn verified(url: &str, copied: &Value) {
     assert_eq!((&report["entries"], &report["denials"]), (&copied["entries"], &copied["denials"]), "{report}");
 }
 
+/// A daily history, and a day that is noted as closed.
+async fn with_snapshots(file: &Path) {
+    let ledger = SqliteLedger::open(file, SqliteOptions::default()).unwrap();
+    let at = Instant::from_ms(1_800_000_000_000);
+    let taken = |number| Taken {
+        day: Day::of(at) + number,
+        value: i64::from(number),
+        after_reset: (number % 2 == 0).then_some(1),
+        observed_at: at,
+        source: SnapshotSource::Pushed,
+    };
+    let row =
+        |number| Snapshot { tenant: TenantId::trusted("t1"), meter: MeterKey::trusted("users"), taken: taken(number) };
+    ledger.snapshots().put((0..50).map(row).collect()).await.unwrap();
+    let run = SnapshotRun { day: Day::of(at), started_at: at, ended_at: at, tenants_done: 1, tenants_failed: 0 };
+    ledger.snapshots().put_run(run).await.unwrap();
+}
+
 /// Begins a copy and gives it up after its first batch.
 async fn interrupted(from: &CopyPlace, to: &CopyPlace) {
     let first_batch = tokio::sync::Notify::new();
@@ -127,10 +155,12 @@ async fn a_ledger_goes_to_postgresql_and_back_and_is_the_same() {
     assert!(!status.success() && log.contains("in use"), "a node runs on it: {log}");
     node.stop();
 
+    with_snapshots(&world.place.ledger()).await;
     let (in_file, in_database) = (CopyPlace::Sqlite(world.place.ledger()), CopyPlace::Postgres(world.url.clone()));
     interrupted(&in_file, &in_database).await;
     let report = copied(&file, &world.url);
     assert!(report["resumed_at"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["snapshots"], 50, "{report}");
     assert_eq!((&report["tenants"], &report["users"]), (&json!(TENANTS), &json!(TENANTS * 7)), "{report}");
     let node = Node::start(world.serve());
     same(&shown(&node, &key).await, &before);
@@ -149,6 +179,7 @@ async fn a_ledger_goes_to_postgresql_and_back_and_is_the_same() {
     interrupted(&in_database, &CopyPlace::Sqlite(back.ledger())).await;
     assert!(!back.ledger().exists(), "half a copy is in its place");
     let report = copied(&world.url, &back.ledger_url());
+    assert_eq!(report["snapshots"], 50, "{report}");
     assert!(report["resumed_at"].as_u64() > Some(0), "{report}");
     let (status, out, log) = run(&["verify", back.ledger().to_str().unwrap()]);
     assert!(status.success(), "{out}{log}");
