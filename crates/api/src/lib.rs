@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod cursor;
 mod door;
+mod foresight;
 mod known;
 mod openapi;
 mod reply;

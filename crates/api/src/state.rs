@@ -1,5 +1,6 @@
 //! What the API stands on.
 
+use crate::foresight::Foresight;
 use domain::time::Instant;
 use engine::{Engine, ports::BoxFuture, requests::EngineError};
 use http::Method;
@@ -12,6 +13,10 @@ pub trait ApiObserver: Send + Sync {
     /// `unmatched` where there was none.
     fn answered(&self, method: &Method, route: &str, status: u16, took: Duration) {
         let _ = (method, route, status, took);
+    }
+    /// A forecast was answered; `was_held` says whether its history was in memory.
+    fn foreseen(&self, was_held: bool) {
+        let _ = was_held;
     }
     /// The figures, as OpenMetrics text.
     fn metrics_text(&self) -> String;
@@ -70,13 +75,14 @@ pub struct Shared {
     pub parts: ApiParts,
     /// Signs tenant tokens.
     pub secret: [u8; 32],
+    pub(crate) foresight: Foresight,
 }
 
 impl ApiState {
     /// The state over these parts.
     pub fn new(parts: ApiParts) -> Self {
         let secret = parts.engine.secret();
-        Self(Arc::new(Shared { parts, secret }))
+        Self(Arc::new(Shared { parts, secret, foresight: Foresight::default() }))
     }
     /// The engine.
     pub fn engine(&self) -> &Engine {

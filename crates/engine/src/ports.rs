@@ -1,10 +1,15 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
+mod forecasts;
 mod shared;
 mod snapshots;
 mod spool;
 
 pub use crate::lines::{Decode, TailLines};
+pub use forecasts::{
+    FleetPlace, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
+    MeterGrowth, NO_DAY, SCORE_COUNTS, SettledForecast,
+};
 pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
 pub use snapshots::{
     Days, MeterSnapshots, SNAPSHOT_DAYS_MIN, Snapshot, SnapshotRun, SnapshotSource, Snapshots, Taken, TenantSnapshots,
@@ -419,6 +424,11 @@ pub trait Ledger: Send + Sync {
 
     /// The daily history that is kept beside the accounts.
     fn snapshots(&self) -> &dyn Snapshots;
+
+    /// The forecasts that are kept, where any are.
+    fn forecasts(&self) -> Option<&dyn Forecasts> {
+        None
+    }
 
     /// The state of a tenant as of its last checkpoint, with the tail folded in by the engine at start.
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>>;

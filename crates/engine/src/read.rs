@@ -5,7 +5,7 @@ use crate::{
     administer::card,
     engine::Engine,
     open::{Look, Open, Whom},
-    ports::{ClosedRow, DenialId, DenialQuery, Line, Seq, StoredDenial},
+    ports::{ClosedRow, DenialId, DenialQuery, Forecasts, Line, Seq, Snapshots, StoredDenial},
     requests::{EngineError, TenantCard},
 };
 use domain::{
@@ -96,6 +96,16 @@ impl Engine {
             Err(EngineError::Op(OpError::UnknownPlan(_))) => self.look_at(whom, |open| Ok(seen(open))).await,
             looked => looked,
         }
+    }
+
+    /// The daily history.
+    pub fn snapshot_book(&self) -> &dyn Snapshots {
+        self.ledger.snapshots()
+    }
+
+    /// The forecasts that are kept, where the ledger keeps any.
+    pub fn forecast_book(&self) -> Option<&dyn Forecasts> {
+        self.ledger.forecasts()
     }
 
     /// Denials, newest first. What was counted in the last seconds is in [`Engine::usage`] before it is here.

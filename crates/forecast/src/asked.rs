@@ -72,6 +72,22 @@ fn calendar_month(around: Day) -> (Day, Day) {
     (first, if over == 1 { first + 30 } else { next + -over })
 }
 
+/// The windows before one of a month, and itself, back to a day: first and last day each, in order.
+pub(crate) fn months_back(start: Day, end: Day, back_to: Day) -> Vec<(Day, Day)> {
+    let mut windows = vec![(start, end)];
+    let mut first = start;
+    while first > back_to {
+        let last = first + -1;
+        let (month, month_end) = calendar_month(last);
+        // The same day of the month as today's window, or the month's last where it has no such day.
+        let begun = month.max((month + (start.civil().2 - 1)).min(month_end));
+        first = if begun <= last { begun } else { month };
+        windows.push((first, last));
+    }
+    windows.reverse();
+    windows
+}
+
 /// What a plan that the tenant is not on would count in such a window, as far as history tells.
 pub(crate) fn used_so_far(measure: Measure, history: &History, today: Day) -> f64 {
     match measure {
@@ -100,6 +116,20 @@ mod tests {
             ("2026-12-31", "2026-12-01", "2026-12-31"),
         ] {
             assert_eq!(calendar_month(day(around)), (day(first), day(last)), "{around}");
+        }
+    }
+
+    #[test]
+    fn windows_before_one_are_months() {
+        for (start, end, back_to, expected) in [
+            ("2026-03-01", "2026-03-31", "2026-01-10", "2026-01-01 2026-02-01 2026-03-01"),
+            ("2026-03-15", "2026-04-14", "2026-01-20", "2026-01-15 2026-02-15 2026-03-15"),
+            ("2026-03-31", "2026-04-29", "2026-02-10", "2026-01-31 2026-02-28 2026-03-31"),
+        ] {
+            let windows = months_back(day(start), day(end), day(back_to));
+            let starts: Vec<String> = windows.iter().map(|(first, _)| first.to_string()).collect();
+            assert_eq!(starts.join(" "), expected);
+            assert!(windows.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{windows:?}");
         }
     }
 

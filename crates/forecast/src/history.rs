@@ -46,6 +46,14 @@ impl History {
             None => Ok(Self(days)),
         }
     }
+    /// A history of what was recorded, each day once, in any order. Where corrections took more back than a day had used, it
+    /// used nothing.
+    pub fn recorded(days: impl IntoIterator<Item = (Day, i64)>) -> Self {
+        let mut days: Vec<(Day, f64)> = days.into_iter().map(|(day, value)| (day, value.max(0) as f64)).collect();
+        days.sort_by_key(|(day, _)| *day);
+        days.dedup_by_key(|(day, _)| *day);
+        Self(days)
+    }
     /// The days in order, with their values.
     pub fn days(&self) -> &[(Day, f64)] {
         &self.0

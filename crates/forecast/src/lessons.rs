@@ -3,7 +3,7 @@
 use crate::{
     learn::Learning,
     question::{Prior, Settings, Thresholds},
-    score::Score,
+    score::{SCORE_COUNTS, Score},
 };
 use domain::{
     catalog::ForecastTerms,
@@ -35,6 +35,21 @@ impl Lesson {
 pub struct Lessons(pub BTreeMap<MeterKey, Lesson>);
 
 impl Lessons {
+    /// What was kept of scores, by meter and plan, and of what all tenants show of a meter.
+    pub fn of(
+        scores: impl IntoIterator<Item = (MeterKey, PlanKey, [u64; SCORE_COUNTS])>,
+        learnt: impl IntoIterator<Item = (MeterKey, Learning)>,
+    ) -> Self {
+        let mut lessons = Self::default();
+        for (meter, plan, counts) in scores {
+            lessons.0.entry(meter).or_default().scores.insert(plan, Score::of_counts(counts));
+        }
+        for (meter, learning) in learnt {
+            lessons.0.entry(meter).or_default().learning = learning;
+        }
+        lessons
+    }
+
     /// What is answered by for one meter.
     pub fn settings(&self, meter: &MeterKey, terms: ForecastTerms) -> Settings {
         let lesson = self.0.get(meter);

@@ -46,6 +46,9 @@ pub use foresee::{HORIZON_DAYS, WINDOW_MAX_DAYS, foresee};
 pub use history::{History, HistoryError};
 pub use learn::Learning;
 pub use lessons::{Lesson, Lessons};
-pub use outlook::{HISTORY_DAYS, Histories, LimitOutlook, MeterOutlook, Outlook, Seen, TREND_DAYS, outlook};
+pub use outlook::{
+    HISTORY_DAYS, Histories, LimitOutlook, MeterBacktest, MeterOutlook, Outlook, Recorded, Seen, TREND_DAYS, backtests,
+    outlook, percent,
+};
 pub use question::{Measure, Prior, Question, Settings, Thresholds};
 pub use score::{ALERT_DAYS, Calibration, Judgement, Kept, SCORE_COUNTS, Score};

@@ -8,10 +8,12 @@
 use crate::{
     answer::{Forecast, Status},
     asked::{self, last_known},
+    backtest::{Replay, backtest},
     foresee::foresee,
     history::History,
     lessons::Lessons,
     question::{Measure, Question, Settings},
+    score::Score,
 };
 use domain::{
     catalog::{Catalog, Limit, Meter, MeterKind, Plan, Source},
@@ -23,13 +25,59 @@ use domain::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// How a tenant's forecasts would have done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeterBacktest {
+    /// Of which meter.
+    pub meter: Arc<Meter>,
+    /// The limit that is the meter's answer today. It was not, perhaps, on the days that are asked.
+    pub limit: Arc<Limit>,
+    /// How many days of history there are.
+    pub days_known: u32,
+    /// What came of it.
+    pub score: Score,
+}
+
+/// Asks a tenant's own past days, each of them, against the limits that are in force today. Meters without a limit that can be
+/// foreseen have none.
+pub fn backtests(seen: Seen<'_>) -> Vec<MeterBacktest> {
+    let of_meter = |meter: MeterOutlook| {
+        let (limit, max) = (meter.answer.limit?, meter.answer.max?);
+        let history = &seen.histories.get(&meter.meter.key)?.history;
+        let first = history.days().first().map_or(last_known(seen.usage.at), |(day, _)| *day);
+        let windows;
+        let replay = match meter.answer.measure {
+            Measure::Level => Replay::Level,
+            Measure::EachDay => Replay::EachDay,
+            Measure::Total { start, end } => {
+                windows = asked::months_back(start, end, first);
+                Replay::Total(&windows)
+            }
+        };
+        let settings = seen.lessons.settings(&meter.meter.key, seen.catalog.forecast);
+        let score = backtest(history, replay, max as f64, 1, &settings);
+        Some(MeterBacktest { meter: meter.meter, limit, days_known: history.days().len() as u32, score })
+    };
+    outlook(seen).meters.into_iter().filter_map(of_meter).collect()
+}
+
 /// Days of the history that are shown beside a forecast.
 pub const TREND_DAYS: i32 = 30;
 /// Days of history that forecasts look at, or show: what is worth loading.
 pub const HISTORY_DAYS: i32 = 90;
 
 /// The daily history of a tenant's meters.
-pub type Histories = BTreeMap<MeterKey, History>;
+pub type Histories = BTreeMap<MeterKey, Recorded>;
+
+/// What was recorded of one meter.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recorded {
+    /// Its days.
+    pub history: History,
+    /// Whether the newest of them was told from outside: then the ledger may know nothing of the meter, and where it shows no
+    /// use the newest days stand for it.
+    pub is_from_outside: bool,
+}
 
 /// What an outlook is made of.
 #[derive(Debug, Clone, Copy)]
@@ -102,10 +150,14 @@ pub struct LimitOutlook {
 impl LimitOutlook {
     /// Use in percent of the limit, to a tenth; a limit of nothing is always full. `None` for unlimited.
     pub fn percent(&self) -> Option<f64> {
-        let max = self.max?;
-        let percent = if max <= 0 { 100.0 } else { self.used as f64 * 100.0 / max as f64 };
-        Some((percent * 10.0).round() / 10.0)
+        self.max.map(|max| percent(self.used, max))
     }
+}
+
+/// Use in percent of a limit, to a tenth; a limit of nothing is always full.
+pub fn percent(used: i64, max: i64) -> f64 {
+    let percent = if max <= 0 { 100.0 } else { used as f64 * 100.0 / max as f64 };
+    (percent * 10.0).round() / 10.0
 }
 
 /// Puts a tenant's outlook together.
@@ -115,11 +167,13 @@ pub fn outlook(seen: Seen<'_>) -> Outlook {
 }
 
 fn of_meter(seen: Seen<'_>, usage: &MeterUsage) -> MeterOutlook {
-    let none = History::default();
+    let none = Recorded::default();
     let meter = &usage.meter;
-    let history = seen.histories.get(&meter.key).unwrap_or(&none);
+    let recorded = seen.histories.get(&meter.key).unwrap_or(&none);
+    let history = &recorded.history;
     let settings = seen.lessons.settings(&meter.key, seen.catalog.forecast);
-    let asking = Asking { seen, usage, history, settings, today: last_known(seen.usage.at) };
+    let today = last_known(seen.usage.at);
+    let asking = Asking { seen, usage, history, is_from_outside: recorded.is_from_outside, settings, today };
     let mut limits: Vec<LimitOutlook> =
         usage.limits.iter().filter(|state| asked::is_foreseen(&state.limit)).map(|state| asking.state(state)).collect();
     limits.sort_by(|a, b| first_reached(a).cmp(&first_reached(b)).then(fullest(b).total_cmp(&fullest(a))));
@@ -155,6 +209,7 @@ struct Asking<'a> {
     seen: Seen<'a>,
     usage: &'a MeterUsage,
     history: &'a History,
+    is_from_outside: bool,
     settings: Settings,
     today: Day,
 }
@@ -165,17 +220,26 @@ impl Asking<'_> {
         foresee(&Question { measure, history, today, used, limit, path_days: 0 }, &self.settings)
     }
 
+    /// What the ledger knows was used, or what was recorded where it knows of nothing.
+    fn used(&self, live: i64, measure: Measure) -> i64 {
+        match live {
+            0 if self.is_from_outside => asked::used_so_far(measure, self.history, self.today) as i64,
+            live => live,
+        }
+    }
+
     /// A limit that is in force.
     fn state(&self, state: &LimitState) -> LimitOutlook {
         let measure = asked::measure(state.window, state.resets_at, self.seen.usage);
         let max = state.max.map(|max| max.saturating_add(state.granted));
+        let used = self.used(state.used, measure);
         LimitOutlook {
             limit: Some(state.limit.clone()),
             measure,
-            used: state.used,
+            used,
             max,
             resets_at: state.resets_at,
-            forecast: self.foresee(measure, state.used as f64, max.map(|max| max as f64)),
+            forecast: self.foresee(measure, used as f64, max.map(|max| max as f64)),
         }
     }
 
@@ -184,8 +248,9 @@ impl Asking<'_> {
         let usage = self.seen.usage;
         let measure = asked::unbounded(self.usage.meter.kind, usage);
         let resets_at = (self.usage.meter.kind != MeterKind::Gauge).then_some(usage.period.end);
-        let forecast = self.foresee(measure, self.usage.used as f64, None);
-        LimitOutlook { limit: None, measure, used: self.usage.used, max: None, resets_at, forecast }
+        let used = self.used(self.usage.used, measure);
+        let forecast = self.foresee(measure, used as f64, None);
+        LimitOutlook { limit: None, measure, used, max: None, resets_at, forecast }
     }
 
     /// The plan that would hold, where one is needed.
@@ -214,15 +279,13 @@ impl Asking<'_> {
         // What was counted in such a window already, if a limit in force says.
         let counted = self.usage.limits.iter().find(|state| state.same_account(limit));
         let measure = asked::measure(limit.window, counted.and_then(|state| state.resets_at), self.seen.usage);
-        let used = match (counted, measure) {
-            (Some(state), _) => state.used as f64,
-            (None, Measure::Level) => self.usage.used as f64,
-            (None, measure) if measure == asked::unbounded(self.usage.meter.kind, self.seen.usage) => {
-                self.usage.used as f64
-            }
-            (None, measure) => asked::used_so_far(measure, self.history, self.today),
+        let is_shown = measure == asked::unbounded(self.usage.meter.kind, self.seen.usage);
+        let used = match counted {
+            Some(state) => self.used(state.used, measure),
+            None if is_shown => self.used(self.usage.used, measure),
+            None => asked::used_so_far(measure, self.history, self.today) as i64,
         };
-        let forecast = self.foresee(measure, used, Some(max as f64));
+        let forecast = self.foresee(measure, used as f64, Some(max as f64));
         forecast.status != Status::Breached && forecast.dates.likely.is_none()
     }
 }

@@ -3,10 +3,11 @@
 //! Same contract as the embedded store, by the same conformance suite. Nothing is merged and nothing is dropped but
 //! what retention drops; a process that ends takes it all along.
 
+mod forecasts;
 mod snapshots;
 mod state;
 
-pub use self::snapshots::MemorySnapshots;
+pub use self::{forecasts::MemoryForecasts, snapshots::MemorySnapshots};
 
 use self::state::{State, answered, closed_order};
 use crate::{
@@ -21,8 +22,8 @@ use domain::{
     time::{Instant, WindowKind},
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, Ledger,
+    LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub enum Commits {
 pub struct MemoryLedger {
     state: Mutex<State>,
     snapshots: MemorySnapshots,
+    forecasts: MemoryForecasts,
     secret: [u8; 32],
     queue_entries_max: usize,
 }
@@ -54,6 +56,7 @@ impl MemoryLedger {
         Arc::new(Self {
             state: Mutex::default(),
             snapshots: MemorySnapshots::default(),
+            forecasts: MemoryForecasts::default(),
             secret,
             queue_entries_max: 200_000,
         })
@@ -84,6 +87,10 @@ impl MemoryLedger {
 impl Ledger for MemoryLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         &self.snapshots
+    }
+
+    fn forecasts(&self) -> Option<&dyn Forecasts> {
+        Some(&self.forecasts)
     }
 
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {

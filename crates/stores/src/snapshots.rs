@@ -5,7 +5,43 @@ use domain::{
     id::{MeterKey, TenantId},
 };
 use engine::ports::{MeterSnapshots, Snapshot, SnapshotSource, Taken, TenantSnapshots};
-use std::collections::BTreeMap;
+use rustc_hash::FxHasher;
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Tenants share so many numbers.
+const SLOTS: usize = 1024;
+
+/// What [`Snapshots::version`](engine::ports::Snapshots::version) tells, in a ledger that one process writes alone.
+pub(crate) struct Versions(Box<[AtomicU64]>);
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self((0..SLOTS).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Versions {
+    fn slot(&self, tenant: &TenantId) -> &AtomicU64 {
+        let mut hasher = FxHasher::default();
+        tenant.as_str().hash(&mut hasher);
+        &self.0[(hasher.finish() >> 32) as usize % SLOTS]
+    }
+
+    pub(crate) fn of(&self, tenant: &TenantId) -> u64 {
+        self.slot(tenant).load(Ordering::Acquire)
+    }
+
+    /// These rows are there for whoever reads from now on.
+    pub(crate) fn written(&self, rows: &[Snapshot]) {
+        for row in rows {
+            self.slot(&row.tenant).fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
 
 /// Puts rows in the order in which they are kept (day, tenant, meter), and of two of one place keeps the one that was
 /// observed later, of equals the later one.

@@ -465,8 +465,28 @@ pub struct EventsArgs {
 pub struct ForecastArgs {
     /// Answer questions from standard input, one JSON object a line, each from its own line alone: id, kind (gauge or
     /// counter), history [{date, value}], limit, period_start, period_end
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with_all = ["tenant", "backtest", "meter", "plan", "status"])]
     pub jsonl: bool,
+    /// Whose; without one, all tenants, those whose limits are reached first in front, as the last night foresaw them
+    pub tenant: Option<String>,
+    /// Ask the tenant's own past days, and say how the answers would have done
+    #[arg(long, requires = "tenant")]
+    pub backtest: bool,
+    /// Of all tenants: only this meter
+    #[arg(long, conflicts_with = "tenant")]
+    pub meter: Option<String>,
+    /// Of all tenants: only those on this plan
+    #[arg(long, conflicts_with = "tenant")]
+    pub plan: Option<String>,
+    /// Of all tenants: only breached, critical, warning, safe, insufficient_data or unlimited
+    #[arg(long, conflicts_with = "tenant")]
+    pub status: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// Arguments of `verify`.

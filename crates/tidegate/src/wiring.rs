@@ -268,11 +268,14 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Upkeep four times a second, and retention once an hour on one node; and what outages ask for.
+    /// Upkeep four times a second, and retention once an hour on one node; what outages ask for; and forecasts, when a
+    /// day was closed.
     async fn run(self) {
         // None waits for another: a long round must not keep a key that was revoked, nor a catalog that can't be
         // read the memory from being tidied.
-        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine));
+        let told = |foreseen: &_, scores: &[_]| self.figures.foreseen(foreseen, scores);
+        let foresight = workers::foresight::watch(&self.engine, &self.node, &told);
+        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine), foresight);
     }
 
     async fn follow(&self) {

@@ -6,6 +6,7 @@ pub(crate) mod check;
 mod denials;
 mod entries;
 pub(crate) mod events;
+mod forecasts;
 mod grants;
 mod holds;
 mod keys;
@@ -54,6 +55,9 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(grants::list, grants::put))
         .routes(routes!(grants::revoke))
         .routes(routes!(usage::get))
+        .routes(routes!(forecasts::get))
+        .routes(routes!(forecasts::fleet))
+        .routes(routes!(forecasts::backtest))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::tiers))
         .routes(routes!(plans::list))

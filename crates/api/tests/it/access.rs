@@ -135,6 +135,8 @@ async fn a_tenant_learns_nothing_about_another() {
         "/api/v1/tenants/{id}/sessions",
         "/api/organizations/{id}/usage",
         "/api/v1/denials?tenant_id={id}",
+        "/api/v1/usage-forecast?tenant_id={id}",
+        "/api/v1/usage-forecast/backtest?tenant_id={id}",
     ] {
         let of = async |tenant: &str| world.with_key(&key, "GET", &path.replace("{id}", tenant), Value::Null).await;
         assert!(of("acme").await.is_ok(), "{path}");

@@ -118,6 +118,12 @@ impl Clock for TestTime {
     }
 }
 
+impl TestTime {
+    pub fn set(&self, now: &str) {
+        *self.0.lock() = Instant::parse(now).unwrap();
+    }
+}
+
 impl TestClock for TestTime {
     fn advance(&self, ms: i64) -> Instant {
         let mut now = self.0.lock();
@@ -126,13 +132,16 @@ impl TestClock for TestTime {
     }
 }
 
-/// What the observer was told: method, route, status.
+/// What the observer was told: method, route, status; and of forecasts whether their history was in memory.
 #[derive(Default)]
-pub struct Told(pub Mutex<Vec<(String, String, u16)>>);
+pub struct Told(pub Mutex<Vec<(String, String, u16)>>, pub Mutex<Vec<bool>>);
 
 impl ApiObserver for Told {
     fn answered(&self, method: &Method, route: &str, status: u16, _: Duration) {
         self.0.lock().push((method.to_string(), route.to_owned(), status));
+    }
+    fn foreseen(&self, was_held: bool) {
+        self.1.lock().push(was_held);
     }
     fn metrics_text(&self) -> String {
         "# EOF\n".to_owned()
@@ -160,6 +169,8 @@ pub struct Setup {
     pub test_clock: bool,
     pub metrics_open: bool,
     pub cors_origins: &'static str,
+    /// Another catalog than the tests' own.
+    pub catalog: Option<&'static str>,
 }
 
 impl World {
@@ -170,8 +181,9 @@ impl World {
     pub async fn with(setup: Setup) -> Self {
         let ledger = MemoryLedger::new([9; 32]);
         let time = Arc::new(TestTime(Mutex::new(Instant::parse("2026-03-10T12:00:00Z").unwrap())));
-        let catalog = wire::catalog::load(CATALOG, "test.toml").unwrap().catalog;
-        let engine = Engine::open(ledger.clone(), time.clone(), catalog, CATALOG).await.unwrap();
+        let text = setup.catalog.unwrap_or(CATALOG);
+        let catalog = wire::catalog::load(text, "test.toml").unwrap().catalog;
+        let engine = Engine::open(ledger.clone(), time.clone(), catalog, text).await.unwrap();
         let told = Arc::new(Told::default());
         let test_clock: Option<Arc<dyn TestClock>> = if setup.test_clock { Some(time.clone()) } else { None };
         let state = ApiState::new(ApiParts {

@@ -132,6 +132,10 @@ pub trait Snapshots: Send + Sync {
         days: Days,
     ) -> BoxFuture<'a, Result<Vec<TenantSnapshots>, LedgerError>>;
 
+    /// A number that is another one after a row of the tenant, in these days, was written: what was read after the number
+    /// is true for as long as it is the same. (It may be another one for other reasons.)
+    fn version<'a>(&'a self, tenant: &'a TenantId, days: Days) -> BoxFuture<'a, Result<u64, LedgerError>>;
+
     /// Notes how the closing of a day went.
     fn put_run<'a>(&'a self, run: SnapshotRun) -> BoxFuture<'a, Result<(), LedgerError>>;
 

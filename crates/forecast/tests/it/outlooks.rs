@@ -11,7 +11,7 @@ use domain::{
     time::{Frame, Instant, Window, WindowKind, Zone},
     view::{MeterUsage, Usage},
 };
-use forecast::{Histories, History, Learning, Lesson, Lessons, MeterOutlook, Outlook, Seen, Status, outlook};
+use forecast::{Histories, History, Learning, Lesson, Lessons, MeterOutlook, Outlook, Recorded, Seen, Status, outlook};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -43,6 +43,10 @@ fn limit(meter: &str, window: LimitWindow, max: Option<i64>) -> Limit {
         outage: Default::default(),
         quota: Default::default(),
     }
+}
+
+fn recorded(days: impl IntoIterator<Item = (Day, f64)>) -> Recorded {
+    Recorded { history: History::new(days).unwrap(), is_from_outside: false }
 }
 
 const PERIOD: LimitWindow = LimitWindow::Of(WindowKind::Period);
@@ -141,7 +145,7 @@ impl Case {
         let yesterday = Day::of(Instant::parse(self.now).unwrap()) + -1;
         let first = yesterday + (1 - self.days.len() as i32);
         let days = (0..).zip(&self.days).map(|(number, value)| (first + number, *value as f64));
-        [(MeterKey::new(self.key()).unwrap(), History::new(days).unwrap())].into()
+        [(MeterKey::new(self.key()).unwrap(), recorded(days))].into()
     }
 
     fn outlook(&self) -> Outlook {
@@ -276,6 +280,25 @@ fn grants_are_room() {
     assert_eq!(status(&usage), Status::Safe);
 }
 
+/// What the ledger knows nothing of was told from outside: the days that were recorded stand for it.
+#[test]
+fn what_is_counted_elsewhere_is_as_it_was_recorded() {
+    let catalog = catalog();
+    for (window, days, known) in [(LimitWindow::Level, level(20, 2, 31), 35), (PERIOD, vec![10; 40], 90)] {
+        let case = Case::of(window, 1_000, days, 0);
+        let (mut histories, lessons) = (case.histories(), Lessons::default());
+        let told = |histories: &Histories, used: i64| {
+            let usage = Case { used, ..Case::of(window, 1_000, vec![], used) }.usage(&catalog);
+            let seen = Seen { catalog: &catalog, usage: &usage, histories, lessons: &lessons };
+            outlook(seen).meters[0].answer.used
+        };
+        assert_eq!(told(&histories, 0), 0, "what the ledger counts itself is 0 where it says so");
+        histories.values_mut().for_each(|recorded| recorded.is_from_outside = true);
+        assert_eq!(told(&histories, 0), known);
+        assert_eq!(told(&histories, 7), 7, "what the ledger knows goes first");
+    }
+}
+
 fn values() -> impl Strategy<Value = Vec<(i32, i64)>> {
     let day = (0..3_u8, 0..200_i64);
     proptest::collection::vec(day, 0..120).prop_map(|days| {
@@ -299,7 +322,7 @@ proptest! {
         let first = Day::parse("2025-11-20").unwrap();
         let told = |days: &[(i32, i64)]| {
             let days = days.iter().map(|(number, value)| (first + *number, *value as f64));
-            let histories: Histories = [(MeterKey::new(case.key()).unwrap(), History::new(days).unwrap())].into();
+            let histories: Histories = [(MeterKey::new(case.key()).unwrap(), recorded(days))].into();
             outlook(Seen { catalog: &catalog, usage: &usage, histories: &histories, lessons: &lessons })
         };
         let mut shuffled = days.clone();

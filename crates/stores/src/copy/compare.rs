@@ -31,7 +31,7 @@ pub(super) async fn compare(
     })
     .await?;
     let small = source.small().await?;
-    same("secret, catalogs, keys or closed days", &small, &target.small().await?)?;
+    same("secret, catalogs, keys, closed days or scores of forecasts", &small, &target.small().await?)?;
     report.keys = small.keys.len() as u64;
     report.catalogs = small.catalogs.len() as u64;
     Ok(report)

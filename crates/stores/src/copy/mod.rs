@@ -12,7 +12,9 @@ mod compare;
 mod side;
 
 use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
-use engine::ports::{ApiKey, LedgerError, Snapshot, SnapshotRun, StoredCatalog, StoredDenial};
+use engine::ports::{
+    ApiKey, ForecastScore, LedgerError, MeterGrowth, Snapshot, SnapshotRun, StoredCatalog, StoredDenial,
+};
 use side::Side;
 use std::path::PathBuf;
 
@@ -62,6 +64,8 @@ pub(crate) struct Small {
     pub(crate) catalogs: Vec<StoredCatalog>,
     pub(crate) keys: Vec<ApiKey>,
     pub(crate) runs: Vec<SnapshotRun>,
+    pub(crate) scores: Vec<ForecastScore>,
+    pub(crate) growth: Vec<MeterGrowth>,
 }
 
 /// An entry; its place in the order of all is its place in the batch.

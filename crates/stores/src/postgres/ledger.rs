@@ -19,9 +19,9 @@ use domain::{
     time::Instant,
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, JobLease, Ledger, LedgerError,
-    LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Snapshots, Stored,
-    StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, JobLease, Ledger,
+    LedgerError, LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Snapshots,
+    Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use std::{
     fmt,
@@ -205,6 +205,10 @@ impl Drop for PostgresLedger {
 impl Ledger for PostgresLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         self
+    }
+
+    fn forecasts(&self) -> Option<&dyn Forecasts> {
+        Some(self)
     }
 
     fn shared(&self) -> Option<&dyn SharedLedger> {

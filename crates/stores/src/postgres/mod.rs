@@ -64,6 +64,7 @@ mod committer;
 mod denials;
 mod errors;
 mod folds;
+mod forecasts;
 mod holds;
 mod hosts;
 mod journal;

@@ -3,6 +3,7 @@
 use super::{
     denials,
     errors::{damaged_row, unopenable},
+    forecasts,
     pool::{Conn, Pool},
     reads::checked_entry,
     schema, small, snapshots, url,
@@ -216,7 +217,9 @@ impl PostgresSide {
         let catalogs = small::catalogs(&mut self.conn, false).await?;
         let keys = small::keys(&mut self.conn).await?;
         let runs = snapshots::runs(&mut self.conn, Days::ALL).await?;
-        Ok(Small { secret, catalogs, keys, runs })
+        let scores = forecasts::scores(&mut self.conn).await?;
+        let growth = forecasts::growth(&mut self.conn).await?;
+        Ok(Small { secret, catalogs, keys, runs, scores, growth })
     }
 
     pub(crate) async fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

@@ -3,6 +3,7 @@
 use super::{
     batch::DenialColumns,
     errors::damaged_row,
+    forecasts,
     moving::{PostgresSide, totals_table},
     queued::hour_of,
     reads::checked_entry,
@@ -16,7 +17,7 @@ use crate::{
     rows::listed_plan,
 };
 use domain::{entry::Effect, id::TenantId, time::Instant};
-use engine::ports::{LedgerError, Snapshot, StoredDenial};
+use engine::ports::{ForecastScore, LedgerError, Snapshot, StoredDenial};
 use rustc_hash::FxHashMap;
 use tokio_postgres::types::Type;
 
@@ -72,6 +73,7 @@ impl PostgresSide {
     pub(crate) async fn begin_folds(&mut self) -> Done<()> {
         let sql = "TRUNCATE tidegate.tenants, tidegate.folds, tidegate.user_folds, tidegate.closed, tidegate.denials,
                        tidegate.openings, tidegate.opening_closed, tidegate.snapshots, tidegate.snapshot_runs,
+                       tidegate.forecasts, tidegate.forecasts_kept, tidegate.forecast_scores, tidegate.forecast_growth,
                        tidegate.catalogs, tidegate.api_keys";
         Ok(self.conn.run(sql).await?)
     }
@@ -202,6 +204,10 @@ impl PostgresSide {
         for run in &small.runs {
             snapshots::put_run(&mut self.conn, run).await?;
         }
+        let counts = |score: &ForecastScore| score.counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        let sums = small.scores.iter().map(|score| ((score.meter.as_str(), score.plan.as_str()), counts(score)));
+        forecasts::add_scores(&mut self.conn, &sums.collect()).await?;
+        forecasts::add_growth(&mut self.conn, &small.growth).await?;
         Ok(())
     }
 

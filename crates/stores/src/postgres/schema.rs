@@ -23,6 +23,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { sql: include_str!("tables_1.sql"), min_reader: 1 },
     Step { sql: include_str!("tables_2.sql"), min_reader: 1 },
+    Step { sql: include_str!("tables_3.sql"), min_reader: 1 },
 ];
 
 /// The version of the tables that this program makes.

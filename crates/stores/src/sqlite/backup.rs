@@ -8,12 +8,12 @@
 //! 3. the position through which folds are complete, and after it the folds, tenant by tenant, each with its users and
 //!    history in one read. Rows are true for their own position, which is at or behind that one;
 //! 4. the rest of the journal, through a head that is behind every row;
-//! 5. snapshots, keys and catalogs. The id index is made anew from the journal.
+//! 5. snapshots, kept forecasts, keys and catalogs. The id index is made anew from the journal.
 //!
 //! If retention cuts the journal meanwhile, the copy begins anew.
 
 use super::{
-    backup_folds::{copy_denials, copy_folds, copy_openings, copy_snapshots},
+    backup_folds::{copy_denials, copy_folds, copy_forecasts, copy_openings, copy_snapshots},
     checkpoint::COMPLETE_THROUGH,
     errors::{OrDamaged, unwritable},
     files,
@@ -122,6 +122,7 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     let denials_from_ms = schema::number(source, DENIALS_FROM_MS).or_damaged()?;
     // Of a later moment than the folds: rows are facts of days that are over, and stand for themselves.
     copy_snapshots(source, &target)?;
+    copy_forecasts(source, &target)?;
     copy_small(source, &target)?;
     let head = head(source)?.max(journal.last);
     journal.copy_through(&mut target, Some(head))?;

@@ -3,6 +3,7 @@
 use super::{
     backup::Ended,
     errors::{OrDamaged, unwritable},
+    forecasts,
     recover::CUT_THROUGH,
     schema,
 };
@@ -169,6 +170,15 @@ pub(super) fn copy_snapshots(source: &Connection, target: &Connection) -> Result
     }
     let runs = "SELECT * FROM snapshot_runs ORDER BY day";
     in_one_write(target, || copy_rows(source, target, runs, [], "snapshot_runs", 5)).map(drop)
+}
+
+/// Forecasts that wait to be judged, and what was learnt. The latest ones are made anew by the next night.
+pub(super) fn copy_forecasts(source: &Connection, target: &Connection) -> Result<(), LedgerError> {
+    for (table, columns) in forecasts::COPIED {
+        let rows = format!("SELECT * FROM {table}");
+        in_one_write(target, || copy_rows(source, target, &rows, [], table, columns))?;
+    }
+    Ok(())
 }
 
 /// The denials.

@@ -9,6 +9,7 @@ use super::{
     running::Running,
     small::{self, PutCatalog, PutKey},
 };
+use crate::snapshots::Versions;
 use domain::{
     entry::Entry,
     id::{PlanKey, TenantId, UserId},
@@ -16,8 +17,8 @@ use domain::{
     time::Instant,
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, Ledger,
+    LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -53,6 +54,7 @@ pub struct SqliteLedger {
     path: PathBuf,
     options: SqliteOptions,
     running: RwLock<Arc<Running>>,
+    pub(super) snapshot_versions: Arc<Versions>,
     // Dropped last: another process may open the file only when this one has closed it.
     _lock: Lock,
 }
@@ -66,7 +68,8 @@ impl SqliteLedger {
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, LedgerError> {
         let lock = files::lock(path)?;
         let running = RwLock::new(Arc::new(Running::open(path, &options, false)?));
-        Ok(Arc::new(Self { path: path.to_owned(), options, running, _lock: lock }))
+        let snapshot_versions = Arc::default();
+        Ok(Arc::new(Self { path: path.to_owned(), options, running, snapshot_versions, _lock: lock }))
     }
 
     pub(super) fn running(&self) -> Arc<Running> {
@@ -88,6 +91,10 @@ impl SqliteLedger {
 impl Ledger for SqliteLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         self
+    }
+
+    fn forecasts(&self) -> Option<&dyn Forecasts> {
+        Some(self)
     }
 
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {

@@ -39,6 +39,7 @@ mod closed;
 mod denials;
 pub(crate) mod errors;
 pub(crate) mod files;
+mod forecasts;
 mod history;
 pub mod ids;
 mod ledger;

@@ -3,7 +3,7 @@
 use super::{
     closed, denials,
     errors::{OrDamaged, damaged_row, unopenable},
-    files,
+    files, forecasts,
     ids::{self, IdIndex},
     reads,
     recover::{CUT_THROUGH, recover},
@@ -249,7 +249,8 @@ impl SqliteSide {
     pub(crate) fn small(&mut self) -> Done<Small> {
         let (catalogs, keys) = (small::catalogs(&self.conn)?, small::keys(&self.conn)?);
         let runs = snapshots::runs(&self.conn, Days::ALL)?;
-        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys, runs })
+        let (scores, growth) = (forecasts::scores(&self.conn)?, forecasts::growth(&self.conn)?);
+        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys, runs, scores, growth })
     }
 
     pub(crate) fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

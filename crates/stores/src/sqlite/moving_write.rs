@@ -5,6 +5,7 @@ use super::{
     closed::{self, Place, Table},
     denials,
     errors::{OrDamaged, damaged_row},
+    forecasts,
     history::HISTORY_FROM_MS,
     ids::{self, IdIndex},
     moving::{SqliteSide, names},
@@ -79,8 +80,9 @@ impl SqliteSide {
         self.conn
             .execute_batch(
                 "DELETE FROM tenants; DELETE FROM users; DELETE FROM closed; DELETE FROM denials; DELETE FROM openings;
-                 DELETE FROM opening_closed; DELETE FROM snapshots; DELETE FROM snapshot_runs; DELETE FROM catalogs;
-                 DELETE FROM keys; BEGIN",
+                 DELETE FROM opening_closed; DELETE FROM snapshots; DELETE FROM snapshot_runs; DELETE FROM forecasts;
+                 DELETE FROM forecasts_kept; DELETE FROM forecast_scores; DELETE FROM forecast_growth;
+                 DELETE FROM catalogs; DELETE FROM keys; BEGIN",
             )
             .or_unwritable()
     }
@@ -147,6 +149,12 @@ impl SqliteSide {
         }
         for run in &small.runs {
             snapshots::put_run(&self.conn, run).or_unwritable()?;
+        }
+        for score in &small.scores {
+            forecasts::put_score(&self.conn, score).or_unwritable()?;
+        }
+        for growth in &small.growth {
+            forecasts::put_growth(&self.conn, growth).or_unwritable()?;
         }
         Ok(())
     }

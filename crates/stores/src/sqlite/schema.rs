@@ -2,6 +2,7 @@
 
 use super::{
     errors::{OrDamaged, damaged, unopenable},
+    forecasts,
     ids::IdIndex,
     snapshots,
 };
@@ -19,7 +20,8 @@ pub(crate) const VERSION: i32 = MIGRATIONS.len() as i32 + 1;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// Steps from version 1 on: `MIGRATIONS[0]` leads from 1 to 2.
-const MIGRATIONS: &[Migration] = &[|conn| conn.execute_batch(snapshots::TABLES)];
+const MIGRATIONS: &[Migration] =
+    &[|conn| conn.execute_batch(snapshots::TABLES), |conn| conn.execute_batch(forecasts::TABLES)];
 
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;

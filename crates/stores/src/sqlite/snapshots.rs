@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     codec,
-    snapshots::{Gathering, ordered, source},
+    snapshots::{Gathering, Versions, ordered, source},
 };
 use domain::{
     day::Day,
@@ -19,7 +19,7 @@ use engine::ports::{
     BoxFuture, Days, LedgerError, MeterSnapshots, Snapshot, SnapshotRun, Snapshots, Taken, TenantSnapshots,
 };
 use rusqlite::{Connection, Row, TransactionBehavior, params};
-use std::time::Instant as Moment;
+use std::{sync::Arc, time::Instant as Moment};
 
 /// Rows written or dropped before the time is looked at.
 const STEP_ROWS: usize = 200;
@@ -194,6 +194,7 @@ pub(super) fn put_run(conn: &Connection, run: &SnapshotRun) -> rusqlite::Result<
 pub(super) struct Put {
     pub(super) rows: Vec<Snapshot>,
     pub(super) written: usize,
+    pub(super) versions: Arc<Versions>,
 }
 
 impl Put {
@@ -210,6 +211,7 @@ impl Put {
             }
         }
         transaction.commit()?;
+        self.versions.written(&self.rows[self.written..written]);
         self.written = written;
         Ok(())
     }
@@ -262,7 +264,11 @@ impl Work for Drop {
 }
 
 impl SqliteLedger {
-    fn write<'a>(&'a self, work: impl Work + 'static, urgent: bool) -> BoxFuture<'a, Result<(), LedgerError>> {
+    pub(super) fn write<'a>(
+        &'a self,
+        work: impl Work + 'static,
+        urgent: bool,
+    ) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(async move {
             let written = self.running().queue.push_task(Box::new(work), urgent);
             written.wait().await
@@ -272,7 +278,7 @@ impl SqliteLedger {
 
 impl Snapshots for SqliteLedger {
     fn put<'a>(&'a self, rows: Vec<Snapshot>) -> BoxFuture<'a, Result<(), LedgerError>> {
-        self.write(Put { rows: ordered(rows), written: 0 }, false)
+        self.write(Put { rows: ordered(rows), written: 0, versions: self.snapshot_versions.clone() }, false)
     }
 
     fn of_tenant<'a>(
@@ -291,6 +297,10 @@ impl Snapshots for SqliteLedger {
     ) -> BoxFuture<'a, Result<Vec<TenantSnapshots>, LedgerError>> {
         let after = after.map_or("", TenantId::as_str);
         self.read(move |_, conn| of_tenants(conn, after, through, days))
+    }
+
+    fn version<'a>(&'a self, tenant: &'a TenantId, _days: Days) -> BoxFuture<'a, Result<u64, LedgerError>> {
+        Box::pin(async move { Ok(self.snapshot_versions.of(tenant)) })
     }
 
     fn put_run<'a>(&'a self, run: SnapshotRun) -> BoxFuture<'a, Result<(), LedgerError>> {

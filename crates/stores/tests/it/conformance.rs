@@ -1,10 +1,15 @@
 //! One suite, every ledger.
 
 use crate::{
+    forecasts::{
+        forecasts_wait_for_their_day_and_count_once, the_fleet_is_in_order_of_the_day_and_paged,
+        what_all_tenants_show_is_written_over,
+    },
     postgres::{Database, Pooler},
     snapshots::{
         a_day_is_written_again_never_added_to, closed_days_are_noted, snapshots_are_kept_by_tenant_meter_and_day,
         snapshots_of_many_tenants_are_paged_and_dropped_by_day, snapshots_outlive_a_reopening,
+        what_was_written_gives_a_tenant_another_version,
     },
     world::{Random, States, World, all_lines, done, wait},
 };
@@ -79,6 +84,10 @@ suite![
     snapshots_of_many_tenants_are_paged_and_dropped_by_day,
     closed_days_are_noted,
     snapshots_outlive_a_reopening,
+    what_was_written_gives_a_tenant_another_version,
+    the_fleet_is_in_order_of_the_day_and_paged,
+    forecasts_wait_for_their_day_and_count_once,
+    what_all_tenants_show_is_written_over,
 ];
 
 fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {

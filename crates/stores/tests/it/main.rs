@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod conformance;
+mod forecasts;
 mod in_flight;
 #[cfg(feature = "postgres")]
 mod postgres;

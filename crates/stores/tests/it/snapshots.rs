@@ -153,3 +153,22 @@ pub(crate) fn snapshots_outlive_a_reopening(ledger: &dyn Ledger) {
     ledger.reopen().unwrap();
     assert_eq!(wait(ledger.snapshots().of_tenant(&acme, Days::ALL)).unwrap()[0].days[0].value, 10);
 }
+
+pub(crate) fn what_was_written_gives_a_tenant_another_version(ledger: &dyn Ledger) {
+    let book = ledger.snapshots();
+    let acme = TenantId::new("acme").unwrap();
+    let version = || wait(book.version(&acme, days(0, 100))).unwrap();
+    let mut known = vec![version()];
+    for written in [
+        row("acme", "users", 1, 10, 1),
+        row("acme", "users", 2, 10, 1),
+        row("acme", "calls", 2, 10, 1),
+        row("acme", "users", 1, 11, 1),
+        row("acme", "users", 1, 11, 2),
+    ] {
+        wait(book.put(vec![written.clone()])).unwrap();
+        assert_eq!(version(), version(), "nothing was written in between");
+        assert!(!known.contains(&version()), "{written:?}");
+        known.push(version());
+    }
+}

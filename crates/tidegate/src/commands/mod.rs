@@ -7,6 +7,7 @@ pub mod copy;
 pub mod denials;
 pub mod events;
 pub mod forecast;
+pub mod foresight;
 pub mod init;
 pub mod keys;
 pub mod sessions;

@@ -9,13 +9,14 @@ use engine::{
     Engine,
     ports::{Decided, Observer},
 };
+use forecast::Score;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::{Family, MetricConstructor},
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
         histogram::Histogram,
         info::Info,
     },
@@ -23,9 +24,10 @@ use prometheus_client::{
 };
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU64},
     time::Duration,
 };
+use workers::foresight::Foreseen;
 
 /// Upper bounds of request durations in seconds, as OpenTelemetry's HTTP conventions have them.
 const DURATION_BUCKETS_S: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -96,6 +98,57 @@ pub struct Figures {
     upkeep_failures: Counter,
     refused_by_outage: Counter,
     unsettled: Counter,
+    /// Whether the history behind a forecast was in memory.
+    forecast_cache: Family<[(&'static str, &'static str); 1], Counter>,
+    forecasts: ForecastFigures,
+}
+
+/// How forecasts did, by meter: nothing else tells them apart.
+#[derive(Default)]
+struct ForecastFigures {
+    tenants: Gauge,
+    judged: Counter,
+    void: Counter,
+    scored: Family<[(&'static str, String); 1], Gauge>,
+    coverage: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    error_days: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    precision: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    recall: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+}
+
+impl ForecastFigures {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("forecast_tenants", "Tenants whose forecasts the last night made", self.tenants.clone());
+        registry.register("forecasts_judged", "Forecasts judged when their day had come", self.judged.clone());
+        let help = "Forecasts that could not be judged: the limit was another by then, or days were missing";
+        registry.register("forecasts_void", help, self.void.clone());
+        registry.register("forecast_scored", "Forecasts that the score of a meter is made of", self.scored.clone());
+        let help = "Share of the intervals that held what came; 0.8 is what they promise";
+        registry.register("forecast_interval_coverage_ratio", help, self.coverage.clone());
+        registry.register("forecast_error_days", "Mean error of the date in days", self.error_days.clone());
+        let help = "Share of the alerts that were right";
+        registry.register("forecast_alert_precision_ratio", help, self.precision.clone());
+        let help = "Share of what was worth an alert that had one";
+        registry.register("forecast_alert_recall_ratio", help, self.recall.clone());
+    }
+
+    fn set(&self, scores: &[(MeterKey, Score)]) {
+        for (meter, score) in scores {
+            let label = [("meter", meter.as_str().to_owned())];
+            self.scored.get_or_create(&label).set(i64::try_from(score.count).unwrap_or(i64::MAX));
+            let shares = [
+                (&self.coverage, score.coverage()),
+                (&self.error_days, score.mean_error_days()),
+                (&self.precision, score.precision()),
+                (&self.recall, score.recall()),
+            ];
+            for (family, share) in shares {
+                if let Some(share) = share {
+                    family.get_or_create(&label).set(share);
+                }
+            }
+        }
+    }
 }
 
 impl Figures {
@@ -112,6 +165,8 @@ impl Figures {
             upkeep_failures: Counter::default(),
             refused_by_outage: Counter::default(),
             unsettled: Counter::default(),
+            forecast_cache: Family::default(),
+            forecasts: ForecastFigures::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let registry = &mut figures.registry;
@@ -130,6 +185,9 @@ impl Figures {
         registry.register("gateway_outage_refusals", help, figures.refused_by_outage.clone());
         let help = "Charges the gateway could not give back or record afterwards";
         registry.register("gateway_unsettled", help, figures.unsettled.clone());
+        figures.forecasts.register(registry);
+        let help = "Forecasts answered, by whether their history was in memory";
+        registry.register("forecast_cache", help, figures.forecast_cache.clone());
         registry.register("catalog_reloads", "Catalogs put in force", figures.catalog_reloads.clone());
         let help = "Catalogs refused by SIGHUP; the one before stayed in force";
         registry.register("catalog_reloads_refused", help, figures.catalog_reloads_refused.clone());
@@ -160,6 +218,14 @@ impl Figures {
         };
     }
 
+    /// A night's forecasts were made; how those of each meter did so far.
+    pub fn foreseen(&self, foreseen: &Foreseen, scores: &[(MeterKey, Score)]) {
+        self.forecasts.tenants.set(i64::try_from(foreseen.tenants).unwrap_or(i64::MAX));
+        self.forecasts.judged.inc_by(foreseen.judged);
+        self.forecasts.void.inc_by(foreseen.void);
+        self.forecasts.set(scores);
+    }
+
     /// A round of upkeep failed.
     pub fn upkeep_failed(&self) {
         self.upkeep_failures.inc();
@@ -169,6 +235,10 @@ impl Figures {
 impl api::ApiObserver for Figures {
     fn answered(&self, method: &http::Method, route: &str, status: u16, took: Duration) {
         self.request_ended("api", known_method(method), route, status, took);
+    }
+    fn foreseen(&self, was_held: bool) {
+        let result = if was_held { "hit" } else { "miss" };
+        self.forecast_cache.get_or_create(&[("result", result)]).inc();
     }
     fn metrics_text(&self) -> String {
         self.text()

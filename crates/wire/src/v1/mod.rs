@@ -7,6 +7,7 @@ pub mod cost;
 pub mod denials;
 pub mod duration;
 pub mod events;
+pub mod forecasts;
 pub mod grants;
 pub mod holds;
 pub mod in_flight_id;

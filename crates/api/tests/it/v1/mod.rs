@@ -3,6 +3,7 @@ mod check;
 mod denials;
 mod entries;
 mod events;
+mod forecasts;
 mod grants;
 mod holds;
 mod keys;

@@ -1,0 +1,334 @@
+//! What follows the closing of a day: the forecasts of all tenants are made and kept for the fleet, those whose day has come
+//! are judged, and what all tenants show of each meter is learnt. Running it again judges nothing twice.
+//!
+//! A week's seven days share the tenants: of each tenant one forecast of every limit is kept in a week, and is judged when its
+//! horizon has passed, not before. (What is reached early would be judged first otherwise, and teach that all is.)
+
+use domain::{
+    catalog::MeterKind,
+    day::Day,
+    id::{MeterKey, TenantId},
+};
+use engine::{
+    Engine,
+    ports::{
+        Days, FleetQuery, ForecastDates, Forecasts, KeptForecast, KeptMeasure, LatestForecast, MeterGrowth,
+        MeterSnapshots, SettledForecast, SnapshotSource, TenantSnapshots,
+    },
+    requests::EngineError,
+};
+use forecast::{
+    Dates, HISTORY_DAYS, Histories, History, Kept, Learning, Lessons, LimitOutlook, Measure, MeterOutlook, Outlook,
+    Recorded, Score, Seen, Status, first_reached,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// The name under which nodes share the job.
+const JOB: &str = "foresight";
+/// How long a node keeps the job from others without renewing it: one that dies delays it no longer.
+const TURN: Duration = Duration::from_secs(60);
+/// How often a node looks whether a day was closed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Tenants gone through between two writes.
+const PAGE_TENANTS: usize = 500;
+/// Forecasts judged in one night, at most; the others wait for the next.
+const DUE_MAX: usize = 200_000;
+/// Days of history beyond those that forecasts look at: what was kept is judged some nights late as well.
+const SPARE_DAYS: i32 = 10;
+/// Of so many days one may be missing when a level, or days one by one, are judged.
+const DAYS_PER_GAP: i32 = 10;
+
+/// How a night went.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Foreseen {
+    /// Tenants whose forecasts were made.
+    pub tenants: u64,
+    /// Forecasts that were kept to be judged.
+    pub kept: u64,
+    /// Forecasts that were judged.
+    pub judged: u64,
+    /// Forecasts that could not be judged: the limit is another by now, or days are missing.
+    pub void: u64,
+}
+
+/// What was learnt from all tenants.
+///
+/// # Errors
+/// A failing ledger.
+pub async fn lessons(book: &dyn Forecasts) -> Result<Lessons, EngineError> {
+    let scores = book.scores().await?.into_iter().map(|score| (score.meter, score.plan, score.counts));
+    let growth = book.growth().await?.into_iter();
+    let learnt = growth.map(|row| (row.meter, Learning::of_sums((row.tenants, row.growth_millionths))));
+    Ok(Lessons::of(scores, learnt))
+}
+
+/// How the forecasts of each meter did so far; nothing where none was judged.
+///
+/// # Errors
+/// A failing ledger.
+pub async fn scores(engine: &Engine) -> Result<Vec<(MeterKey, Score)>, EngineError> {
+    let Some(book) = engine.forecast_book() else { return Ok(Vec::new()) };
+    let lessons = lessons(book).await?;
+    Ok(lessons
+        .0
+        .iter()
+        .map(|(meter, lesson)| (meter.clone(), lesson.score()))
+        .filter(|(_, score)| score.count > 0)
+        .collect())
+}
+
+/// Told of every night's work that was done, and of how the forecasts of each meter did so far.
+pub type Told<'a> = &'a (dyn Fn(&Foreseen, &[(MeterKey, Score)]) + Send + Sync);
+
+/// Foresees whenever a day was closed, on one node at a time, for as long as the node runs.
+pub async fn watch(engine: &Engine, node: &str, told: Told<'_>) {
+    let mut often = tokio::time::interval(LOOK_EVERY);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    if let Ok(scores) = scores(engine).await {
+        told(&Foreseen::default(), &scores);
+    }
+    loop {
+        often.tick().await;
+        match turn(engine, node).await {
+            Ok(None) => {}
+            Ok(Some(foreseen)) => {
+                let Foreseen { tenants, kept, judged, void } = foreseen;
+                tracing::info!(tenants, kept, judged, void, "forecasts were made");
+                told(&foreseen, &scores(engine).await.unwrap_or_default());
+            }
+            Err(error) => tracing::warn!(%error, "forecasts could not be made; the next look tries again"),
+        }
+    }
+}
+
+/// Foresees if a day was closed since it was done last, and no other node is at it.
+async fn turn(engine: &Engine, node: &str) -> Result<Option<Foreseen>, EngineError> {
+    if !is_due(engine).await? {
+        return Ok(None);
+    }
+    let claim = || engine.claim(JOB, node, TURN.as_millis() as i64);
+    let Some(lease) = claim().await? else { return Ok(None) };
+    let mut work = std::pin::pin!(foresee_all(engine));
+    let done = loop {
+        match tokio::time::timeout(TURN / 4, &mut work).await {
+            Ok(done) => break done,
+            // Whoever has it now writes the same rows.
+            Err(_) => drop(claim().await?),
+        }
+    };
+    engine.release(&lease).await?;
+    done.map(Some)
+}
+
+/// Whether a day was closed after forecasts were made last.
+///
+/// # Errors
+/// A failing ledger.
+pub async fn is_due(engine: &Engine) -> Result<bool, EngineError> {
+    let Some(book) = engine.forecast_book() else { return Ok(false) };
+    let yesterday = Day::of(engine.now()) + -1;
+    let runs = engine.snapshot_book().runs(Days { first: yesterday, last: yesterday }).await?;
+    let Some(run) = runs.last() else { return Ok(false) };
+    // A night goes through all tenants, and drops what it did not write: so any row tells.
+    let newest = book.fleet(&FleetQuery { limit: 1, ..FleetQuery::default() }).await?;
+    Ok(newest.first().map_or(run.tenants_done > 0, |row| row.made_at < run.ended_at))
+}
+
+/// Makes, keeps and judges the forecasts of all tenants.
+///
+/// # Errors
+/// A failing ledger. What was written by then stands; the same call again goes on with what is left.
+pub async fn foresee_all(engine: &Engine) -> Result<Foreseen, EngineError> {
+    let Some(book) = engine.forecast_book() else { return Ok(Foreseen::default()) };
+    let started_at = engine.now();
+    let through = Day::of(started_at) + -1;
+    let mut due: BTreeMap<TenantId, Vec<KeptForecast>> = BTreeMap::new();
+    for kept in book.due(through, DUE_MAX).await? {
+        due.entry(kept.tenant.clone()).or_default().push(kept);
+    }
+    let lessons = lessons(book).await?;
+    let mut night =
+        Night { engine, book, lessons, through, due, learning: BTreeMap::new(), foreseen: Foreseen::default() };
+    night.tenants().await?;
+    night.forget_the_gone().await?;
+    let growth = night.learning.iter().map(|(meter, learning)| {
+        let (tenants, growth_millionths) = learning.sums();
+        MeterGrowth { meter: meter.clone(), tenants, growth_millionths }
+    });
+    book.put_growth(growth.collect()).await?;
+    book.drop_latest_before(started_at).await?;
+    Ok(night.foreseen)
+}
+
+struct Night<'a> {
+    engine: &'a Engine,
+    book: &'a dyn Forecasts,
+    lessons: Lessons,
+    /// The day that was closed last.
+    through: Day,
+    due: BTreeMap<TenantId, Vec<KeptForecast>>,
+    learning: BTreeMap<MeterKey, Learning>,
+    foreseen: Foreseen,
+}
+
+/// What a page of tenants gives.
+#[derive(Default)]
+struct Page {
+    latest: Vec<LatestForecast>,
+    kept: Vec<KeptForecast>,
+    settled: Vec<SettledForecast>,
+}
+
+impl Night<'_> {
+    async fn tenants(&mut self) -> Result<(), EngineError> {
+        let days = Days { first: self.through + -(HISTORY_DAYS + SPARE_DAYS), last: self.through };
+        let mut after: Option<TenantId> = None;
+        loop {
+            let cards = self.engine.tenants(after.as_ref(), PAGE_TENANTS).await?;
+            let Some(last) = cards.last() else { return Ok(()) };
+            let known = self.engine.snapshot_book().of_tenants(after.as_ref(), &last.id, days).await?;
+            let mut known: BTreeMap<TenantId, TenantSnapshots> =
+                known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
+            let mut page = Page::default();
+            for card in &cards {
+                let meters = known.remove(&card.id).map(|known| known.meters).unwrap_or_default();
+                self.tenant(&card.id, meters, &mut page).await?;
+            }
+            self.foreseen.kept += page.kept.len() as u64;
+            self.book.put_latest(page.latest).await?;
+            self.book.keep(page.kept).await?;
+            self.book.settle(page.settled).await?;
+            after = Some(last.id.clone());
+        }
+    }
+
+    async fn tenant(&mut self, id: &TenantId, meters: Vec<MeterSnapshots>, page: &mut Page) -> Result<(), EngineError> {
+        let usage = match self.engine.usage(id, None).await {
+            Ok((_, usage)) => usage,
+            // Its creation was undone in between.
+            Err(EngineError::UnknownTenant(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let catalog = self.engine.prices_for(id).await?;
+        let histories = histories(&meters);
+        let seen = Seen { catalog: &catalog, usage: &usage, histories: &histories, lessons: &self.lessons };
+        let outlook = forecast::outlook(seen);
+        self.foreseen.tenants += 1;
+        for meter in &outlook.meters {
+            let recorded = histories.get(&meter.meter.key);
+            if let (MeterKind::Gauge, Some(recorded)) = (meter.meter.kind, recorded) {
+                self.learning.entry(meter.meter.key.clone()).or_default().add(&recorded.history);
+            }
+            page.latest.push(latest(id, &outlook, meter));
+            if is_day_of(id, outlook.today) {
+                page.kept.extend(meter.limits().filter_map(|limit| keep(id, &outlook, meter, limit)));
+            }
+        }
+        for kept in self.due.remove(id).unwrap_or_default() {
+            let counts = judge(&kept, &outlook, &histories).map(|score| score.counts());
+            match counts {
+                Some(_) => self.foreseen.judged += 1,
+                None => self.foreseen.void += 1,
+            }
+            page.settled.push(SettledForecast { kept, counts });
+        }
+        Ok(())
+    }
+
+    /// Forecasts of tenants that are there no more.
+    async fn forget_the_gone(&mut self) -> Result<(), EngineError> {
+        let gone = std::mem::take(&mut self.due).into_values().flatten();
+        let gone: Vec<SettledForecast> = gone.map(|kept| SettledForecast { kept, counts: None }).collect();
+        self.foreseen.void += gone.len() as u64;
+        Ok(self.book.settle(gone).await?)
+    }
+}
+
+/// What was recorded, as the forecaster takes it.
+pub fn histories(meters: &[MeterSnapshots]) -> Histories {
+    let recorded = |of: &MeterSnapshots| Recorded {
+        history: History::recorded(of.days.iter().map(|taken| (taken.day, taken.value))),
+        is_from_outside: of.days.last().is_some_and(|newest| newest.source != SnapshotSource::Ledger),
+    };
+    meters.iter().map(|of| (of.meter.clone(), recorded(of))).collect()
+}
+
+/// Whether a tenant's forecasts are kept on this day: on one of seven in a row.
+fn is_day_of(tenant: &TenantId, day: Day) -> bool {
+    let sum = tenant.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    (i64::from(sum) + i64::from(day.number())).rem_euclid(7) == 0
+}
+
+fn dates(of: &Dates) -> ForecastDates {
+    ForecastDates { earliest: of.earliest, likely: of.likely, latest: of.latest }
+}
+
+fn latest(tenant: &TenantId, outlook: &Outlook, meter: &MeterOutlook) -> LatestForecast {
+    let answer = &meter.answer;
+    let now = Day::of(outlook.at);
+    // What is reached was reached by today, whichever day the history ends with.
+    let reached = ForecastDates { earliest: Some(now), likely: Some(now), latest: Some(now) };
+    LatestForecast {
+        tenant: tenant.clone(),
+        meter: meter.meter.key.clone(),
+        plan: outlook.plan.clone(),
+        limit: answer.limit.as_ref().map(|limit| limit.name.clone()),
+        status: answer.forecast.status.word().into(),
+        used: answer.used,
+        max: answer.max,
+        dates: if answer.forecast.status == Status::Breached { reached } else { dates(&answer.forecast.dates) },
+        growth_per_day_thousandths: (answer.forecast.growth_per_day * 1_000.0).round() as i64,
+        made_at: outlook.at,
+    }
+}
+
+/// What is kept of a forecast that says something.
+fn keep(tenant: &TenantId, outlook: &Outlook, meter: &MeterOutlook, found: &LimitOutlook) -> Option<KeptForecast> {
+    let (limit, max) = (found.limit.as_ref()?, found.max?);
+    let says = matches!(found.forecast.status, Status::Critical | Status::Warning | Status::Safe);
+    let (measure, start) = match found.measure {
+        Measure::Level => (KeptMeasure::Level, outlook.today),
+        Measure::EachDay => (KeptMeasure::EachDay, outlook.today),
+        Measure::Total { start, .. } => (KeptMeasure::Total, start),
+    };
+    (says && found.forecast.horizon > outlook.today).then(|| KeptForecast {
+        tenant: tenant.clone(),
+        meter: meter.meter.key.clone(),
+        limit: limit.name.clone(),
+        asked: outlook.today,
+        plan: outlook.plan.clone(),
+        measure,
+        start,
+        horizon: found.forecast.horizon,
+        used: found.used,
+        max,
+        dates: dates(&found.forecast.dates),
+    })
+}
+
+/// What came of a forecast; `None` where that can't be said: the limit is another by now, or days are missing.
+fn judge(kept: &KeptForecast, outlook: &Outlook, histories: &Histories) -> Option<Score> {
+    let meter = outlook.meters.iter().find(|meter| meter.meter.key == kept.meter)?;
+    let is_same = |found: &LimitOutlook| {
+        found.max == Some(kept.max) && found.limit.as_ref().is_some_and(|limit| limit.name == kept.limit)
+    };
+    meter.limits().find(|found| is_same(found))?;
+    let measure = match kept.measure {
+        KeptMeasure::Level => Measure::Level,
+        KeptMeasure::EachDay => Measure::EachDay,
+        KeptMeasure::Total => Measure::Total { start: kept.start, end: kept.horizon },
+    };
+    let known = histories.get(&kept.meter)?.history.until(kept.horizon);
+    let later = &known[known.partition_point(|(day, _)| *day <= kept.asked)..];
+    let missing = kept.horizon - kept.asked - later.len() as i32;
+    let gaps_max = if kept.measure == KeptMeasure::Total { 0 } else { (kept.horizon - kept.asked) / DAYS_PER_GAP };
+    if missing > gaps_max {
+        return None;
+    }
+    let ForecastDates { earliest, likely, latest } = kept.dates;
+    let said = Kept::of(measure, kept.asked, Dates { earliest, likely, latest }, kept.horizon);
+    let reached = first_reached(measure, kept.used as f64, later, kept.max as f64, kept.horizon);
+    let mut score = Score::default();
+    score.add(&said.judge(reached, kept.horizon)?);
+    Some(score)
+}

@@ -1,0 +1,3 @@
+//! Jobs that take no input: idempotent and periodic.
+
+pub mod foresight;
