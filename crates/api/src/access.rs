@@ -92,6 +92,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/api/v1/tenants/{id}/grants", Access::Admin),
     endpoint("DELETE", "/api/v1/tenants/{id}/grants/{grant}", Access::Admin),
     endpoint("GET", "/api/v1/tenants/{id}/usage", Access::OwnPath),
+    endpoint("GET", "/api/v1/tenants/{id}/warnings", Access::OwnPath),
     endpoint("GET", "/api/v1/usage-forecast", Access::OwnRows),
     endpoint("GET", "/api/v1/usage-forecast/fleet", Access::Read),
     endpoint("GET", "/api/v1/usage-forecast/backtest", Access::OwnRows),

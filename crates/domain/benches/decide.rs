@@ -82,6 +82,7 @@ fn catalog() -> Catalog {
         upgrade_url: None,
         warn_percent: 80,
         forecast: domain::catalog::ForecastTerms::DEFAULT,
+        warnings: vec![80, 100],
         costs: Default::default(),
     }
 }

@@ -275,10 +275,13 @@ pub struct Catalog {
     pub event_bounds: EventBounds,
     /// Where an upgrade is bought; a template over `{plan}`, `{from}`, `{feature}`, `{tenant}`.
     pub upgrade_url: Option<Arc<str>>,
-    /// Use from which warnings are given, in percent of a limit.
+    /// Use from which on answers carry a warning, in percent of a limit.
     pub warn_percent: u8,
     /// What forecasts go by.
     pub forecast: ForecastTerms,
+    /// Use that is told of once, as a fact of its own, in percent of a limit: ascending, each from 1 to
+    /// [`WARN_PERCENT_MAX`](crate::warning::WARN_PERCENT_MAX).
+    pub warnings: Vec<u16>,
 }
 
 impl Catalog {

@@ -11,6 +11,7 @@ use crate::{
     session::{Session, SessionEnd},
     share::Share,
     time::{Instant, Window, WindowKind, Zone},
+    warning::Warning,
 };
 use std::sync::Arc;
 
@@ -76,6 +77,10 @@ impl Cause {
         Cause::Hold,
         Cause::Session,
     ];
+    /// Whether what was asked for was charged, and nothing else.
+    pub(crate) fn is_a_charge(self) -> bool {
+        matches!(self, Cause::Check | Cause::Gateway)
+    }
     /// The word used on the wire.
     pub fn word(self) -> &'static str {
         match self {
@@ -289,6 +294,8 @@ pub enum Effect {
     },
     /// Use that stands in the same entry comes out of a grant.
     Draw(Box<Draw>),
+    /// What stands before it in the entry has carried use to a part of a limit: told once.
+    Warned(Box<Warning>),
 }
 
 /// One line of a tenant's ledger.

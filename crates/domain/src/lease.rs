@@ -7,6 +7,7 @@
 
 use crate::{
     catalog::{Catalog, Limit, MeterKind, Mode, Scope},
+    decision::LimitState,
     entry::{Cause, Effect, Entry, Status},
     id::{MeterKey, UserId},
     limits::refuses,
@@ -112,7 +113,7 @@ impl Tenant {
         // To its holder the lease is not set aside.
         let lease = self.leases.remove(place);
         let done = match self.covers(&lease, user.as_deref(), op, now, catalog) {
-            true => self.apply(user, op, now, catalog).map(Some),
+            true => self.apply_unwarned(user, op, now, catalog).map(Some),
             false => Ok(None),
         };
         // Nothing that is covered ends leases.
@@ -194,14 +195,14 @@ impl Tenant {
         }
         let mut states = Vec::new();
         self.push_limit_states(&mut states, user, plan, meter, &self.windows, at);
+        let has_slice = |state: &LimitState| {
+            let left = slice_of(state).and_then(|kind| lease.left(meter, kind));
+            amount == 0 || left.is_some_and(|left| left >= amount)
+        };
         states.iter().all(|state| match state.mode {
-            Mode::Soft => true,
+            Mode::Soft => self.left_to_next_warning(user, state, catalog).is_none() || has_slice(state),
             Mode::Shadow => !refuses(state, amount),
-            Mode::Hard if state.max.is_none() || amount == 0 => true,
-            Mode::Hard => {
-                let left = slice_of(state).and_then(|kind| lease.left(meter, kind));
-                !refuses(state, amount) && left.is_some_and(|left| left >= amount)
-            }
+            Mode::Hard => state.max.is_none() || !refuses(state, amount) && has_slice(state),
         })
     }
 
@@ -264,15 +265,16 @@ impl Tenant {
             let mut states = Vec::new();
             self.push_limit_states(&mut states, Some(&anybody), plan, meter, &self.windows, at);
             for state in states.iter().filter(|state| state.max.is_some()) {
-                match state.mode {
-                    Mode::Soft => continue,
-                    Mode::Shadow if refuses(state, *amount) => return None,
-                    Mode::Shadow => continue,
-                    Mode::Hard => {}
+                if state.mode == Mode::Shadow && refuses(state, *amount) {
+                    return None;
                 }
+                // What is charged under a lease reaches nothing that somebody has to be warned of.
+                let unwarned = self.left_to_next_warning(Some(&anybody), state, catalog).map(|left| left - 1);
+                let allowed = state.max.filter(|_| state.mode == Mode::Hard);
+                let allowed = allowed.map(|max| max.saturating_sub(state.used).saturating_sub(state.held));
+                let Some(room) = unwarned.into_iter().chain(allowed).min() else { continue };
                 let kind = slice_of(state)?;
-                let room = state.max?.saturating_sub(state.used).saturating_sub(state.held);
-                let room = room.saturating_sub(state.set_aside).max(0);
+                let room = room.saturating_sub(self.set_aside(meter, kind)).max(0);
                 let recent = replaced.and_then(|lease| lease.used_in_two_seconds(meter, kind, at));
                 let wanted = recent.unwrap_or(0).max(amount.saturating_mul(terms.first));
                 let size = wanted.min(room / terms.share.max(1));

@@ -28,3 +28,4 @@ mod spend;
 pub mod tenant;
 pub mod time;
 pub mod view;
+pub mod warning;

@@ -290,6 +290,19 @@ impl Tenant {
     /// [`OpError`] where the operation has no meaning; then nothing has changed.
     pub fn apply(
         &mut self,
+        mut user: Option<&mut User>,
+        op: &Op,
+        now: Instant,
+        catalog: &Catalog,
+    ) -> Result<Outcome, OpError> {
+        let mut outcome = self.apply_unwarned(user.as_deref_mut(), op, now, catalog)?;
+        self.warn(user, &mut outcome, catalog);
+        Ok(outcome)
+    }
+
+    /// As [`Tenant::apply`], where nothing can be reached that has to be warned of.
+    pub(crate) fn apply_unwarned(
+        &mut self,
         user: Option<&mut User>,
         op: &Op,
         now: Instant,

@@ -108,7 +108,8 @@ impl Tenant {
             | Effect::SessionClosed(_)
             | Effect::Grant(_)
             | Effect::GrantRevoked { .. }
-            | Effect::Draw(_) => return Ok(()),
+            | Effect::Draw(_)
+            | Effect::Warned(_) => return Ok(()),
         };
         if fits { Ok(()) } else { Err(OpError::Overflow(meter.clone())) }
     }

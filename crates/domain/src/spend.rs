@@ -237,7 +237,8 @@ fn receipt(effects: &[Effect], windows: &Windows) -> Box<Receipt> {
             | Effect::Session(_)
             | Effect::SessionClosed(_)
             | Effect::Grant(_)
-            | Effect::GrantRevoked { .. } => {}
+            | Effect::GrantRevoked { .. }
+            | Effect::Warned(_) => {}
             Effect::Draw(draw) => receipt.draws.push(draw.as_ref().clone()),
         }
     }

@@ -1,6 +1,7 @@
 //! The state of a tenant and of its users: the fold of their entries.
 
 use crate::{
+    catalog::Scope,
     demand::PendingDenials,
     entry::{ClosedWindow, Effect, Entry, KindSet, Profile},
     grant::Grants,
@@ -8,6 +9,7 @@ use crate::{
     in_flight::InFlight,
     lease::Lease,
     time::{Frame, Instant, Window, WindowKind},
+    warning::Warnings,
 };
 
 pub use crate::account::{Account, Accounts, ClosedTotal, Slot};
@@ -36,6 +38,8 @@ pub struct Tenant {
     pub in_flight: InFlight,
     /// Amounts on top of what the plan allows.
     pub grants: Grants,
+    /// What it was warned of.
+    pub warnings: Warnings,
     /// Denials counted but not yet written down. Not part of the fold.
     pub pending: PendingDenials,
 }
@@ -47,12 +51,14 @@ pub struct User {
     pub id: UserId,
     /// What it used.
     pub accounts: Accounts,
+    /// What it was warned of.
+    pub warnings: Warnings,
 }
 
 impl User {
     /// A user of whom nothing is known yet.
     pub fn new(id: UserId) -> Self {
-        Self { id, accounts: Accounts::default() }
+        Self { id, accounts: Accounts::default(), warnings: Warnings::default() }
     }
 }
 
@@ -69,6 +75,7 @@ impl Tenant {
             leases: Vec::new(),
             in_flight: InFlight::default(),
             grants: Grants::default(),
+            warnings: Warnings::default(),
             pending: PendingDenials::default(),
         }
     }
@@ -200,6 +207,7 @@ impl Tenant {
                         self.previous[kind.index()] = *open;
                     }
                     *open = *window;
+                    self.warnings.turn(&self.windows);
                 }
                 Effect::Use { meter, amount, open, closed } => {
                     self.accounts.add_use(meter, *amount, *open, closed, &self.windows);
@@ -210,6 +218,7 @@ impl Tenant {
                 Effect::Level { meter, tenant_delta, set_at, .. } => {
                     let set_at = set_at.filter(|_| entry.user.is_none());
                     self.accounts.move_level(meter, *tenant_delta, set_at);
+                    self.warnings.fall(meter, self.accounts.level(meter));
                 }
                 Effect::Leases(leases) => self.leases.clone_from(leases),
                 Effect::Hold(hold) => self.in_flight.put_hold(hold.as_ref().clone(), entry.at),
@@ -219,7 +228,8 @@ impl Tenant {
                 Effect::Grant(grant) => self.grants.put(grant.as_ref().clone(), entry.at),
                 Effect::GrantRevoked { id } => self.grants.remove(*id),
                 Effect::Draw(draw) => self.grants.draw(draw, &self.windows),
-                Effect::Denials(_) | Effect::Under { .. } => {}
+                Effect::Warned(warning) if warning.scope == Scope::Tenant => self.warnings.put(warning, &self.windows),
+                Effect::Denials(_) | Effect::Under { .. } | Effect::Warned(_) => {}
             }
         }
     }
@@ -238,8 +248,11 @@ impl User {
                 }
                 Effect::Level { meter, user_delta, set_at, .. } => {
                     self.accounts.move_level(meter, *user_delta, *set_at);
+                    self.warnings.fall(meter, self.accounts.level(meter));
                 }
+                Effect::Warned(warning) if warning.scope == Scope::User => self.warnings.put(warning, windows),
                 Effect::Profile(_)
+                | Effect::Warned(_)
                 | Effect::Turn { .. }
                 | Effect::Denials(_)
                 | Effect::Leases(_)

@@ -13,6 +13,7 @@ use domain::{
     id::{TenantId, UserId},
     op::OpError,
     view::Usage,
+    warning::Warning,
 };
 use std::sync::Arc;
 
@@ -106,6 +107,19 @@ impl Engine {
     /// The forecasts that are kept, where the ledger keeps any.
     pub fn forecast_book(&self) -> Option<&dyn Forecasts> {
         self.ledger.forecasts()
+    }
+
+    /// What a tenant (or one of its users) was warned of in the windows that are open, the oldest first.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn warnings(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<Vec<Warning>, EngineError> {
+        let users: Vec<UserId> = user.cloned().into_iter().collect();
+        let given = |open: &mut Open<'_>| {
+            let user = user.and_then(|user| open.book.users.get(user)).map(|live| &live.user);
+            Ok(open.book.tenant.warnings_at(user, open.now))
+        };
+        self.look_at(Whom::known(tenant, &users).look(Look::Now), given).await
     }
 
     /// Denials, newest first. What was counted in the last seconds is in [`Engine::usage`] before it is here.

@@ -310,7 +310,8 @@ pub(crate) fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         .map(|live| {
             live.saved = live.seq;
             let accounts = live.user.accounts.taken();
-            Stored { state: User { id: live.user.id.clone(), accounts }, seq: live.seq }
+            let (id, warnings) = (live.user.id.clone(), live.user.warnings.clone());
+            Stored { state: User { id, accounts, warnings }, seq: live.seq }
         })
         .collect();
     let accounts = book.tenant.accounts.taken();
@@ -325,6 +326,7 @@ pub(crate) fn snapshot(cell: &Arc<Cell>, round: u64) -> Option<Fold> {
         leases: tenant.leases.clone(),
         in_flight: tenant.in_flight.clone(),
         grants: tenant.grants.clone(),
+        warnings: tenant.warnings.clone(),
         pending: Default::default(),
     };
     Some(Fold { tenant: Stored { state, seq: book.seq }, users, from, basis: book.basis.clone() })

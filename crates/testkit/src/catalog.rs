@@ -66,6 +66,7 @@ impl Default for Draft {
             upgrade_url: None,
             warn_percent: 80,
             forecast: domain::catalog::ForecastTerms::DEFAULT,
+            warnings: vec![80, 100],
             costs: BTreeMap::new(),
         })
     }

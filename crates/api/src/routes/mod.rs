@@ -19,6 +19,7 @@ mod tenants;
 mod test_clock;
 mod token;
 mod usage;
+mod warnings;
 
 use crate::{door::guard, openapi, reply::Failure, state::ApiState};
 use axum::{Router, middleware::from_fn_with_state};
@@ -55,6 +56,7 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(grants::list, grants::put))
         .routes(routes!(grants::revoke))
         .routes(routes!(usage::get))
+        .routes(routes!(warnings::list))
         .routes(routes!(forecasts::get))
         .routes(routes!(forecasts::fleet))
         .routes(routes!(forecasts::backtest))

@@ -17,7 +17,7 @@ use wire::v1::{check::bad_name, usage::UsageAnswer};
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsageParams {
     /// One user's, instead of the whole tenant's.
-    user_id: Option<String>,
+    pub(super) user_id: Option<String>,
 }
 
 /// What a tenant used: every meter and limit, now. Never refused for lack of quota.

@@ -133,6 +133,7 @@ async fn a_tenant_learns_nothing_about_another() {
         "/api/v1/tenants/{id}/usage",
         "/api/v1/tenants/{id}/overrides",
         "/api/v1/tenants/{id}/sessions",
+        "/api/v1/tenants/{id}/warnings",
         "/api/organizations/{id}/usage",
         "/api/v1/denials?tenant_id={id}",
         "/api/v1/usage-forecast?tenant_id={id}",

@@ -49,7 +49,7 @@ const ERRORS: [&str; 25] = [
     "TooManyGrants",
 ];
 
-const EFFECTS: [&str; 15] = [
+const EFFECTS: [&str; 16] = [
     "Profile",
     "Turn",
     "Use",
@@ -65,6 +65,7 @@ const EFFECTS: [&str; 15] = [
     "Grant",
     "GrantRevoked",
     "Draw",
+    "Warned",
 ];
 
 /// More than a table would want to hold: `in_flight` and `grants` reach them.
@@ -123,6 +124,7 @@ pub fn effect_name(effect: &Effect) -> &'static str {
         Effect::Grant(_) => 12,
         Effect::GrantRevoked { .. } => 13,
         Effect::Draw(_) => 14,
+        Effect::Warned(_) => 15,
     };
     EFFECTS[index]
 }

@@ -7,12 +7,13 @@ use crate::world::{add_plan, at, catalog, meter};
 use domain::{
     catalog::{Catalog, Enforce, Limit, Mode, Scope},
     decision::Code,
-    entry::{Cause, Entry, Override},
-    id::{FeatureKey, PlanKey, TenantId},
+    entry::{Cause, Effect, Entry, Override},
+    id::{FeatureKey, MeterKey, PlanKey, TenantId},
     lease::{Slice, Terms},
     op::{Adjustment, Charge, Fact, Movement, Op, OpError, Outcome, ProfileChange, Spend},
     tenant::Tenant,
     time::{Instant, WindowKind},
+    warning::Warning,
 };
 use proptest::prelude::*;
 
@@ -24,7 +25,7 @@ enum Step {
     /// Charges, under its lease if it has one that has room.
     Spend { amount: i64, tokens: bool },
     /// As [`Step::Spend`], seeing all, and takes a lease with it.
-    Take { amount: i64 },
+    Take { amount: i64, tokens: bool },
     /// Records a fact.
     Fact { amount: i64 },
     /// A correction.
@@ -46,7 +47,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (1..9_i64, any::<bool>()).prop_map(|(amount, tokens)| Step::Spend { amount, tokens }),
-        6 => (1..4_i64).prop_map(|amount| Step::Take { amount }),
+        6 => (1..4_i64, prop::bool::weighted(0.3)).prop_map(|(amount, tokens)| Step::Take { amount, tokens }),
         2 => (1..30_i64).prop_map(|amount| Step::Fact { amount }),
         1 => (-20..20_i64).prop_map(|amount| Step::Adjust { amount }),
         1 => any::<bool>().prop_map(|large| Step::Plan { large }),
@@ -105,6 +106,57 @@ impl Cluster {
     fn append(&mut self, entry: &Entry) {
         self.truth.fold(None, entry);
         self.journal.push(entry.clone());
+        if entry.catalog == self.catalog.version {
+            self.check_warned(entry);
+        }
+    }
+
+    /// Whoever charged it: what use has reached of a limit on what an entry moved was told of by then, and once.
+    fn check_warned(&self, entry: &Entry) {
+        let moved = entry.effects.iter().filter_map(|effect| match effect {
+            Effect::Use { meter, .. } => Some(meter),
+            _ => None,
+        });
+        for key in moved {
+            for limit in self.limits(key, entry.at).iter().filter(|limit| limit.mode != Mode::Shadow) {
+                let kind = limit.window.kind().unwrap();
+                let window = self.truth.windows[kind.index()];
+                let used = self.truth.accounts.used(key, kind, &window);
+                for percent in [80, 100] {
+                    let is_reached = used * 100 >= limit.max.unwrap() * i64::from(percent);
+                    if kind == WindowKind::Minute || !is_reached {
+                        continue;
+                    }
+                    let told = self.journal.iter().flat_map(|entry| &entry.effects).filter_map(|effect| match effect {
+                        Effect::Warned(one) => Some(&**one),
+                        _ => None,
+                    });
+                    let is_its = |one: &&Warning| {
+                        (&one.meter, one.window, one.percent, one.during) == (key, limit.window, percent, Some(window))
+                    };
+                    let mut amounts: Vec<i64> = told.filter(is_its).map(|one| one.max).collect();
+                    assert!(amounts.iter().any(|max| *max >= limit.max.unwrap()), "{percent} % of {limit:?}: {used}");
+                    let count = amounts.len();
+                    amounts.sort_unstable();
+                    amounts.dedup();
+                    assert_eq!(amounts.len(), count, "{percent} % of {limit:?} was told of twice");
+                }
+            }
+        }
+    }
+
+    /// The limits on a meter, overrides in their place.
+    fn limits(&self, key: &MeterKey, at: Instant) -> Vec<Limit> {
+        let limits =
+            self.catalog.plans[&self.truth.profile.plan].limits.on(key).iter().map(|limit| Limit::clone(limit));
+        let mut limits: Vec<Limit> = limits.collect();
+        for own in self.truth.profile.overrides.iter().filter(|own| own.until.is_none_or(|until| at < until)) {
+            let is_same = |limit: &&mut Limit| limit.meter == own.meter && limit.window == own.window;
+            if let Some(limit) = limits.iter_mut().find(is_same) {
+                (limit.max, limit.mode) = (own.max, own.mode);
+            }
+        }
+        limits
     }
 
     /// Does something that sees all.
@@ -179,7 +231,9 @@ impl Cluster {
             Step::Spend { amount, tokens } => {
                 self.spend(node, *amount, if *tokens { "tokens" } else { "messages" }, now, false);
             }
-            Step::Take { amount } => self.spend(node, *amount, "messages", now, true),
+            Step::Take { amount, tokens } => {
+                self.spend(node, *amount, if *tokens { "tokens" } else { "messages" }, now, true);
+            }
             Step::Fact { amount } => {
                 let movements = vec![(meter("messages"), Movement::Add(*amount))];
                 let op = Op::Record(Fact { movements, time: None, dimensions: vec![], binding: None });
@@ -316,7 +370,7 @@ fn who_needs_what_is_set_aside_gets_it_and_ends_all_leases() {
     // Room for 24 in this minute, of which 4 are set aside.
     cluster.spend(1, 24, "messages", now, false);
     assert!(cluster.truth.leases.is_empty());
-    let ends = |entry: &Entry| entry.effects.iter().any(|effect| *effect == domain::entry::Effect::Leases(vec![]));
+    let ends = |entry: &Entry| entry.effects.iter().any(|effect| *effect == Effect::Leases(vec![]));
     assert!(ends(cluster.journal.last().unwrap()));
     let charges = vec![Charge { meter: meter("messages"), amount: 1 }];
     let op = Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check);
@@ -324,4 +378,24 @@ fn who_needs_what_is_set_aside_gets_it_and_ends_all_leases() {
     let refused = cluster.do_seeing(0, &op, now, false).unwrap().decision.unwrap();
     assert!(!refused.allowed);
     assert_eq!(refused.limits.iter().map(|limit| limit.used).collect::<Vec<_>>(), [25, 25]);
+}
+
+#[test]
+fn nothing_that_is_warned_of_is_reached_unseen_under_a_lease() {
+    let mut cluster = Cluster::new(2);
+    let now = at("2027-02-01T10:00:00Z");
+    // 80 % of 60 a day are 48; at most 25 in a minute.
+    cluster.spend(1, 20, "messages", now, false);
+    cluster.spend(1, 20, "messages", now.plus_ms(60_000), false);
+    let now = now.plus_ms(120_000);
+    cluster.spend(0, 1, "messages", now, true);
+    let left = |cluster: &Cluster| cluster.truth.leases.first()?.left(&meter("messages"), WindowKind::Day);
+    assert_eq!(left(&cluster), Some(3), "half of the six that are left before it");
+    // Four more by another leave three until it is reached: as many as are set aside.
+    cluster.spend(1, 4, "messages", now, false);
+    assert!(cluster.truth.leases.is_empty());
+    assert!(cluster.truth.warnings.is_empty());
+    cluster.spend(0, 3, "messages", now, false);
+    let told: Vec<_> = cluster.truth.warnings.iter().map(|one| (one.percent, one.used)).collect();
+    assert_eq!(told, [(80, 48)]);
 }

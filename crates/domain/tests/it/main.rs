@@ -17,6 +17,7 @@ mod steps;
 mod table;
 mod tables;
 mod tidy;
+mod warnings;
 mod windows;
 mod world;
 

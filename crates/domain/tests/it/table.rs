@@ -1,5 +1,5 @@
 //! Runs a table. A line is `TIME VERB WORDS -> OUTCOME`; what comes out must be what it says. Lines without a time
-//! change the catalog: `plan NAME RANK +FEATURE LIMIT...`, `catalog observe`. After every line the fold of all entries
+//! change the catalog: `plan NAME RANK +FEATURE LIMIT...`, `catalog observe`, `catalog warn 80 100`. After every line the fold of all entries
 //! must be the state, so that every table proves that as well.
 
 use crate::{
@@ -51,7 +51,9 @@ struct Table {
 
 impl Default for Table {
     fn default() -> Self {
-        Self { catalog: catalog(), world: None, receipts: BTreeMap::new(), coverage: Coverage::default() }
+        // Tables are of one thing each: those about warnings say so.
+        let catalog = Catalog { warnings: vec![], ..catalog() };
+        Self { catalog, world: None, receipts: BTreeMap::new(), coverage: Coverage::default() }
     }
 }
 
@@ -111,6 +113,9 @@ impl Table {
                 let limits = known.limits.iter().cloned().map(|limit| Limit { quota, ..limit }).collect();
                 *known = Plan { limits, ..Plan::clone(known) }.into();
             }
+            (_, ["warn", percents @ ..]) => {
+                self.catalog.warnings = percents.iter().map(|percent| percent.parse().unwrap()).collect();
+            }
             (_, [word]) => self.catalog.enforce = Enforce::from_word(word).unwrap(),
             _ => panic!("a catalog line makes no sense"),
         }
@@ -148,6 +153,7 @@ impl Table {
             "flush" => return Ok(world.flush(user, now).map_or("nothing".into(), |entry| show_entry(&entry))),
             "usage" => return Ok(show_usage(world, words, now)),
             "window" => return Ok(show_window(world, words, now)),
+            "warnings" => return Ok(show_warnings(world, words, now)),
             "history" => return Ok(show_history(world, words)),
             "closed" => return Ok(show_closed(world, words)),
             _ => panic!("{verb:?} is no verb"),
@@ -169,7 +175,7 @@ impl Table {
         if let (Op::Settle(_), Some(entry)) = (&op, &outcome.entry) {
             return Ok(show_entry(entry));
         }
-        Ok(show_outcome(&outcome, matches!(verb, "spend" | "check")))
+        Ok(show_outcome(&outcome, matches!(verb, "spend" | "check")) + &show_warned(&outcome))
     }
 }
 
@@ -239,6 +245,13 @@ fn show_outcome(outcome: &Outcome, decided: bool) -> String {
         (None, Some(entry)) if !decided => show_entry(entry),
         _ => "nothing".into(),
     }
+}
+
+/// What a charge was the first to find due; of other entries all effects are shown.
+fn show_warned(outcome: &Outcome) -> String {
+    let effects = outcome.entry.iter().filter(|_| outcome.decision.is_some()).flat_map(|entry| &entry.effects);
+    let warned = effects.filter(|effect| matches!(effect, Effect::Warned(_))).filter_map(show_effect);
+    warned.map(|text| format!(" {text}")).collect()
 }
 
 fn show_decision(decision: &Decision) -> String {
@@ -329,6 +342,9 @@ fn show_effect(effect: &Effect) -> Option<String> {
         Effect::Grant(grant) => Some(format!("{}:{}+{}", show_grant(grant.id), grant.meter, grant.left)),
         Effect::GrantRevoked { id } => Some(format!("revoked:{}", show_grant(*id))),
         Effect::Draw(draw) => Some(format!("from:{}:{:+}", show_grant(draw.grant), draw.amount)),
+        Effect::Warned(warning) => {
+            Some(format!("warned:{}:{}%:{}/{}", warning.limit, warning.percent, warning.used, warning.max))
+        }
         Effect::Session(session) => Some(format!("session:s{}", session.id.0)),
         Effect::SessionClosed(end) => {
             let took = seconds(end.accrued_ms);
@@ -351,6 +367,15 @@ fn show_usage(world: &World, words: &Words<'_>, now: Instant) -> String {
     let limits = meter.limits.iter().map(|limit| format!(" {}", show_limit(limit)));
     let held = if meter.held == 0 { String::new() } else { format!(" held {}", meter.held) };
     format!("used {}{held} denied {}{}", meter.used, meter.denied, limits.collect::<String>())
+}
+
+fn show_warnings(world: &World, words: &Words<'_>, now: Instant) -> String {
+    let tenant = &world.state.tenant;
+    let user = words.one("user").map(|name| &world.state.users[&UserId::new(name).unwrap()]);
+    let given = tenant.warnings_at(user, now);
+    let shown: Vec<String> =
+        given.iter().map(|one| format!("{}:{}%@{}", one.limit, one.percent, short(one.at))).collect();
+    if shown.is_empty() { "none".into() } else { shown.join(" ") }
 }
 
 fn show_window(world: &World, words: &Words<'_>, now: Instant) -> String {

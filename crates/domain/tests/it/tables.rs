@@ -45,6 +45,8 @@ tables! {
     SESSIONS, sessions, "sessions.txt";
     /// Features, and the plan that would help.
     UPGRADES, upgrades, "upgrades.txt";
+    /// What use is told of once: each part of a limit, in each window.
+    WARNINGS, warnings, "warnings.txt";
     /// What a tenant may use, shared among its users.
     SHARES, shares, "shares.txt";
     /// Operations that have no meaning, and amounts at the end of the range.

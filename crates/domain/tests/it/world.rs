@@ -82,6 +82,7 @@ pub fn catalog() -> Catalog {
         upgrade_url: None,
         warn_percent: 80,
         forecast: domain::catalog::ForecastTerms::DEFAULT,
+        warnings: vec![80, 100],
         costs: BTreeMap::new(),
     }
 }
@@ -144,7 +145,7 @@ pub struct State {
 }
 
 impl State {
-    fn fold(&mut self, entry: &Entry) {
+    pub fn fold(&mut self, entry: &Entry) {
         let user = entry.user.as_ref().map(|id| self.users.entry(id.clone()).or_insert_with(|| User::new(id.clone())));
         self.tenant.fold(user, entry);
     }

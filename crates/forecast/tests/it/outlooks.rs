@@ -91,6 +91,7 @@ fn catalog() -> Catalog {
         upgrade_url: None,
         warn_percent: 80,
         forecast: ForecastTerms::DEFAULT,
+        warnings: vec![80, 100],
     }
 }
 

@@ -12,6 +12,7 @@ use domain::{
     share::{Share, ShareMode},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::Zone,
+    warning::{Warning, Warnings},
 };
 use in_flight::{hold, in_flight, lease, session, session_end};
 use proptest::{
@@ -160,6 +161,7 @@ fn effect() -> impl Strategy<Value = Effect> {
             let (meter, open, closed) = (MeterKey::trusted("credits"), KindSet::ALL, Vec::new());
             Effect::Draw(Box::new(Draw { grant: GrantId(id), meter, amount, open, closed }))
         }),
+        warning().prop_map(|warning| Effect::Warned(Box::new(warning))),
     ]
 }
 
@@ -227,6 +229,27 @@ fn grant() -> impl Strategy<Value = Grant> {
     )
 }
 
+fn warning() -> impl Strategy<Value = Warning> {
+    let limit = (text(), meter(), select(&LimitWindow::ALL[..]), select(vec![Scope::Tenant, Scope::User]));
+    (limit, any::<u16>(), any::<i64>(), any::<i64>(), option::of(window()), instant()).prop_map(
+        |((limit, meter, window, scope), percent, used, max, during, at)| Warning {
+            limit,
+            meter,
+            window,
+            scope,
+            percent,
+            used,
+            max,
+            during,
+            at,
+        },
+    )
+}
+
+fn warnings() -> impl Strategy<Value = Warnings> {
+    vec(warning(), 0..3).prop_map(Warnings::restore)
+}
+
 fn grants(of: Windows) -> impl Strategy<Value = Grants> {
     (vec(grant(), 0..4), accounts(of)).prop_map(|(list, drawn)| Grants::restore(list, drawn))
 }
@@ -239,12 +262,13 @@ fn tenant() -> impl Strategy<Value = Tenant> {
                 accounts(windows),
                 vec(lease(), 0..3),
                 in_flight(),
-                grants(windows),
+                (grants(windows), warnings()),
             )
         })
-        .prop_map(|((profile, last, windows, previous), accounts, leases, in_flight, grants)| Tenant {
+        .prop_map(|((profile, last, windows, previous), accounts, leases, in_flight, (grants, warnings))| Tenant {
             in_flight,
             grants,
+            warnings,
             id: TenantId::trusted("acme"),
             profile,
             last,
@@ -291,8 +315,8 @@ proptest! {
     }
 
     #[test]
-    fn users_come_back(accounts in windows().prop_flat_map(accounts)) {
-        let user = User { id: UserId::trusted("ann"), accounts };
+    fn users_come_back(accounts in windows().prop_flat_map(accounts), warnings in warnings()) {
+        let user = User { id: UserId::trusted("ann"), accounts, warnings };
         let mut bytes = Vec::new();
         encode_user(&user, &mut bytes);
         prop_assert_eq!(decode_user(user.id.clone(), &bytes), Ok(user));

@@ -6,6 +6,7 @@ use super::{
     in_flight::{self, put_end, put_hold, put_session},
     put_closed, put_i64, put_instant, put_option, put_text, put_u64, put_window,
     shares::{put_shares, shares},
+    warnings::{put_warning, warning},
 };
 use domain::{
     catalog::{Enforce, LimitWindow, Mode, Scope},
@@ -33,7 +34,7 @@ const HAS_SHARES: u8 = 0x40;
 
 const STATUSES: [Status; 2] = [Status::Active, Status::Suspended];
 const ENFORCES: [Enforce; 2] = [Enforce::Observe, Enforce::On];
-const SCOPES: [Scope; 2] = [Scope::Tenant, Scope::User];
+pub(super) const SCOPES: [Scope; 2] = [Scope::Tenant, Scope::User];
 const MODES: [Mode; 3] = [Mode::Hard, Mode::Soft, Mode::Shadow];
 
 /// The position of a value in its list; part of the format.
@@ -194,6 +195,10 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.extend_from_slice(&draw.grant.0.to_be_bytes());
             put_counted(out, &draw.meter, draw.amount, draw.open, &draw.closed);
         }
+        Effect::Warned(warning) => {
+            out.push(15);
+            put_warning(out, warning);
+        }
     }
 }
 
@@ -282,6 +287,7 @@ fn effect(reader: &mut Reader<'_>) -> Decoded<Effect> {
         12 => Effect::Grant(Box::new(grants::grant(reader)?)),
         13 => Effect::GrantRevoked { id: GrantId(u128::from_be_bytes(reader.array()?)) },
         14 => Effect::Draw(Box::new(draw(reader)?)),
+        15 => Effect::Warned(Box::new(warning(reader)?)),
         _ => return Err(Malformed("an unknown effect")),
     })
 }
@@ -303,12 +309,12 @@ fn check_kinds(kinds: KindSet) -> Decoded<()> {
 }
 
 /// A level is nothing; all else stands in the order of the kinds of windows, followed by what bounds sessions.
-fn put_limit_window(out: &mut Vec<u8>, window: LimitWindow) {
+pub(super) fn put_limit_window(out: &mut Vec<u8>, window: LimitWindow) {
     let place = position(&LimitWindow::ALL, &window);
     put_option(out, place.checked_sub(1), |out, place| out.push(place));
 }
 
-fn limit_window(reader: &mut Reader<'_>) -> Decoded<LimitWindow> {
+pub(super) fn limit_window(reader: &mut Reader<'_>) -> Decoded<LimitWindow> {
     let place = reader.option(|reader| reader.byte())?;
     let window = LimitWindow::ALL.get(place.map_or(0, |place| usize::from(place) + 1));
     window.copied().ok_or(Malformed("an unknown window"))

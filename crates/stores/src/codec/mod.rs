@@ -10,6 +10,7 @@ mod grants;
 mod in_flight;
 mod shares;
 mod state;
+mod warnings;
 
 pub(crate) use entry::{decode_binding, decode_entry, decode_run, encode_entry, encode_run, has_denials, read_entry};
 pub(crate) use state::{decode_tenant, decode_user, encode_tenant, encode_user};

@@ -8,12 +8,14 @@ use super::{
     grants::{grant, put_grant},
     in_flight::{hold, put_hold, put_session, session},
     put_i64, put_instant, put_text, put_u64, put_window,
+    warnings::{put_warning, warning},
 };
 use domain::{
     grant::Grants,
     id::{MeterKey, TenantId, UserId},
     tenant::{Account, Accounts, Slot, Tenant, User, Windows},
     time::WindowKind,
+    warning::Warnings,
 };
 
 const VERSION: u8 = 1;
@@ -26,6 +28,10 @@ const SECTION_LEASES: u8 = 0;
 const SECTION_HOLDS: u8 = 1;
 const SECTION_SESSIONS: u8 = 2;
 const SECTION_GRANTS: u8 = 3;
+const SECTION_WARNINGS: u8 = 4;
+
+/// Of a user who was warned of something, which stands last.
+const VERSION_WARNED_USER: u8 = 2;
 
 const SLOT_UNUSED: u8 = 0;
 const SLOT_OF_SAME_WINDOW: u8 = 1;
@@ -33,7 +39,7 @@ const SLOT_OF_OWN_WINDOW: u8 = 2;
 
 pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
     let has_leases = !tenant.leases.is_empty();
-    let has_sections = !tenant.in_flight.is_empty() || !tenant.grants.is_empty();
+    let has_sections = !tenant.in_flight.is_empty() || !tenant.grants.is_empty() || !tenant.warnings.is_empty();
     out.push(match (has_sections, has_leases) {
         (true, _) => VERSION_SECTIONS,
         (false, true) => VERSION_LEASES,
@@ -55,7 +61,8 @@ pub(crate) fn encode_tenant(tenant: &Tenant, out: &mut Vec<u8>) {
 fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
     let in_flight = &tenant.in_flight;
     let (holds, sessions) = (in_flight.holds_count(), in_flight.sessions_count());
-    let sections = [!tenant.leases.is_empty(), holds > 0, sessions > 0, !tenant.grants.is_empty()];
+    let warned = !tenant.warnings.is_empty();
+    let sections = [!tenant.leases.is_empty(), holds > 0, sessions > 0, !tenant.grants.is_empty(), warned];
     out.push(sections.iter().map(|has| u8::from(*has)).sum());
     if !tenant.leases.is_empty() {
         out.push(SECTION_LEASES);
@@ -78,6 +85,15 @@ fn put_sections(out: &mut Vec<u8>, tenant: &Tenant) {
         let drawn = tenant.grants.drawn().cloned().unwrap_or_default();
         put_accounts(out, &drawn, tenant.windows);
     }
+    if warned {
+        out.push(SECTION_WARNINGS);
+        put_warnings(out, &tenant.warnings);
+    }
+}
+
+fn put_warnings(out: &mut Vec<u8>, warnings: &Warnings) {
+    put_u64(out, warnings.iter().count() as u64);
+    warnings.iter().for_each(|warning| put_warning(out, warning));
 }
 
 fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
@@ -96,6 +112,7 @@ fn read_sections(reader: &mut Reader<'_>, tenant: &mut Tenant) -> Decoded<()> {
                 let list = reader.list(grant)?;
                 tenant.grants = Grants::restore(list, read_accounts(reader, tenant.windows)?);
             }
+            SECTION_WARNINGS => tenant.warnings = Warnings::restore(reader.list(warning)?),
             _ => return Err(Malformed("an unknown section")),
         }
     }
@@ -118,8 +135,7 @@ pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
     let previous = read_windows(&mut reader)?;
     let accounts = read_accounts(&mut reader, windows)?;
     let leases = if version == VERSION_LEASES { leases(&mut reader)? } else { Vec::new() };
-    let (in_flight, grants, pending) = Default::default();
-    let mut tenant = Tenant { id, profile, last, windows, previous, accounts, leases, in_flight, grants, pending };
+    let mut tenant = Tenant { last, windows, previous, accounts, leases, ..Tenant::unborn(id, profile) };
     if version == VERSION_SECTIONS {
         read_sections(&mut reader, &mut tenant)?;
     }
@@ -128,16 +144,22 @@ pub(crate) fn decode_tenant(id: TenantId, bytes: &[u8]) -> Decoded<Tenant> {
 }
 
 pub(crate) fn encode_user(user: &User, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let warned = !user.warnings.is_empty();
+    out.push(if warned { VERSION_WARNED_USER } else { VERSION });
     put_accounts(out, &user.accounts, Windows::default());
+    if warned {
+        put_warnings(out, &user.warnings);
+    }
 }
 
 pub(crate) fn decode_user(id: UserId, bytes: &[u8]) -> Decoded<User> {
     let mut reader = Reader::new(bytes);
-    reader.version(VERSION)?;
+    let warned = bytes.first() == Some(&VERSION_WARNED_USER);
+    reader.version(if warned { VERSION_WARNED_USER } else { VERSION })?;
     let accounts = read_accounts(&mut reader, Windows::default())?;
+    let warnings = if warned { reader.list(warning)? } else { Vec::new() };
     reader.end()?;
-    Ok(User { id, accounts })
+    Ok(User { id, accounts, warnings: Warnings::restore(warnings) })
 }
 
 fn read_windows(reader: &mut Reader<'_>) -> Decoded<Windows> {

@@ -83,7 +83,7 @@ fn the_designs_catalog_loads() {
         }
     );
     assert_eq!(catalog.enforce, Enforce::On);
-    assert_eq!((catalog.warn_percent, &catalog.default_plan), (80, &None));
+    assert_eq!((catalog.warn_percent, &catalog.warnings, &catalog.default_plan), (80, &vec![80, 100], &None));
     assert_eq!((catalog.event_bounds.late_ms, catalog.event_bounds.future_ms), (604_800_000, 300_000));
     let messages = catalog.meter("messages").unwrap();
     assert_eq!((&*messages.unit, &*messages.event_type, &*messages.value_pointer), ("messages", "messages", "/value"));
@@ -202,7 +202,7 @@ fn every_key_of_the_core_means_something() {
     assert_eq!(catalog.enforce, Enforce::Observe);
     assert_eq!(catalog.default_plan.as_ref().unwrap().as_str(), "small");
     assert!(catalog.upgrade_url.as_ref().unwrap().starts_with("https://shop"));
-    assert_eq!(catalog.warn_percent, 90);
+    assert_eq!((catalog.warn_percent, &catalog.warnings), (90, &vec![50, 90, 120]));
     assert_eq!((catalog.event_bounds.late_ms, catalog.event_bounds.future_ms), (86_400_000, 0));
     let terms = catalog.forecast;
     assert_eq!((terms.critical_days, terms.warning_days, terms.days_min), (3, 21, 10));

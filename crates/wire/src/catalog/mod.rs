@@ -125,6 +125,7 @@ fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRu
         upgrade_url: settings.upgrade_url,
         warn_percent: settings.warn_percent,
         forecast: settings.forecast,
+        warnings: settings.warnings,
         costs: by_key(costs, |cost| cost.key.clone()),
     };
     let upstreams = upstreams.into_values().flatten();

@@ -9,6 +9,7 @@ use domain::{
     catalog::{Enforce, EventBounds, ForecastTerms, Plan},
     id::PlanKey,
     time::DAY_MS,
+    warning::{WARN_PERCENT_MAX, WARN_PERCENTS_MAX},
 };
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub(super) struct Settings {
     pub(super) unmatched: Unmatched,
     pub(super) upgrade_url: Option<Arc<str>>,
     pub(super) warn_percent: u8,
+    pub(super) warnings: Vec<u16>,
     pub(super) event_bounds: EventBounds,
     pub(super) forecast: ForecastTerms,
 }
@@ -49,10 +51,11 @@ pub(super) fn read(report: &mut Report<'_>, document: &mut Table<'_>, plans: &De
     let upgrade_url = document.text(report, "upgrade_url");
     let upgrade_url = upgrade_url.and_then(|text| keys::link(report, text, "`upgrade_url`"));
     let warn_percent = document.integer(report, "warn_percent", 1, 100).unwrap_or(WARN_PERCENT) as u8;
+    let warnings = warnings(report, document, warn_percent);
     let event_bounds = events(report, document);
     let forecast = forecast(report, document);
     refuse_elsewhere(report, document);
-    Settings { enforce, default_plan, unmatched, upgrade_url, warn_percent, event_bounds, forecast }
+    Settings { enforce, default_plan, unmatched, upgrade_url, warn_percent, warnings, event_bounds, forecast }
 }
 
 /// `[forecast]`: from which dates on a forecast is a warning, and how much history it takes.
@@ -73,6 +76,27 @@ fn forecast(report: &mut Report<'_>, document: &mut Table<'_>) -> ForecastTerms 
     }
     table.finish(report);
     terms
+}
+
+/// The parts of a limit that are told of once; where it does not say, what answers warn from, and the whole.
+fn warnings(report: &mut Report<'_>, document: &mut Table<'_>, warn_percent: u8) -> Vec<u16> {
+    let Some(node) = document.get("warnings") else {
+        let mut default = vec![u16::from(warn_percent), 100];
+        default.dedup();
+        return default;
+    };
+    let list = node.list(report, "`warnings`").unwrap_or_default();
+    keys::at_most(report, Some(node.span), "parts of a limit to warn of", list.len(), WARN_PERCENTS_MAX);
+    let mut percents: Vec<u16> = Vec::new();
+    for part in list {
+        let Some(percent) = part.integer(report, "a part of `warnings`") else { continue };
+        match u16::try_from(percent).ok().filter(|percent| (1..=WARN_PERCENT_MAX).contains(percent)) {
+            Some(percent) if percents.last().is_none_or(|last| *last < percent) => percents.push(percent),
+            Some(_) => report.error(part.span, "`warnings` must be in ascending order, each part once"),
+            None => report.error(part.span, format!("a part of `warnings` must be between 1 and {WARN_PERCENT_MAX}")),
+        }
+    }
+    percents
 }
 
 fn events(report: &mut Report<'_>, document: &mut Table<'_>) -> EventBounds {

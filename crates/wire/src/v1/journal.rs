@@ -109,6 +109,11 @@ fn effect(effect: &Effect) -> Value {
             "left": grant.left, "priority": grant.priority, "expires_at": grant.expires_at.map(Time),
             "reason": grant.reason,
         }),
+        Effect::Warned(warning) => json!({
+            "effect": "warned", "limit": warning.limit, "meter": warning.meter.as_str(), "window": warning.window.word(),
+            "scope": warning.scope.word(), "percent": warning.percent, "used": warning.used, "max": warning.max,
+            "start": warning.during.map(|window| Time(window.start)), "end": warning.during.map(|window| Time(window.end)),
+        }),
         Effect::GrantRevoked { id } => json!({ "effect": "grant_revoked", "grant": hex(id.0) }),
         Effect::Draw(draw) => json!({
             "effect": "draw", "grant": hex(draw.grant.0), "meter": draw.meter.as_str(), "amount": draw.amount,

@@ -22,6 +22,7 @@ pub mod shares;
 pub mod tenants;
 pub mod text;
 pub mod usage;
+pub mod warnings;
 
 #[cfg(test)]
 pub(crate) mod sample;

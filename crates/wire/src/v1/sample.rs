@@ -105,6 +105,7 @@ pub(crate) fn catalog() -> Catalog {
         upgrade_url: Some("https://app.example/upgrade?to={plan}&from={from}&feature={feature}&t={tenant}".into()),
         warn_percent: 80,
         forecast: domain::catalog::ForecastTerms::DEFAULT,
+        warnings: vec![80, 100],
         costs: BTreeMap::new(),
     }
 }

@@ -13,3 +13,4 @@ mod tenants;
 mod test_clock;
 mod tokens;
 mod usage;
+mod warnings;
