@@ -102,8 +102,15 @@ impl FromRequest<ApiState> for OptionalJson {
     }
 }
 
+impl OptionalJson {
+    /// What it says; without a body, what a shape says where everything is left out.
+    pub(crate) fn parse<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Problem> {
+        self.0.as_ref().map_or_else(|| Ok(T::default()), |body| parse(body))
+    }
+}
+
 /// A body that says nothing: `{}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 

@@ -104,7 +104,7 @@ pub(crate) async fn admit<T>(
         true => None,
         false => match decide(running, &demand).await {
             Ok(decided) if !decided.admission.decision.allowed => {
-                return Err(refusal(running, decided.admission, demand.asked(), catalog).await);
+                return Err(refusal(running, decided.admission, demand.asked(), None, catalog).await);
             }
             Ok(decided) => Some(decided),
             Err(error) => return Err(Box::new(failure(running, &error))),
@@ -149,6 +149,7 @@ async fn refusal(
     running: &Running,
     mut admission: Admission,
     asked: Option<(&str, i64)>,
+    conversation: Option<&str>,
     catalog: Arc<Catalog>,
 ) -> Box<Response<ResponseBody>> {
     // What the answer explains must be there to be asked about.
@@ -156,7 +157,7 @@ async fn refusal(
     Box::new(match noted {
         Ok(()) => {
             let catalog = catalog_of(running, &admission, catalog).await;
-            answer::denial(&admission, asked, &catalog)
+            answer::denial(&admission, asked, conversation, &catalog)
         }
         Err(error) => outage(running, &error),
     })
@@ -179,6 +180,7 @@ async fn join(
     asked: Option<SessionDemand>,
     catalog: Arc<Catalog>,
 ) -> Result<(Taken, Option<Box<SessionGuard>>), Box<Response<ResponseBody>>> {
+    let conversation = asked.as_ref().and_then(|asked| asked.key.clone());
     let opened = match asked {
         Some(asked) => session::open(&running.keeper, asked).await,
         None => Err(EngineError::Op(OpError::Empty)),
@@ -189,7 +191,7 @@ async fn join(
             if let Some(mut taken) = taken {
                 taken.pledge.give_back().await;
             }
-            return Err(refusal(running, *refused, None, catalog).await);
+            return Err(refusal(running, *refused, None, conversation.as_deref(), catalog).await);
         }
         Err(error) => {
             if let Some(mut taken) = taken {

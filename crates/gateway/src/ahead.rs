@@ -2,14 +2,63 @@
 
 use crate::{
     admit::Metered,
+    answer,
+    body::ResponseBody,
     tap::{self, Format},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use std::collections::VecDeque;
+use serde_json::Value;
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wire::rescue;
+
+/// How long a body may take that is looked at.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a frame takes beside its bytes.
+const FRAME_BYTES: usize = 256;
+
+/// How much of bodies may be held back at once, all requests together. What is taken of it returns when the bytes went on.
+#[derive(Clone)]
+pub(crate) struct PeekBudget(Arc<Semaphore>);
+
+impl PeekBudget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NotPeeked> {
+        let bytes = u32::try_from(bytes).map_err(|_| NotPeeked::Full)?;
+        self.0.clone().try_acquire_many_owned(bytes).map_err(|_| NotPeeked::Full)
+    }
+}
+
+/// Why a body could not be looked at.
+#[derive(Debug)]
+pub(crate) enum NotPeeked {
+    /// The client broke off.
+    BrokeOff,
+    /// It took too long.
+    TooSlow,
+    /// Too much is held back already.
+    Full,
+}
+
+impl From<NotPeeked> for Box<Response<ResponseBody>> {
+    fn from(why: NotPeeked) -> Self {
+        Box::new(answer::problem(&match why {
+            NotPeeked::BrokeOff => rescue::INVALID_REQUEST.problem("The body of the request broke off."),
+            NotPeeked::TooSlow => rescue::REQUEST_TIMEOUT.problem("The body of the request took too long to arrive."),
+            NotPeeked::Full => rescue::OVERLOADED
+                .problem("Too many bodies of requests are being looked at; send yours again in a moment.")
+                .retry_after(1),
+        }))
+    }
+}
 
 /// What was read of a request body before it goes on. The rest is still where it came from.
 #[derive(Debug, Default)]
@@ -20,28 +69,43 @@ pub(crate) struct Ahead {
     is_whole: bool,
     /// Whether it was looked at.
     was_read: bool,
+    /// Its part of the budget.
+    pub(crate) budget: Option<OwnedSemaphorePermit>,
 }
 
 impl Ahead {
     /// Reads until the body ends or is longer than `max_bytes`.
-    async fn read(incoming: &mut Incoming, max_bytes: usize) -> Result<Self, hyper::Error> {
-        let (mut frames, mut bytes) = (VecDeque::new(), 0);
+    async fn read(incoming: &mut Incoming, max_bytes: usize, budget: &PeekBudget) -> Result<Self, NotPeeked> {
+        let mut ahead = Self { was_read: true, ..Self::default() };
+        let mut bytes = 0;
         while bytes <= max_bytes {
             let Some(frame) = incoming.frame().await else {
-                return Ok(Self { frames, is_whole: true, was_read: true });
+                ahead.is_whole = true;
+                return Ok(ahead);
             };
-            let frame = frame?;
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            frames.push_back(frame);
+            let frame = frame.map_err(|_| NotPeeked::BrokeOff)?;
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let part = budget.take(length + FRAME_BYTES)?;
+            match &mut ahead.budget {
+                Some(taken) => taken.merge(part),
+                none => *none = Some(part),
+            }
+            bytes += length;
+            ahead.frames.push_back(frame);
         }
-        Ok(Self { frames, is_whole: incoming.is_end_stream() && bytes <= max_bytes, was_read: true })
+        ahead.is_whole = incoming.is_end_stream() && bytes <= max_bytes;
+        Ok(ahead)
     }
 
     /// Reads a JSON body, if it is no larger than may be looked at.
     ///
     /// # Errors
-    /// The client broke off.
-    pub(crate) async fn peek(request: &mut Request<Incoming>, max_bytes: usize) -> Result<Self, hyper::Error> {
+    /// The client broke off or is too slow, or too much is held back already.
+    pub(crate) async fn peek(
+        request: &mut Request<Incoming>,
+        max_bytes: usize,
+        budget: &PeekBudget,
+    ) -> Result<Self, NotPeeked> {
         let is_json = Format::of(request.headers()) == Some(Format::Json);
         let is_packed = request.headers().contains_key(header::CONTENT_ENCODING);
         let is_small = request.body().size_hint().lower() <= max_bytes as u64;
@@ -50,7 +114,8 @@ impl Ahead {
         }
         // The client is asked for its body by reading it.
         request.headers_mut().remove(header::EXPECT);
-        Self::read(request.body_mut(), max_bytes).await
+        let read = Self::read(request.body_mut(), max_bytes, budget);
+        tokio::time::timeout(PATIENCE, read).await.map_err(|_| NotPeeked::TooSlow)?
     }
 
     /// How much was read, in bytes.
@@ -58,14 +123,9 @@ impl Ahead {
         self.frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum()
     }
 
-    /// A text or number in a JSON body (RFC 6901).
-    pub(crate) fn field(&self, pointer: &str) -> Option<String> {
-        let body: serde_json::Value = serde_json::from_slice(&self.whole()?).ok()?;
-        match body.pointer(pointer)? {
-            serde_json::Value::String(text) => Some(text.clone()),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        }
+    /// What a JSON body says, if all of it was looked at.
+    pub(crate) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.whole()?).ok()
     }
 
     /// All bytes of a body that is there whole.
@@ -87,17 +147,27 @@ impl Ahead {
     }
 }
 
+/// A text, number or truth value in a JSON body (RFC 6901).
+pub(crate) fn field<'a>(body: &'a Value, pointer: &str) -> Option<Cow<'a, str>> {
+    match body.pointer(pointer)? {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(Cow::Owned(value.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 /// Makes a streamed chat ask for its usage, where its body is no larger than may be looked at.
 ///
 /// # Errors
-/// The client broke off.
+/// As [`Ahead::peek`].
 pub(crate) async fn ask_for_usage(
     request: &mut Request<Incoming>,
     ahead: &mut Ahead,
     metered: &mut Metered,
-) -> Result<(), hyper::Error> {
+    budget: &PeekBudget,
+) -> Result<(), NotPeeked> {
     if !ahead.was_read && request.method() == Method::POST {
-        *ahead = Ahead::peek(request, metered.reading.body_peek_max_bytes).await?;
+        *ahead = Ahead::peek(request, metered.reading.body_peek_max_bytes, budget).await?;
         if let Some(measure) = &metered.request_measure {
             measure.count(ahead.bytes());
         }

@@ -56,9 +56,14 @@ pub(crate) fn unknown_tenant(error: &EngineError) -> Response<ResponseBody> {
     problem(&unknown)
 }
 
-/// The answer to a refusal.
-pub(crate) fn denial(admission: &Admission, asked: Option<(&str, i64)>, catalog: &Catalog) -> Response<ResponseBody> {
-    match denial::response(admission, asked, catalog) {
+/// The answer to a refusal; of a session, which its caller calls `conversation`.
+pub(crate) fn denial(
+    admission: &Admission,
+    asked: Option<(&str, i64)>,
+    conversation: Option<&str>,
+    catalog: &Catalog,
+) -> Response<ResponseBody> {
+    match denial::session_response(admission, asked, conversation, catalog) {
         Some(response) => {
             let mut response = own(response);
             add_rate_limit(response.headers_mut(), &admission.decision, catalog);

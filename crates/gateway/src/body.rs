@@ -26,7 +26,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::Sleep;
+use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 
 /// How long an upstream may leave `Expect: 100-continue` unanswered before the body is sent all the same.
 const CONTINUE_MAX: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ const CONTINUE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct RequestBody {
     /// What was read of it already.
     ahead: VecDeque<Frame<Bytes>>,
+    /// Its part of what may be held back.
+    budget: Option<OwnedSemaphorePermit>,
     incoming: Option<Incoming>,
     gate: Option<Pin<Box<ContinueGate>>>,
     measure: Option<Arc<Measure>>,
@@ -56,7 +58,7 @@ impl RequestBody {
         {
             client.body_ended();
         }
-        Self { ahead: ahead.frames, incoming, gate: None, measure, client, sent: None }
+        Self { ahead: ahead.frames, budget: ahead.budget, incoming, gate: None, measure, client, sent: None }
     }
 
     /// Whether there is nothing to send.
@@ -115,6 +117,9 @@ impl Body for RequestBody {
         }
         // Counted when it was read.
         if let Some(frame) = this.ahead.pop_front() {
+            if this.ahead.is_empty() {
+                this.budget = None;
+            }
             if this.is_empty() {
                 this.end();
             }

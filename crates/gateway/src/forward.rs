@@ -31,9 +31,6 @@ pub(crate) struct Outbound {
     pub(crate) ahead: Ahead,
 }
 
-/// What a client is told whose body ended too early to be looked at.
-pub(crate) const BROKE_OFF: &str = "The body of the request broke off.";
-
 type Answer = Response<ResponseBody>;
 type Refused = Box<Answer>;
 
@@ -51,8 +48,9 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
     }
     if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.reading.include_usage) {
         let Outbound { request, ahead, .. } = &mut outbound;
-        if Box::pin(ahead::ask_for_usage(request, ahead, metered)).await.is_err() {
-            return answer::of(rescue::INVALID_REQUEST, BROKE_OFF);
+        if let Err(why) = Box::pin(ahead::ask_for_usage(request, ahead, metered, &running.peeks)).await {
+            unread(peer.client.as_ref());
+            return *Refused::from(why);
         }
     }
     let mut tunnel = None;

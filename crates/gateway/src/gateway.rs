@@ -3,7 +3,7 @@
 use crate::{
     GatewayError,
     admit::{self, Admitted},
-    ahead::Ahead,
+    ahead::{Ahead, PeekBudget},
     answer,
     body::ResponseBody,
     client_io::ClientState,
@@ -12,11 +12,11 @@ use crate::{
     identity::{Found, Identifier, Identity, jwks::Fetch},
     observe::{GatewayObserver, Report, Unobserved},
     path,
-    routes::{Matched, RouteTable},
-    rules::{self, BodySize, Demand},
+    routes::RouteTable,
+    rules::{self, BodySize},
     scrub::{REQUEST_ID, Scrub},
     server::Phase,
-    session::{self, Keeper},
+    session::Keeper,
     settle::Settler,
     upstream::Upstream,
 };
@@ -38,7 +38,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::{
-    catalog::{GatewayRules, IdentitySource, JwtKeys, SessionKey, Unmatched},
+    catalog::{GatewayRules, IdentitySource, JwtKeys, Unmatched},
     cors::CorsOrigins,
     rescue,
 };
@@ -55,6 +55,8 @@ pub struct GatewayOptions {
     pub header_timeout: Duration,
     /// The largest request head, in bytes. Larger ones are answered with 431.
     pub head_max_bytes: usize,
+    /// How many bytes of request bodies may be held back at once to be looked at, all requests together.
+    pub peek_bytes_max: usize,
     /// How long requests in flight may take after the shutdown began.
     pub drain_max: Duration,
     /// The pause between two fetches of an issuer's keys for the sake of an unknown one.
@@ -71,6 +73,7 @@ impl Default for GatewayOptions {
             connections_max: 10_000,
             header_timeout: Duration::from_secs(30),
             head_max_bytes: 64 * 1024,
+            peek_bytes_max: 64 * 1024 * 1024,
             drain_max: Duration::from_secs(30),
             jwks_pause: Duration::from_secs(60),
             cors_origins: CorsOrigins::default(),
@@ -106,6 +109,8 @@ pub(crate) struct Running {
     cors_origins: CorsOrigins,
     pub(crate) observer: Arc<dyn GatewayObserver>,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// How much of bodies may be looked at, all requests together.
+    pub(crate) peeks: PeekBudget,
 }
 
 /// A client's connection.
@@ -262,6 +267,7 @@ impl Running {
             cors_origins: options.cors_origins.clone(),
             observer: options.observer.clone(),
             phase,
+            peeks: old.map_or_else(|| PeekBudget::new(options.peek_bytes_max), |old| old.peeks.clone()),
         })
     }
 
@@ -307,13 +313,15 @@ impl Running {
             false => None,
         };
         let known = rules::Known { catalog: &catalog, prices: prices.as_deref().unwrap_or(&catalog) };
-        let demand = rules::demand(&matched, request.headers(), body, &identity, &known);
+        let ahead = match rules::needs_body(matched.route) {
+            true => Ahead::peek(&mut request, matched.route.reading.body_peek_max_bytes, &self.peeks).await?,
+            false => Ahead::default(),
+        };
+        // What it says is unfolded for no longer than it is looked at.
+        let demand = rules::demand(&matched, request.headers(), (body, ahead.json().as_ref()), &identity, &known);
         match demand.map_err(|problem| answer::problem(&problem))? {
-            None => Ok(Admitted::unmetered(outbound(request, Ahead::default())?, Some(identity))),
-            Some(mut demand) => {
-                let ahead = look_for_key(&matched, &mut request, &mut demand).await?;
-                admit::admit(self, outbound(request, ahead)?, identity, demand, catalog).await
-            }
+            None => Ok(Admitted::unmetered(outbound(request, ahead)?, Some(identity))),
+            Some(demand) => admit::admit(self, outbound(request, ahead)?, identity, demand, catalog).await,
         }
     }
 
@@ -392,23 +400,6 @@ impl Running {
             (None, host, None) => Ok(host.cloned()),
         }
     }
-}
-
-/// Reads the key of the session in the body of a request, where it is to be found there.
-async fn look_for_key(
-    matched: &Matched<'_>,
-    request: &mut Request<Incoming>,
-    demand: &mut Demand,
-) -> Result<Ahead, Box<Answer>> {
-    let Some(SessionKey::Body(pointer)) = matched.route.session.as_ref().map(|session| &session.key) else {
-        return Ok(Ahead::default());
-    };
-    let ahead = Ahead::peek(request, demand.reading.body_peek_max_bytes).await;
-    let ahead = ahead.map_err(|_| answer::of(rescue::INVALID_REQUEST, forward::BROKE_OFF))?;
-    if let Some(session) = &mut demand.session {
-        session.key = ahead.field(pointer).and_then(|text| session::key(&text));
-    }
-    Ok(ahead)
 }
 
 fn no_upstream() -> Box<Answer> {

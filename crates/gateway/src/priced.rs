@@ -1,6 +1,6 @@
 //! What a request costs by a price list: its properties, from where the route says they are. Pure.
 
-use crate::{identity::Identity, routes::Matched};
+use crate::{ahead, identity::Identity, routes::Matched};
 use domain::{
     catalog::Catalog,
     cost::{CostError, CostTable, Rate},
@@ -8,6 +8,7 @@ use domain::{
     op::Charge,
 };
 use http::{HeaderMap, HeaderName};
+use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};
 use wire::{catalog::PropertySource, problem::Problem, rescue};
 
@@ -16,6 +17,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) matched: &'a Matched<'a>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) identity: &'a Identity,
+    /// The body of the request, where the route looks at it and it can be read.
+    pub(crate) body: Option<&'a Value>,
 }
 
 /// What a price list of the tenant's catalog asks for this request.
@@ -70,6 +73,7 @@ fn properties<'a>(
             PropertySource::Header(header) => header_value(asked.headers, header)?,
             PropertySource::Claim(pointer) => asked.identity.claims.get(pointer).map(Cow::Borrowed),
             PropertySource::Capture(capture) => asked.matched.capture(capture).map(Cow::Borrowed),
+            PropertySource::Body(pointer) => asked.body.and_then(|body| ahead::field(body, pointer)),
         };
         properties.extend(value.map(|value| (&**name, value)));
     }

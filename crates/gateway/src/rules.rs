@@ -15,8 +15,12 @@ use domain::{
 };
 use engine::requests::Check;
 use http::{HeaderMap, HeaderName};
+use serde_json::Value;
 use wire::{
-    catalog::{AmountSource, ChargeWhen, Reading, Reported, Route, ValueSource, bounded},
+    catalog::{
+        AmountSource, ChargeWhen, PropertySource, Reading, Reported, Route, RouteCharge, SessionKey, ValueSource,
+        bounded,
+    },
     problem::Problem,
     rescue,
 };
@@ -129,6 +133,13 @@ pub(crate) fn needs_prices(route: &Route) -> bool {
         .any(|charge| matches!(charge.amount, AmountSource::Cost { .. } | AmountSource::CostOfUsage { .. }))
 }
 
+/// Whether the body of a request has to be looked at to know what it costs, or what it runs in.
+pub(crate) fn needs_body(route: &Route) -> bool {
+    let mut properties = route.charges.iter().flat_map(RouteCharge::properties);
+    properties.any(|(_, source)| matches!(source, PropertySource::Body(_)))
+        || route.session.as_ref().is_some_and(|session| matches!(session.key, SessionKey::Body(_)))
+}
+
 /// What a request costs on its route; `None` where it costs nothing and needs nothing.
 ///
 /// # Errors
@@ -137,7 +148,7 @@ pub(crate) fn needs_prices(route: &Route) -> bool {
 pub(crate) fn demand(
     matched: &Matched<'_>,
     headers: &HeaderMap,
-    body: BodySize,
+    (body, json): (BodySize, Option<&Value>),
     identity: &Identity,
     known: &Known<'_>,
 ) -> Result<Option<Demand>, Problem> {
@@ -151,7 +162,7 @@ pub(crate) fn demand(
         tenant: identity.tenant.clone(),
         user: identity.user.clone(),
         meter: rules.meter.clone(),
-        key: session::key_of(rules, matched, headers),
+        key: session::key_of(rules, matched, headers, json),
         enforce: route.enforce,
         dimensions: dimensions.clone(),
     });
@@ -181,12 +192,13 @@ pub(crate) fn demand(
             (AmountSource::Constant(amount), _) => *amount,
             (AmountSource::Header { name, default }, _) => header_amount(headers, name, *default)?,
             (AmountSource::Cost { cost, properties }, _) => {
-                let asked = Asked { matched, headers, identity };
+                let asked = Asked { matched, headers, identity, body: json };
                 demand.check.charges.push(priced(known.prices, cost, properties, &asked)?);
                 continue;
             }
             (AmountSource::CostOfUsage { cost, properties, expect }, _) => {
-                let rate = rate(known.prices, cost, properties, &Asked { matched, headers, identity })?;
+                let asked = Asked { matched, headers, identity, body: json };
+                let rate = rate(known.prices, cost, properties, &asked)?;
                 demand.check.charges.push(Charge { meter: rate.meter().clone(), amount: *expect });
                 demand.owed.push(Owed { meter: rate.meter().clone(), what: OwedFor::Cost(rate), taken: *expect });
                 continue;

@@ -29,7 +29,7 @@ fn asked(
     let table = RouteTable::new(&loaded.gateway.routes);
     let segments = path::segments(path).unwrap();
     let matched = table.find(&Method::POST, &segments).unwrap();
-    demand(&matched, &map, body, identity, &Known { catalog: &loaded.catalog, prices: &loaded.catalog })
+    demand(&matched, &map, (body, None), identity, &Known { catalog: &loaded.catalog, prices: &loaded.catalog })
 }
 
 fn charges(check: &Check) -> Vec<(&str, i64)> {

@@ -6,7 +6,7 @@ mod texts;
 
 pub(crate) use keeper::{Keeper, Stream};
 
-use crate::{routes::Matched, tap::StreamHandle};
+use crate::{ahead, routes::Matched, tap::StreamHandle};
 use domain::{
     catalog::Enforce,
     decision::Decision,
@@ -20,7 +20,8 @@ use engine::{
     session::{SessionAnswer, SessionAsk},
 };
 use http::{HeaderMap, header};
-use std::sync::Arc;
+use serde_json::Value;
+use std::{borrow::Cow, sync::Arc};
 use wire::catalog::{RouteSession, SessionKey};
 
 /// Longest key of a session that is taken from a request, in bytes. A longer one is none.
@@ -38,11 +39,17 @@ pub(crate) struct SessionDemand {
     pub(crate) dimensions: Dimensions,
 }
 
-/// The key of the session that a request runs in, where the request says it. (One in the body is found when that is
-/// looked at.)
-pub(crate) fn key_of(rules: &RouteSession, matched: &Matched<'_>, headers: &HeaderMap) -> Option<Arc<str>> {
+/// The key of the session that a request runs in, where the request says it: its head, or its body as far as that was
+/// looked at.
+pub(crate) fn key_of(
+    rules: &RouteSession,
+    matched: &Matched<'_>,
+    headers: &HeaderMap,
+    body: Option<&Value>,
+) -> Option<Arc<str>> {
     let text = match &rules.key {
-        SessionKey::Stream | SessionKey::Body(_) => None,
+        SessionKey::Stream => None,
+        SessionKey::Body(pointer) => ahead::field(body?, pointer).map(Cow::into_owned),
         SessionKey::Header(name) => headers.get(name)?.to_str().ok().map(str::to_owned),
         SessionKey::Cookie(name) => cookie(headers, name),
         SessionKey::Capture(name) => matched.capture(name).map(str::to_owned),
@@ -51,7 +58,7 @@ pub(crate) fn key_of(rules: &RouteSession, matched: &Matched<'_>, headers: &Head
 }
 
 /// A key, if it can be one.
-pub(crate) fn key(text: &str) -> Option<Arc<str>> {
+fn key(text: &str) -> Option<Arc<str>> {
     let text = text.trim();
     let fits = !text.is_empty() && text.len() <= KEY_MAX_BYTES && !text.chars().any(char::is_control);
     fits.then(|| text.into())

@@ -1,10 +1,9 @@
 //! `POST /api/v1/tenants/{id}/adjustments`.
 
-use super::check::pinned;
 use crate::{
     access::Caller,
     body::{Input, TenantPath, idempotency_key},
-    known::by_catalog,
+    known::by_catalog_of,
     reply::{Answer, no_content, replayed},
     state::ApiState,
 };
@@ -30,10 +29,7 @@ pub(crate) async fn adjust(
     Input(request): Input<AdjustmentRequest>,
 ) -> Answer {
     let engine = state.engine();
-    let asked = match pinned(engine, tenant.as_str()).await {
-        Some(catalog) => request.into_asked(&catalog)?,
-        None => by_catalog(engine, |catalog| request.clone().into_asked(catalog)).await?.0,
-    };
+    let asked = by_catalog_of(engine, &tenant, |catalog| request.clone().into_asked(catalog)).await?;
     let id = op_id(asked.id.as_deref(), idempotency_key(&headers)?)?;
     let repeated =
         engine.adjust(&tenant, asked.user.as_ref(), asked.adjustment, id, &caller.actor, &asked.reason).await?;

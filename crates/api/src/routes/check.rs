@@ -95,7 +95,7 @@ async fn prices(engine: &Engine, caller: &Caller, request: &CheckRequest<'_>) ->
 }
 
 /// The catalog that a tenant is pinned to.
-pub(crate) async fn pinned(engine: &Engine, tenant: &str) -> Option<Arc<Catalog>> {
+async fn pinned(engine: &Engine, tenant: &str) -> Option<Arc<Catalog>> {
     let card = engine.tenant(&TenantId::new(tenant).ok()?).await.ok()?;
     engine.catalog_at(card.profile.catalog_pin?).await.ok()
 }

@@ -1,10 +1,9 @@
 //! `/api/v1/tenants/{id}/grants`.
 
-use super::check::pinned;
 use crate::{
     access::Caller,
     body::{Input, TenantPath, idempotency_key},
-    known::by_catalog,
+    known::by_catalog_of,
     reply::{Answer, json, no_content, ok, replayed},
     state::ApiState,
 };
@@ -14,12 +13,9 @@ use axum::{
 };
 use domain::id::TenantId;
 use http::{HeaderMap, StatusCode};
-use wire::{
-    rescue,
-    v1::{
-        check::{bad_name, op_id},
-        grants::{GrantAnswer, GrantRequest, GrantedAnswer, GrantsAnswer, grant_id, parse_grant_id},
-    },
+use wire::v1::{
+    check::{bad_name, op_id},
+    grants::{GrantAnswer, GrantRequest, GrantedAnswer, GrantsAnswer, grant_id, parse_grant_id},
 };
 
 /// The grants of a tenant, and what is left of each.
@@ -52,16 +48,8 @@ pub(crate) async fn put(
 ) -> Answer {
     let engine = state.engine();
     let id = op_id(request.id.as_deref(), idempotency_key(&headers)?)?;
-    let grant = match pinned(engine, tenant.as_str()).await {
-        Some(catalog) => request.into_grant(&catalog)?,
-        None => by_catalog(engine, |catalog| request.clone().into_grant(catalog)).await?.0,
-    };
-    let Some(random) = (state.parts.random)() else {
-        return Err(rescue::UNAVAILABLE.problem("The system has no random numbers to give now.").into());
-    };
-    let mut fresh = [0; 16];
-    fresh.copy_from_slice(&random[..16]);
-    let drawn = (id, u128::from_be_bytes(fresh));
+    let grant = by_catalog_of(engine, &tenant, |catalog| request.clone().into_grant(catalog)).await?;
+    let drawn = (id, state.fresh()?);
     let (name, repeated) = engine.put_grant(&tenant, grant, drawn, &caller.actor).await?;
     let response = json(StatusCode::CREATED, &GrantedAnswer { grant_id: grant_id(name) })?;
     Ok(if repeated { replayed(response) } else { response })

@@ -1,7 +1,7 @@
 //! `/api/v1/holds/{id}`: work that was in flight is settled.
 
 use crate::{
-    body::{IdPath, OptionalJson, parse},
+    body::{IdPath, Nothing, OptionalJson},
     reply::{Answer, Failure, ok, replayed},
     state::ApiState,
 };
@@ -24,15 +24,8 @@ use wire::v1::{
     request_body = Option<CommitRequest>,
     responses((status = 200, description = "The hold is settled, now or before in the same way.", body = SettleAnswer)),
 )]
-pub(crate) async fn commit(
-    State(state): State<ApiState>,
-    IdPath(id): IdPath,
-    OptionalJson(body): OptionalJson,
-) -> Answer {
-    let request = match &body {
-        Some(body) => parse::<CommitRequest<'_>>(body)?,
-        None => CommitRequest::default(),
-    };
+pub(crate) async fn commit(State(state): State<ApiState>, IdPath(id): IdPath, body: OptionalJson) -> Answer {
+    let request: CommitRequest<'_> = body.parse()?;
     let (tenant, id) = named(&id)?;
     let hold = match request.needs_hold() {
         true => state.engine().hold(&tenant, id).await.map_err(failure)?,
@@ -47,14 +40,8 @@ pub(crate) async fn commit(
     params(("id" = String, Path, description = "The `hold_id`.")),
     responses((status = 200, description = "The hold is settled, now or before in the same way.", body = SettleAnswer)),
 )]
-pub(crate) async fn release(
-    State(state): State<ApiState>,
-    IdPath(id): IdPath,
-    OptionalJson(body): OptionalJson,
-) -> Answer {
-    if let Some(body) = &body {
-        parse::<crate::body::Nothing>(body)?;
-    }
+pub(crate) async fn release(State(state): State<ApiState>, IdPath(id): IdPath, body: OptionalJson) -> Answer {
+    let Nothing {} = body.parse()?;
     let (tenant, id) = named(&id)?;
     settle(&state, &tenant, id, &Settlement::Release).await
 }

@@ -59,14 +59,8 @@ pub(crate) async fn open(State(state): State<ApiState>, headers: HeaderMap, Json
     params(("id" = String, Path, description = "The `session_id`.")),
     responses((status = 200, description = "The session.", body = SessionShape)),
 )]
-pub(crate) async fn touch(
-    State(state): State<ApiState>,
-    IdPath(id): IdPath,
-    OptionalJson(body): OptionalJson,
-) -> Answer {
-    if let Some(body) = &body {
-        parse::<Nothing>(body)?;
-    }
+pub(crate) async fn touch(State(state): State<ApiState>, IdPath(id): IdPath, body: OptionalJson) -> Answer {
+    let Nothing {} = body.parse()?;
     let (tenant, id) = named(&id)?;
     match touched(&state, &tenant, id, None).await? {
         Touched::Before(end) => Err(session_closed(&tenant, &end).into()),
@@ -91,12 +85,9 @@ pub(crate) async fn close(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     IdPath(id): IdPath,
-    OptionalJson(body): OptionalJson,
+    body: OptionalJson,
 ) -> Answer {
-    let request = match &body {
-        Some(body) => parse::<CloseRequest>(body)?,
-        None => CloseRequest::default(),
-    };
+    let request: CloseRequest = body.parse()?;
     if request.force && caller.scope != KeyScope::Admin {
         return Err(rescue::FORBIDDEN.problem("To close a session by force needs an admin key.").into());
     }

@@ -23,6 +23,10 @@ prices = { general = 1, marketing_plan = 2, "7" = 3 }
 match = "POST /by-header/{tool}"
 charge = [{ cost = "request", properties = { mode = { header = "x-mode" }, tool = { capture = "tool" } } }]
 [[routes]]
+match = "POST /by-body/*"
+charge = [{ cost = "request", properties = { mode = { body = "/chat/mode" }, tool = { body = "/tools/0" } } }]
+body_peek_max_bytes = 200
+[[routes]]
 match = "POST /by-claim"
 charge = [
   { cost = "request", properties = { mode = "analyst", tool = { claim = "/app/tool" } } },
@@ -100,4 +104,30 @@ async fn claims_count_only_in_a_token_that_was_verified() {
     let forged = hs256(&with(json!({"app": {"tool": "general"}}))).replace('.', ".e");
     assert_eq!(ask(&forged).await.status, 401);
     assert_eq!((world.usage("acme", "calls").await.0, world.usage("acme", "messages").await.0), (67, 3));
+}
+
+#[tokio::test]
+async fn a_field_of_the_body_has_a_price_and_the_body_goes_on_as_it_was() {
+    let world = World::new(COSTS).await;
+    let json = [ACME, ("content-type", "application/json")];
+    let long = format!("{{\"chat\":{{\"mode\":\"none\"}},\"tools\":[7],\"x\":\"{}\"}}", "x".repeat(200));
+    for (body, used) in [
+        (r#"{"chat": {"mode": "analyst"}, "tools": ["marketing_plan"]}"#, 22),
+        (r#"{"tools": [7], "chat": {"mode": "new"}}"#, 30),
+    ] {
+        let answer = world.post("/by-body/echo", &json, body).await;
+        assert_eq!(answer.status, 200, "{body}");
+        assert_eq!(world.usage("acme", "calls").await.0, used, "{body}");
+    }
+    // What can't be read, or is not looked at, is missing.
+    for (headers, body) in [
+        (&json[..], r#"{"chat": {"mode": ["none"]}, "tools": [7]}"#),
+        (&json[..], "{"),
+        (&json[..], &long),
+        (&json[..1], r#"{"chat": {"mode": "none"}, "tools": [7]}"#),
+    ] {
+        let answer = world.post("/by-body/echo", headers, body.to_owned()).await;
+        assert_eq!(code(&answer), (422, "unknown_price".into()), "{body}");
+    }
+    assert_eq!(world.upstream.requests(), 2);
 }

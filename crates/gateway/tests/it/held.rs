@@ -1,12 +1,12 @@
 //! What an answer is expected to cost is held while it streams, and settled when it ends, or when nobody is left to.
 
-use crate::{upstream::Play, world::World};
+use crate::{
+    upstream::Play,
+    world::{World, read_until, until},
+};
 use domain::hold::HOLD_MAX_MS;
 use engine::Engine;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const ROUTE: &str = "[[routes]]\nmatch = \"/play\"\ncharge = [{ meter = \"calls\" }, { meter = \"tokens\", amount = 7 }, \
     { meter = \"tokens\", from = \"usage\", expect = 1000 }, \
@@ -24,24 +24,14 @@ impl World {
         *self.upstream.seen.play.lock().unwrap() = Play { headers, chunks, waits: true, ..Play::default() };
         let mut stream = self.raw().await;
         stream.write_all(b"GET /play HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").await.unwrap();
-        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-        while !String::from_utf8_lossy(&seen).contains(FIRST) {
-            let length = stream.read(&mut part).await.unwrap();
-            assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
-            seen.extend_from_slice(&part[..length]);
-        }
+        read_until(&mut stream, FIRST).await;
         stream
     }
 
     /// Lets it end, and waits until it has.
     async fn end(&self, mut stream: TcpStream) {
         self.upstream.seen.go_on.notify_one();
-        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-        while !seen.ends_with(b"0\r\n\r\n") {
-            let length = stream.read(&mut part).await.unwrap();
-            assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
-            seen.extend_from_slice(&part[..length]);
-        }
+        read_until(&mut stream, "0\r\n\r\n").await;
     }
 }
 
@@ -127,7 +117,7 @@ async fn who_goes_away_before_the_answer_pays_what_was_expected_once_it_was_on_i
         let world = World::new(&route.replace("/play", "/hang")).await;
         let mut stream = world.raw().await;
         stream.write_all(b"GET /hang HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").await.unwrap();
-        crate::world::until("it is on its way", async || world.upstream.requests() == 1).await;
+        until("it is on its way", async || world.upstream.requests() == 1).await;
         assert_eq!(books(&world.engine).await, HELD);
         drop(stream);
         until_books(&world, &route, wanted).await;

@@ -246,3 +246,27 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     sending.abort();
     until("nothing is left open", async || world.upstream.connections() == 0).await;
 }
+
+#[tokio::test]
+async fn bodies_that_are_looked_at_take_no_more_memory_together_than_they_may() {
+    let route = "[[routes]]\nmatch = \"POST /echo\"\nsession = { meter = \"time\", key = { body = \"/id\" } }\n";
+    let options = GatewayOptions { peek_bytes_max: 4_000, ..GatewayOptions::default() };
+    let world = World::with(&format!("{BY_HEADER}{route}"), options).await;
+    let json = [("x-org", "acme"), ("content-type", "application/json")];
+    let said = format!("{{\"id\":\"{}\"}}", "x".repeat(1_000));
+    // Two that send half of what they announce, and wait.
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut stream = world.raw().await;
+        let head = "POST /echo HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\ncontent-type: application/json\r\ncontent-length: 2000\r\n\r\n";
+        stream.write_all(format!("{head}{said}").as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    let refused = async || world.post("/echo", &json, said.repeat(2)).await.status == 503;
+    until("there is no room for more", refused).await;
+    let answer = world.post("/echo", &json, said.repeat(2)).await;
+    assert_eq!((&answer.json()["code"], answer.header("retry-after")), (&"overloaded".into(), Some("1")));
+    drop(waiting);
+    let passed = async || world.post("/echo", &json, said.clone()).await.status == 200;
+    until("what they held is free again", passed).await;
+}

@@ -2,7 +2,7 @@
 
 use crate::{
     upstream::Play,
-    world::{Answer, World, until},
+    world::{Answer, World, read_until, until},
 };
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use std::{io::Write, sync::atomic::Ordering, time::Duration};
@@ -133,11 +133,7 @@ async fn a_stream_that_is_cut_charges_what_it_reported_until_then() {
         *world.upstream.seen.play.lock().unwrap() = waiting;
         let mut stream = world.raw().await;
         stream.write_all(b"GET /play HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").await.unwrap();
-        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-        while !String::from_utf8_lossy(&seen).contains("}\n\n") {
-            let length = stream.read(&mut part).await.unwrap();
-            seen.extend_from_slice(&part[..length]);
-        }
+        read_until(&mut stream, "}\n\n").await;
         drop(stream);
         until("the upstream is told", async || world.upstream.seen.bodies.load(Ordering::SeqCst) == 0).await;
         world.gateway_settles(tokens, what).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     upstream::Play,
-    world::{World, until},
+    world::{World, read_until, until},
 };
 use domain::{id::TenantId, session::Session};
 use std::time::Duration;
@@ -52,21 +52,6 @@ async fn open(world: &World, path: &str) -> TcpStream {
     let head = format!("GET {path} HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
-}
-
-/// Reads until this text came by.
-async fn read_until(stream: &mut TcpStream, text: &str) -> String {
-    let mut seen = String::new();
-    let reading = async {
-        let mut part = [0; 4096];
-        while !seen.contains(text) {
-            let length = stream.read(&mut part).await.unwrap();
-            assert!(length > 0, "it ended before {text:?}: {seen}");
-            seen.push_str(&String::from_utf8_lossy(&part[..length]));
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_else(|_| panic!("no {text:?}"));
-    seen
 }
 
 async fn sessions(world: &World) -> Vec<Session> {
@@ -141,6 +126,9 @@ async fn only_so_many_streams_run_at_once_and_a_closed_one_frees_its_place() {
     }
     let refused = world.get("/sse", &[("x-org", "acme")]).await;
     assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (429, &"concurrency_limit_reached".into()));
+    assert_eq!(refused.json()["details"].get("conversation_id"), None, "it has no name");
+    let named = world.get("/play", &[("x-org", "acme"), ("x-conversation", "c-9")]).await;
+    assert_eq!((named.status.as_u16(), &named.json()["details"]["conversation_id"]), (429, &"c-9".into()));
     drop(streams.pop());
     until("a place is free", async || sessions(&world).await.len() == 2).await;
     let mut stream = open(&world, "/sse").await;

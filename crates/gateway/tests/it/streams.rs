@@ -2,7 +2,7 @@
 
 use crate::{
     upstream::Upstream,
-    world::{BY_HEADER, World, catalog_text, until},
+    world::{BY_HEADER, World, catalog_text, read_until, until},
 };
 use bytes::Bytes;
 use gateway::GatewayOptions;
@@ -15,21 +15,6 @@ use tokio::{
 const CALLS: &str = "[[routes]]\nmatch = \"/*\"\ncharge = [{ meter = \"calls\" }]\n";
 const ACME: (&str, &str) = ("x-org", "acme");
 const MIB: usize = 1 << 20;
-
-/// Reads until this text came by.
-async fn read_until(stream: &mut TcpStream, text: &str) -> String {
-    let mut seen = String::new();
-    let reading = async {
-        let mut part = [0; 4096];
-        while !seen.contains(text) {
-            let length = stream.read(&mut part).await.unwrap();
-            assert!(length > 0, "it ended before {text:?}: {seen}");
-            seen.push_str(&String::from_utf8_lossy(&part[..length]));
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), reading).await.expect(text);
-    seen
-}
 
 #[tokio::test]
 async fn events_arrive_while_the_upstream_is_still_talking() {

@@ -262,6 +262,21 @@ fn is_whole(answer: &[u8]) -> bool {
     length.is_some_and(|length| body.len() >= length)
 }
 
+/// Reads until this text came by.
+pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut seen = String::new();
+    let reading = async {
+        let mut part = [0; 4096];
+        while !seen.contains(text) {
+            let length = stream.read(&mut part).await.unwrap();
+            assert!(length > 0, "it ended before {text:?}: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&part[..length]));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_else(|_| panic!("no {text:?}"));
+    seen
+}
+
 /// Waits for a condition.
 pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     for _ in 0..500 {

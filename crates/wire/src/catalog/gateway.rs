@@ -23,18 +23,22 @@ pub struct GatewayRules {
     pub unmatched: Unmatched,
 }
 
+impl RouteCharge {
+    /// Where the properties come from that its price list looks at; none where it has no price list.
+    pub fn properties(&self) -> &[(Arc<str>, PropertySource)] {
+        match &self.amount {
+            AmountSource::Cost { properties, .. } | AmountSource::CostOfUsage { properties, .. } => properties,
+            _ => &[],
+        }
+    }
+}
+
 impl GatewayRules {
     /// The claims of tokens that routes look at, as JSON pointers, each once.
     pub fn claims(&self) -> Vec<Arc<str>> {
         let charges = self.routes.iter().flat_map(|route| &route.charges);
         let mut claims: Vec<Arc<str>> = charges
-            .filter_map(|charge| match &charge.amount {
-                AmountSource::Cost { properties, .. } | AmountSource::CostOfUsage { properties, .. } => {
-                    Some(properties)
-                }
-                _ => None,
-            })
-            .flatten()
+            .flat_map(RouteCharge::properties)
             .filter_map(|(_, source)| match source {
                 PropertySource::Claim(pointer) => Some(pointer.clone()),
                 _ => None,
@@ -248,6 +252,8 @@ pub enum PropertySource {
     Claim(Arc<str>),
     /// A capture of the path.
     Capture(Arc<str>),
+    /// JSON pointer into the body of the request, if that is small enough to be looked at: the client's own word.
+    Body(Arc<str>),
 }
 
 /// When a request is charged.

@@ -18,8 +18,8 @@ use toml::de::DeValue;
 /// How many claims all routes together may look at: each verified token is remembered with what it says of them.
 pub(super) const CLAIMS_MAX: usize = 32;
 
-const HELP: &str = "write \"chat\" (always this), { header = \"x-mode\" }, { claim = \"/tool\" } (of a verified token) or \
-                    { capture = \"model\" }";
+const HELP: &str = "write \"chat\" (always this), { header = \"x-mode\" }, { claim = \"/tool\" } (of a verified token), \
+                    { capture = \"model\" } or { body = \"/model\" } (of a JSON request)";
 
 /// Reads a charge that names a cost table.
 pub(super) fn charge(
@@ -124,15 +124,21 @@ fn source(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>, segments: &[S
         return prose(report, text, &what, COST_VALUE_MAX_CHARS).map(PropertySource::Constant);
     }
     let mut table = node.table(report, what)?;
-    let (header, claim, capture) = (table.get("header"), table.text(report, "claim"), table.text(report, "capture"));
+    let (header, claim) = (table.get("header"), table.text(report, "claim"));
+    let (capture, body) = (table.text(report, "capture"), table.text(report, "body"));
     let about = table.about.clone();
     table.finish(report);
-    match (header, claim, capture) {
-        (Some(node), None, None) => keys::header(report, node, "`header` of a property").map(PropertySource::Header),
-        (None, Some(text), None) => {
+    match (header, claim, capture, body) {
+        (Some(node), None, None, None) => {
+            keys::header(report, node, "`header` of a property").map(PropertySource::Header)
+        }
+        (None, Some(text), None, None) => {
             keys::pointer(report, text, "`claim`, a JSON pointer into the token's claims,").map(PropertySource::Claim)
         }
-        (None, None, Some(name)) => keys::capture(report, name, segments).map(PropertySource::Capture),
+        (None, None, Some(name), None) => keys::capture(report, name, segments).map(PropertySource::Capture),
+        (None, None, None, Some(text)) => {
+            keys::pointer(report, text, "`body`, a JSON pointer into the request,").map(PropertySource::Body)
+        }
         _ => {
             report.error_help(node.span, format!("{about} takes its value from one place"), HELP);
             None
