@@ -3,6 +3,7 @@
 mod scene;
 mod traffic;
 mod upstream;
+mod watch;
 
 use crate::{
     catalog_file,
@@ -65,14 +66,17 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         };
         output::line(&scene.shown(&places))?;
         let tally = Arc::new(traffic::Tally::default());
-        let traffic = (!args.quiet).then(|| tokio::spawn(traffic::run(scene, places.gateway, tally.clone())));
+        let mut background = Vec::new();
+        if !args.quiet {
+            let watched = scene.watched.map(|meter| watch::run(scene.actors, meter, node.engine.clone()));
+            background.extend(watched.map(tokio::spawn));
+            background.push(tokio::spawn(traffic::run(scene, places.gateway, tally.clone())));
+        }
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        if let Some(traffic) = traffic {
-            traffic.abort();
-        }
+        background.iter().for_each(tokio::task::JoinHandle::abort);
         node.stop().await?;
         let (passed, refused) = (tally.passed.load(Ordering::Relaxed), tally.refused.load(Ordering::Relaxed));
         output::line(&format!("\nStopped. The traffic in the background: {passed} passed, {refused} refused."))?;

@@ -17,6 +17,10 @@ pub struct Scene {
     steps: &'static [Step],
     /// Who makes the traffic in the background.
     pub extras: &'static [Extra],
+    /// A request that takes a while, once at the beginning.
+    pub opening: Option<Extra>,
+    /// The meter whose moves are told while the demo runs.
+    pub watched: Option<&'static str>,
 }
 
 /// A tenant of the demo.
@@ -100,7 +104,8 @@ impl Scene {
         }
         let _ = write!(
             text,
-            "\nA little traffic runs in the background. Figures: {}/metrics. Ctrl-C ends all of it.",
+            "\nA little traffic runs in the background{}. Figures: {}/metrics. Ctrl-C ends all of it.",
+            self.watched.map_or("", |_| "; time that is used is told here as it moves"),
             places.api
         );
         text
@@ -126,6 +131,18 @@ const CHAT: Scene = Scene {
     actors: &[
         Actor { tenant: "acme", plan: "free", about: "50 messages a day, none used yet", used: &[] },
         Actor { tenant: "initech", plan: "free", about: "today's 50 messages are used up", used: &[("messages", 50)] },
+        Actor {
+            tenant: "hooli",
+            plan: "free",
+            about: "has conversed for all but 12 s of its hour a month",
+            used: &[("conversation_time", 3_588_000)],
+        },
+        Actor {
+            tenant: "umbrella",
+            plan: "basic",
+            about: "has conversed for all but 4 s of its five hours a month",
+            used: &[("conversation_time", 17_996_000)],
+        },
         Actor { tenant: "globex", plan: "professional", about: "busy in the background", used: &[("messages", 140)] },
     ],
     steps: &[
@@ -154,6 +171,18 @@ const CHAT: Scene = Scene {
             curl: r#"-X PUT {api}/api/v1/tenants/acme {admin} {json} -d '{"plan":"professional"}'"#,
         },
         Step { says: "Passes now (200).", curl: "-i {gateway}/tenants/acme/analytics/weekly {key:acme}" },
+        Step {
+            says: "Streams (200), is warned at once that hooli's time runs out, and is cut after 12 s by an event that says why.",
+            curl: r#"-N {gateway}/v1/conversations {key:hooli} {json} -d '{"seconds":60}'"#,
+        },
+        Step {
+            says: "Refused (429): hooli's hour is used up, to the millisecond.",
+            curl: r#"-i {gateway}/v1/conversations {key:hooli} {json} -d '{"seconds":60}'"#,
+        },
+        Step {
+            says: "Streams (200) for 8 s though umbrella has 4 s left: its plan lets what runs finish, and records it.",
+            curl: r#"-N {gateway}/v1/conversations {key:umbrella} {json} -d '{"seconds":8}'"#,
+        },
         Step { says: "Every request that was refused (200).", curl: "{api}/api/v1/denials {admin}" },
     ],
     extras: &[
@@ -167,6 +196,8 @@ const CHAT: Scene = Scene {
         Extra { tenant: "globex", method: "GET", path: "/tenants/globex/analytics/daily", body: "" },
         Extra { tenant: "initech", method: "POST", path: "/v1/chat/completions", body: r#"{"model":"small"}"# },
     ],
+    opening: Some(Extra { tenant: "globex", method: "POST", path: "/v1/conversations", body: r#"{"seconds":20}"# }),
+    watched: Some("conversation_time"),
 };
 
 const BAKERY: Scene = Scene {
@@ -237,4 +268,6 @@ const BAKERY: Scene = Scene {
         },
         Extra { tenant: "el-horno", method: "GET", path: "/api/v1/tenants/el-horno/products", body: "" },
     ],
+    opening: None,
+    watched: None,
 };

@@ -1,10 +1,13 @@
 //! A little traffic, so that usage and figures move: about two requests a second, in turn.
 
-use super::scene::{Scene, key};
+use super::scene::{Extra, Scene, key};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use std::{
     sync::{
         Arc,
@@ -25,22 +28,36 @@ pub struct Tally {
     pub refused: AtomicU64,
 }
 
+type Requests = Client<HttpConnector, Full<Bytes>>;
+
 /// Sends the scene's requests in turn, until it is dropped.
 pub async fn run(scene: Scene, gateway: String, tally: Arc<Tally>) {
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    for extra in scene.extras.iter().cycle() {
-        tokio::time::sleep(PAUSE).await;
-        let request = Request::builder()
-            .method(extra.method)
-            .uri(format!("{gateway}{}", extra.path))
-            .header("authorization", format!("Bearer {}", key(extra.tenant)))
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from_static(extra.body.as_bytes())));
-        let Ok(request) = request else { continue };
-        // The demo may be stopping: what fails here is nobody's concern.
-        let Ok(answer) = client.request(request).await else { continue };
-        let counter = if answer.status().is_success() { &tally.passed } else { &tally.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
-        let _ = answer.into_body().collect().await;
-    }
+    let client: Requests = Client::builder(TokioExecutor::new()).build_http();
+    let turns = async {
+        for extra in scene.extras.iter().cycle() {
+            tokio::time::sleep(PAUSE).await;
+            send(&client, &gateway, extra, &tally).await;
+        }
+    };
+    let opening = async {
+        if let Some(opening) = &scene.opening {
+            send(&client, &gateway, opening, &tally).await;
+        }
+    };
+    tokio::join!(turns, opening);
+}
+
+/// Sends a request and reads its answer to the end. The demo may be stopping: what fails here is nobody's concern.
+async fn send(client: &Requests, gateway: &str, extra: &Extra, tally: &Tally) {
+    let request = Request::builder()
+        .method(extra.method)
+        .uri(format!("{gateway}{}", extra.path))
+        .header("authorization", format!("Bearer {}", key(extra.tenant)))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from_static(extra.body.as_bytes())));
+    let Ok(request) = request else { return };
+    let Ok(answer) = client.request(request).await else { return };
+    let counter = if answer.status().is_success() { &tally.passed } else { &tally.refused };
+    counter.fetch_add(1, Ordering::Relaxed);
+    let _ = answer.into_body().collect().await;
 }

@@ -24,6 +24,10 @@ use tokio::sync::mpsc;
 const CHAT_MAX_BYTES: usize = 1024 * 1024;
 /// How long the stream pauses between words.
 const WORD_PAUSE: Duration = Duration::from_millis(40);
+/// How long it pauses between the words of a conversation.
+const TALK_PAUSE: Duration = Duration::from_millis(250);
+/// The longest conversation, seconds.
+const TALK_MAX_S: u64 = 300;
 /// What the model says, whatever it is asked.
 const REPLY: &str = "A tide gate lets the water through until the level is reached. Yours is not reached yet.";
 
@@ -31,6 +35,7 @@ const REPLY: &str = "A tide gate lets the water through until the level is reach
 pub fn router() -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/conversations", post(converse))
         .route("/tenants/{tenant}/analytics/{*report}", get(analytics))
         .fallback(anything)
 }
@@ -43,7 +48,7 @@ async fn chat(request: Request) -> Response {
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     let model = asked["model"].as_str().unwrap_or("sample").to_owned();
     if asked["stream"] == json!(true) {
-        return stream(model);
+        return stream(model, WORD_PAUSE, REPLY.split_inclusive(' ').count());
     }
     let words = REPLY.split(' ').count();
     Json(json!({
@@ -56,17 +61,27 @@ async fn chat(request: Request) -> Response {
     .into_response()
 }
 
-fn stream(model: String) -> Response {
+/// `POST /v1/conversations`: talks for as many `seconds` as it is asked to.
+async fn converse(request: Request) -> Response {
+    let body = axum::body::to_bytes(request.into_body(), CHAT_MAX_BYTES).await.unwrap_or_default();
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let seconds = asked["seconds"].as_u64().unwrap_or(10).min(TALK_MAX_S);
+    let words = seconds * 1_000 / TALK_PAUSE.as_millis() as u64;
+    stream("sample".to_owned(), TALK_PAUSE, words as usize)
+}
+
+/// So many words, one at a time.
+fn stream(model: String, pause: Duration, words: usize) -> Response {
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     tokio::spawn(async move {
-        for word in REPLY.split_inclusive(' ') {
+        for word in REPLY.split_inclusive(' ').cycle().take(words) {
             let choice = json!({"index": 0, "delta": {"content": word}});
             let chunk = json!({"object": "chat.completion.chunk", "model": model, "choices": [choice]});
             // Fails when the client went away: then nobody listens.
             if sender.send(format!("data: {chunk}\n\n").into()).await.is_err() {
                 return;
             }
-            tokio::time::sleep(WORD_PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
         let _ = sender.send(Bytes::from_static(b"data: [DONE]\n\n")).await;
     });

@@ -70,12 +70,13 @@ fn paste(command: &str) -> (String, String) {
     (code.to_owned(), answer.to_owned())
 }
 
-fn check(example: &str) {
+/// Plays an example; what its commands were answered, and what the demo told meanwhile.
+fn check(example: &str) -> (Vec<String>, Vec<String>) {
     let (demo, printed) = Demo::start(example);
-    assert!(printed.iter().any(|line| line.contains("gateway")) && printed.len() < 50, "a few lines, not a flood");
+    assert!(printed.iter().any(|line| line.contains("gateway")) && printed.len() < 60, "a few lines, not a flood");
     let steps = steps(&printed);
     assert!(steps.len() >= 4, "{printed:?}");
-    let mut codes = Vec::new();
+    let (mut codes, mut answers) = (Vec::new(), Vec::new());
     for step in &steps {
         let (code, answer) = paste(&step.command);
         assert!(
@@ -85,16 +86,37 @@ fn check(example: &str) {
             step.command
         );
         codes.push(code);
+        answers.push(answer);
     }
     for expected in ["200", "402", "429"] {
         assert!(codes.iter().any(|code| code == expected), "no command meets {expected}");
     }
+    // What moved last is told within a moment.
+    let mut told = Vec::new();
+    while let Ok(line) = demo.lines.recv_timeout(Duration::from_secs(3)) {
+        told.push(line);
+    }
     assert!(demo.interrupt() < Duration::from_secs(10));
+    (answers, told)
 }
 
 #[test]
 fn the_chat_demo_does_what_it_says() {
-    check("chat");
+    let (answers, told) = check("chat");
+    let has = |parts: &[&str]| answers.iter().any(|answer| parts.iter().all(|part| answer.contains(part)));
+    let warning = "event: tidegate.warning\n";
+    assert!(
+        has(&[warning, "data: {\"choices\":", "event: error\n", "period_limit_reached"]),
+        "warned and cut: {answers:?}"
+    );
+    let finished = answers.iter().find(|answer| answer.contains(warning) && !answer.contains("event: error\n"));
+    assert!(finished.is_some_and(|answer| answer.contains("data: [DONE]")), "warned and finished: {answers:?}");
+    // Usage moved while it was running, and stands where it must.
+    let hooli: Vec<&String> = told.iter().filter(|line| line.contains("hooli: conversation_time")).collect();
+    assert!(hooli.iter().any(|line| line.contains(" 59:5") && line.contains("held ahead")), "{told:?}");
+    assert!(hooli.last().is_some_and(|line| line.ends_with(" 60:00 of 60:00")), "{told:?}");
+    let umbrella = told.iter().rfind(|line| line.contains("umbrella: conversation_time"));
+    assert!(umbrella.is_some_and(|line| line.contains(" 300:0") && !line.contains("300:00 of")), "{told:?}");
 }
 
 #[test]

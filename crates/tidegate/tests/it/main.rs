@@ -13,4 +13,5 @@ mod once;
 mod openai;
 mod pins;
 mod plan_change;
+mod sessions;
 mod streams;
