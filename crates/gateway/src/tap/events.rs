@@ -4,14 +4,52 @@
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Nothing depends on how the bytes are cut.
 
 use super::{Usage, UsageScan};
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 /// How much of an event that is not there whole is kept, in bytes. Of a larger one nothing is kept: it is searched as
 /// it passes.
 pub const EVENT_HELD_MAX_BYTES: usize = 64 * 1024;
 
 /// No event reports usage without these bytes.
-pub(super) const USAGE_KEY: &[u8] = b"\"usage\"";
+const USAGE_KEY: &[u8] = b"\"usage\"";
+
+/// Made once: to make it takes longer than to search an event.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(USAGE_KEY));
+
+/// Whether the bytes may report usage.
+pub(super) fn may_report(bytes: &[u8]) -> bool {
+    USAGE.find(bytes).is_some()
+}
+
+/// The same of bytes that came in two parts, the first of them short.
+pub(super) fn may_report_across(held: &[u8], bytes: &[u8]) -> bool {
+    const EACH: usize = USAGE_KEY.len() - 1;
+    if may_report(bytes) {
+        return true;
+    }
+    if held.is_empty() {
+        return false;
+    }
+    let (end, start) = (&held[held.len().saturating_sub(EACH)..], &bytes[..bytes.len().min(EACH)]);
+    let mut seam = [0; 2 * EACH];
+    seam[..end.len()].copy_from_slice(end);
+    seam[end.len()..end.len() + start.len()].copy_from_slice(start);
+    may_report(held) || may_report(&seam)
+}
+
+/// Where the last blank line ends. Whatever came before, an event ends there.
+pub(super) fn after_last_blank_line(bytes: &[u8]) -> Option<usize> {
+    let mut lines = memchr::memrchr_iter(b'\n', bytes);
+    let mut next = lines.next()?;
+    for at in lines {
+        if at + 1 == next {
+            return Some(next + 1);
+        }
+        next = at;
+    }
+    None
+}
 
 /// Where events end.
 #[derive(Debug, Clone, Default)]
@@ -96,12 +134,8 @@ impl EventReader {
 
     /// The next bytes of the stream.
     pub fn feed(&mut self, mut bytes: &[u8]) {
-        let mut may_skip = true;
+        bytes = self.skip_plain(bytes);
         while !bytes.is_empty() {
-            if may_skip && self.held.is_empty() && self.large.is_none() {
-                may_skip = false;
-                bytes = self.skip_plain(bytes);
-            }
             match self.boundaries.next(bytes) {
                 Some(length) => {
                     let (event, rest) = bytes.split_at(length);
@@ -115,13 +149,14 @@ impl EventReader {
 
     /// The quick way through what has no `usage` in it: only what follows the last blank line is of interest.
     fn skip_plain<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        if memmem::find(bytes, USAGE_KEY).is_some() {
+        if self.large.is_some() || may_report_across(&self.held, bytes) {
             return bytes;
         }
-        match memmem::rfind(bytes, b"\n\n") {
+        match after_last_blank_line(bytes) {
             Some(at) => {
                 self.boundaries = Boundaries::default();
-                &bytes[at + 2..]
+                self.held.clear();
+                &bytes[at..]
             }
             None => bytes,
         }
@@ -156,10 +191,11 @@ impl EventReader {
 }
 
 fn usage_of(event: &[u8]) -> Option<Usage> {
-    memmem::find(event, USAGE_KEY)?;
-    let mut scan = EventScan::default();
-    scan.feed(event);
-    scan.usage()
+    may_report(event).then(|| {
+        let mut scan = EventScan::default();
+        scan.feed(event);
+        scan.usage()
+    })?
 }
 
 /// Searches the data of one event.

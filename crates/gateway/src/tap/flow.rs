@@ -3,10 +3,12 @@
 //! event is whole (a client acts on whole events only, so nobody waits for anything). One that is too large to be kept
 //! back passes as it comes.
 
-use super::{Boundaries, EVENT_HELD_MAX_BYTES, EventScan, events::USAGE_KEY};
+use super::{
+    Boundaries, EVENT_HELD_MAX_BYTES, EventScan,
+    events::{after_last_blank_line, may_report, may_report_across},
+};
 use bytes::Bytes;
 use http_body::Frame;
-use memchr::memmem;
 use parking_lot::Mutex;
 use std::{
     sync::Arc,
@@ -43,6 +45,14 @@ impl EventFlow {
         let mut copied: Option<Vec<u8>> = None;
         // What is passed on and not copied yet, and where the next event begins.
         let (mut start, mut at) = (0, 0);
+        if let Some(end) = self.plain_end(bytes) {
+            if !self.held.is_empty() {
+                copied = Some(self.take_held(end));
+            }
+            self.boundaries = Boundaries::default();
+            self.in_large = false;
+            at = end;
+        }
         while let Some(length) = self.boundaries.next(&bytes[at..]) {
             let end = at + length;
             if self.is_taken_out(&bytes[at..end]) {
@@ -72,6 +82,21 @@ impl EventFlow {
         }
     }
 
+    /// The quick way through what is passed on as it is: where the last event ends, if none before may be taken out.
+    fn plain_end(&self, bytes: &[u8]) -> Option<usize> {
+        if self.strips_usage && may_report_across(&self.held, bytes) {
+            return None;
+        }
+        after_last_blank_line(bytes)
+    }
+
+    /// What was kept back, with room for so much more.
+    fn take_held(&mut self, more: usize) -> Vec<u8> {
+        let mut held = std::mem::take(&mut self.held);
+        held.reserve_exact(more);
+        held
+    }
+
     /// The stream is over: what was kept back is passed on.
     pub fn finish(&mut self) -> Bytes {
         std::mem::take(&mut self.held).into()
@@ -79,7 +104,7 @@ impl EventFlow {
 
     /// Whether the event that ends with these bytes is taken out.
     fn is_taken_out(&self, end: &[u8]) -> bool {
-        if !self.strips_usage || self.in_large || (self.held.is_empty() && memmem::find(end, USAGE_KEY).is_none()) {
+        if !self.strips_usage || self.in_large || (self.held.is_empty() && !may_report(end)) {
             return false;
         }
         let mut scan = EventScan::default();
