@@ -29,8 +29,10 @@ const JOB: &str = "foresight";
 const TURN: Duration = Duration::from_secs(60);
 /// How often a node looks whether a day was closed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Tenants gone through between two writes.
-const PAGE_TENANTS: usize = 500;
+/// Tenants read at once. Few: a read of the embedded ledger is done where it is asked for, and requests wait meanwhile.
+const PAGE_TENANTS: usize = 50;
+/// Forecasts written at once. Many: each write is a commit.
+const WRITE_ROWS: usize = 5_000;
 /// Forecasts judged in one night, at most; the others wait for the next.
 const DUE_MAX: usize = 200_000;
 /// Days of history beyond those that forecasts look at: what was kept is judged some nights late as well.
@@ -171,7 +173,7 @@ struct Night<'a> {
     foreseen: Foreseen,
 }
 
-/// What a page of tenants gives.
+/// What is to be written.
 #[derive(Default)]
 struct Page {
     latest: Vec<LatestForecast>,
@@ -183,23 +185,34 @@ impl Night<'_> {
     async fn tenants(&mut self) -> Result<(), EngineError> {
         let days = Days { first: self.through + -(HISTORY_DAYS + SPARE_DAYS), last: self.through };
         let mut after: Option<TenantId> = None;
+        let mut page = Page::default();
         loop {
             let cards = self.engine.tenants(after.as_ref(), PAGE_TENANTS).await?;
-            let Some(last) = cards.last() else { return Ok(()) };
+            let Some(last) = cards.last() else { return self.write(page).await };
             let known = self.engine.snapshot_book().of_tenants(after.as_ref(), &last.id, days).await?;
             let mut known: BTreeMap<TenantId, TenantSnapshots> =
                 known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
-            let mut page = Page::default();
             for card in &cards {
                 let meters = known.remove(&card.id).map(|known| known.meters).unwrap_or_default();
                 self.tenant(&card.id, meters, &mut page).await?;
             }
-            self.foreseen.kept += page.kept.len() as u64;
-            self.book.put_latest(page.latest).await?;
-            self.book.keep(page.kept).await?;
-            self.book.settle(page.settled).await?;
+            if page.latest.len() >= WRITE_ROWS {
+                self.write(std::mem::take(&mut page)).await?;
+            }
             after = Some(last.id.clone());
         }
+    }
+
+    async fn write(&mut self, page: Page) -> Result<(), EngineError> {
+        self.foreseen.kept += page.kept.len() as u64;
+        self.book.put_latest(page.latest).await?;
+        if !page.kept.is_empty() {
+            self.book.keep(page.kept).await?;
+        }
+        if !page.settled.is_empty() {
+            self.book.settle(page.settled).await?;
+        }
+        Ok(())
     }
 
     async fn tenant(&mut self, id: &TenantId, meters: Vec<MeterSnapshots>, page: &mut Page) -> Result<(), EngineError> {

@@ -104,7 +104,7 @@ fn backtest(args: &ForecastArgs, client: &Client, tenant: &str) -> anyhow::Resul
             cell(&score["alert_recall_percent"]),
         ]);
     }
-    output::line(&table.shown("no meter has a limit that can be foreseen"))
+    output::line(&table.shown("no meter has both a history and a limit that can be foreseen"))
 }
 
 fn metric_name(metric: &Value) -> String {

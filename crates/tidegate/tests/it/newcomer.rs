@@ -122,6 +122,16 @@ async fn every_command_talks_to_the_node() {
     assert_eq!((&usage["meters"][0]["used"], &usage["meters"][0]["denied"]), (&json!(2), &json!(1)), "{usage}");
     assert!(shown(&node, &["usage", "acme"]).contains("messages"));
 
+    // Used up today; what is not limited would hold.
+    let forecast = shown_json(&node, &["forecast", "acme"]);
+    let messages =
+        forecast["metrics"].as_array().unwrap().iter().find(|metric| metric["metric"] == "messages").unwrap();
+    assert_eq!((&messages["status"], &messages["upgrade"]["plan"]), (&json!("breached"), &json!("pro")), "{forecast}");
+    let table = shown(&node, &["forecast", "acme"]);
+    assert!(table.contains("breached") && table.contains("pro"), "{table}");
+    assert!(shown(&node, &["forecast", "acme", "--backtest"]).contains("no meter"));
+    assert!(shown(&node, &["forecast", "--status", "critical"]).contains("no forecasts"));
+
     assert!(shown(&node, &["sessions", "list", "acme"]).contains("no session is open"));
     let open = json!({"tenant_id": "acme", "meter": "talk", "key": "conversation-7"});
     node.api(Method::POST, "/api/v1/sessions", Some(open)).await;
