@@ -96,6 +96,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/usage-forecast", Access::OwnRows),
     endpoint("GET", "/api/v1/usage-forecast/fleet", Access::Read),
     endpoint("GET", "/api/v1/usage-forecast/backtest", Access::OwnRows),
+    endpoint("GET", "/api/v1/tenants/{id}/history", Access::OwnPath),
     endpoint("GET", "/api/organizations/{id}/usage", Access::OwnPath),
     endpoint("GET", "/api/subscription-tiers", Access::Public),
     endpoint("GET", "/api/v1/plans", Access::Public),

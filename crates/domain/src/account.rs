@@ -287,7 +287,7 @@ impl Accounts {
             if counter.starts[late.kind.index()] == late.window.start {
                 let used = &mut counter.used[late.kind.index()];
                 *used = add_to_total(*used, amount);
-            } else if amount != 0 {
+            } else if amount != 0 && late.kind.is_kept() {
                 let (meter, closed) = (self.counters[place].0.clone(), *late);
                 self.aside().closed.push(ClosedTotal { meter, closed, used: amount, denied: 0 });
             }
@@ -318,7 +318,7 @@ impl Accounts {
         for late in closed {
             if counter.starts[late.kind.index()] == late.window.start {
                 denied[late.kind.index()] = add_to_demand(denied[late.kind.index()], amount);
-            } else {
+            } else if late.kind.is_kept() {
                 let meter = meter.clone();
                 aside.closed.push(ClosedTotal { meter, closed: *late, used: 0, denied: amount });
             }

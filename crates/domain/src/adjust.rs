@@ -2,8 +2,10 @@
 
 use crate::{
     catalog::{Catalog, MeterKind},
+    day::Day,
     entry::{Cause, Effect, Entry, KindSet},
     grant::Draw,
+    id::MeterKey,
     op::{Adjustment, Charge, Movement, OpError, Receipt},
     record::kind_checked,
     tenant::{Tenant, User},
@@ -44,7 +46,7 @@ impl Tenant {
         };
         let accounts = user.map_or(&self.accounts, |user| &user.accounts);
         if kind_checked(catalog, meter, sized)? == MeterKind::Gauge {
-            if adjustment.window.is_some() {
+            if adjustment.window.is_some() || adjustment.on.is_some() {
                 return Err(OpError::GaugeHasNoWindow(meter.clone()));
             }
             let (delta, at) = match adjustment.movement {
@@ -57,6 +59,9 @@ impl Tenant {
             }
             return Ok(effect);
         }
+        if let Some(day) = adjustment.on {
+            return self.use_on(day, meter, adjustment.movement, at);
+        }
         let (amount, open) = match (adjustment.movement, adjustment.window) {
             (Movement::Add(amount), None) => (amount, KindSet::ALL),
             (Movement::Add(amount), Some(kind)) => (amount, KindSet::NONE.with(kind)),
@@ -67,6 +72,20 @@ impl Tenant {
             }
         };
         Ok(Effect::Use { meter: meter.clone(), amount, open, closed: Vec::new() })
+    }
+
+    /// Use of a day alone, that is over or open.
+    fn use_on(&self, day: Day, meter: &MeterKey, movement: Movement, at: Instant) -> Result<Effect, OpError> {
+        let Movement::Add(amount) = movement else { return Err(OpError::NotAGauge(meter.clone())) };
+        let start = self.profile.zone.start_of(day);
+        if start > at {
+            return Err(OpError::TooEarly { at: start, future_ms: 0 });
+        }
+        let now = self.windows_at(at);
+        let (open, mut closed) = Tenant::split_windows(&self.windows_of_past(start, &now), &now);
+        closed.retain(|late| matches!(late.kind, WindowKind::Day | WindowKind::Minute));
+        let open = if open.has(WindowKind::Day) { KindSet::NONE.with(WindowKind::Day) } else { KindSet::NONE };
+        Ok(Effect::Use { meter: meter.clone(), amount, open, closed })
     }
 
     pub(crate) fn refund(

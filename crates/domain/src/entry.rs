@@ -35,7 +35,8 @@ impl KindSet {
     }
 }
 
-/// A window that was closed when the entry was made.
+/// A window that was closed when the entry was made. Of a minute it says no more than when something was: totals of minutes
+/// are not kept ([`WindowKind::is_kept`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClosedWindow {
     /// Its kind.

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod demand;
 pub mod entry;
 pub mod grant;
+pub mod history;
 pub mod hold;
 pub mod id;
 pub mod in_flight;

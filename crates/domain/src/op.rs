@@ -2,6 +2,7 @@
 
 use crate::{
     catalog::{AMOUNT_MAX, Catalog, Enforce, Meter, MeterKind},
+    day::Day,
     decision::Decision,
     entry::{Binding, Cause, DenialKey, Effect, Entry, Override, Status},
     grant::{Draw, GrantChange},
@@ -103,6 +104,9 @@ pub struct Adjustment {
     pub movement: Movement,
     /// In which window alone. `None`: a move counts in every open window, a set in the billing period.
     pub window: Option<WindowKind>,
+    /// On which day of the tenant's time zone: what is added is use of that day alone, and of none of its other windows. `None`
+    /// is now.
+    pub on: Option<Day>,
     /// The idempotency key, if there is one.
     pub binding: Option<Binding>,
 }

@@ -132,7 +132,8 @@ impl Tenant {
     }
 
     /// Sorts the windows that `then` (a set of window bounds of the past) stands for into those that are still open
-    /// among `now` and those that are closed and kept.
+    /// among `now` and those that are closed and kept. The minute is named too: it says when it was
+    /// ([`history`](crate::history)).
     pub(crate) fn split_windows(then: &Windows, now: &Windows) -> (KindSet, Vec<ClosedWindow>) {
         let mut open = KindSet::NONE;
         let mut closed = Vec::new();
@@ -140,7 +141,7 @@ impl Tenant {
             let window = then[kind.index()];
             if window.start == now[kind.index()].start {
                 open = open.with(kind);
-            } else if kind.is_kept() {
+            } else if kind.is_kept() || kind == WindowKind::Minute {
                 closed.push(ClosedWindow { kind, window });
             }
         }

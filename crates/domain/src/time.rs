@@ -1,5 +1,6 @@
 //! Instants and windows: pure functions of an instant, an anchor and a time zone. Nothing here reads a clock.
 
+use crate::day::Day;
 use jiff::{
     SignedDuration, Span, Timestamp, civil,
     tz::{AmbiguousOffset, TimeZone},
@@ -90,6 +91,14 @@ impl Zone {
     /// The IANA name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+    /// The first instant at which clocks in the zone show this date or a later one.
+    pub fn start_of(&self, day: Day) -> Instant {
+        let (year, month, day) = day.civil();
+        let part = |number: i32| i8::try_from(number).ok();
+        let date = i16::try_from(year).ok().zip(part(month).zip(part(day)));
+        let date = date.and_then(|(year, (month, day))| civil::Date::new(year, month, day).ok());
+        date.map_or(Instant::EPOCH, |date| start_of_date(&self.zone, date))
     }
     fn is_utc(&self) -> bool {
         &*self.name == "UTC"

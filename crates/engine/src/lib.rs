@@ -5,6 +5,7 @@ mod admit;
 mod engine;
 mod fold;
 mod grant;
+mod history;
 mod hold;
 mod ids;
 mod keys;
@@ -28,6 +29,7 @@ mod tail;
 mod upkeep;
 
 pub use engine::{Engine, EngineOptions, EngineStats, LeaseOptions};
+pub use history::{HistoryAsked, HistoryFolded, HistoryKept, HistoryPoint, HistoryPoints, HistoryReader, HistoryRows};
 pub use hold::Settled;
 pub use ids::denial_id;
 pub use outage::{OutageStats, Reconciled};

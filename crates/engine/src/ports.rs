@@ -1,6 +1,7 @@
 //! Everything with an outside behind it. Stores load and append; they never decide.
 
 mod forecasts;
+mod history;
 mod shared;
 mod snapshots;
 mod spool;
@@ -10,6 +11,7 @@ pub use forecasts::{
     FleetPlace, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
     MeterGrowth, NO_DAY, SCORE_COUNTS, SettledForecast,
 };
+pub use history::{HistoryLedger, HistoryPage, HistoryQuery, HistoryState};
 pub use shared::{Basis, JobLease, Loaded, Published, SharedLedger, Signals};
 pub use snapshots::{
     Days, MeterSnapshots, SNAPSHOT_DAYS_MIN, Snapshot, SnapshotRun, SnapshotSource, Snapshots, Taken, TenantSnapshots,
@@ -427,6 +429,11 @@ pub trait Ledger: Send + Sync {
 
     /// The forecasts that are kept, where any are.
     fn forecasts(&self) -> Option<&dyn Forecasts> {
+        None
+    }
+
+    /// The history that the ledger keeps, if it does. Where it does, no entry is cut that is not in it.
+    fn history(&self) -> Option<&dyn HistoryLedger> {
         None
     }
 

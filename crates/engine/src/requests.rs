@@ -187,6 +187,18 @@ pub enum EngineError {
     /// No catalog of this version was in force.
     #[error("no catalog has version {0}")]
     UnknownCatalog(u32),
+    /// History that is not kept any more, at least not so fine.
+    #[error("history by these stretches of time is kept since {since:?}")]
+    HistoryNotKept {
+        /// What it is asked for before.
+        since: Instant,
+    },
+    /// More users and dimensions than an answer may tell apart.
+    #[error("the answer would tell more than {max} series apart")]
+    TooManySeries {
+        /// How many it may.
+        max: usize,
+    },
     /// A tenant is pinned to a catalog that can't be read.
     #[error("catalog version {version}, which the tenant is pinned to, can't be read: {why}")]
     UnreadableCatalog {

@@ -4,6 +4,7 @@
 //! what retention drops; a process that ends takes it all along.
 
 mod forecasts;
+mod history;
 mod snapshots;
 mod state;
 
@@ -22,8 +23,9 @@ use domain::{
     time::{Instant, WindowKind},
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, Ledger,
-    LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, HistoryLedger,
+    Ledger, LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial,
+    TailLines,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -91,6 +93,10 @@ impl Ledger for MemoryLedger {
 
     fn forecasts(&self) -> Option<&dyn Forecasts> {
         Some(&self.forecasts)
+    }
+
+    fn history(&self) -> Option<&dyn HistoryLedger> {
+        Some(self)
     }
 
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {

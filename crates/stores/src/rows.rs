@@ -3,8 +3,10 @@
 use crate::codec;
 use domain::{
     entry::Profile,
-    id::{PlanKey, TenantId, UserId},
+    history::{Amounts, Place, Resolution, Series},
+    id::{DimensionKey, MeterKey, PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
+    time::Instant,
 };
 use engine::ports::{Seq, Stored};
 
@@ -48,4 +50,64 @@ pub(crate) fn user_row(tenant: &TenantId, user: &Stored<User>) -> Vec<u8> {
 pub(crate) fn read_user_row(tenant: &TenantId, id: &UserId, seq: i64, row: &[u8]) -> codec::Decoded<Stored<User>> {
     let body = codec::checked(&[tenant.as_str(), id.as_str()], &[seq], row)?;
     Ok(Stored { state: codec::decode_user(id.clone(), body)?, seq: seq as Seq })
+}
+
+/// The column that history is ordered by first: the resolution, and whether the row is a part of its tenant.
+pub(crate) fn grain(resolution: Resolution, is_part: bool) -> i16 {
+    resolution as i16 * 2 + i16::from(is_part)
+}
+
+/// Between the keys and values of dimensions: neither may hold it, and it comes before whatever they hold, so that texts are
+/// in the order of what they stand for.
+const BETWEEN: char = '\u{1}';
+
+/// The dimensions of a series as one text.
+pub(crate) fn dimensions_text(series: &Series) -> String {
+    let mut text = String::new();
+    for (key, value) in &series.dimensions {
+        if !text.is_empty() {
+            text.push(BETWEEN);
+        }
+        text.push_str(key.as_str());
+        text.push(BETWEEN);
+        text.push_str(value);
+    }
+    text
+}
+
+/// The series of a row.
+pub(crate) fn read_series(user: &str, dimensions: &str) -> codec::Decoded<Series> {
+    let mut series = Series { user: (!user.is_empty()).then(|| UserId::trusted(user)), dimensions: Vec::new() };
+    let mut parts = dimensions.split(BETWEEN);
+    while let Some(key) = parts.next().filter(|key| !key.is_empty()) {
+        let value = parts.next().ok_or(codec::Malformed("a dimension without a value"))?;
+        series.dimensions.push((DimensionKey::trusted(key), value.into()));
+    }
+    Ok(series)
+}
+
+/// A row of history as it stands in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct HistoryRow {
+    pub(crate) grain: i16,
+    pub(crate) start_ms: i64,
+    pub(crate) tenant: Box<str>,
+    pub(crate) user: Box<str>,
+    pub(crate) dimensions: Box<str>,
+    pub(crate) meter: Box<str>,
+    pub(crate) amounts: Amounts,
+}
+
+impl HistoryRow {
+    /// Its resolution and place.
+    pub(crate) fn place(&self) -> codec::Decoded<(Resolution, Place)> {
+        let resolution = usize::try_from(self.grain / 2).ok().and_then(|place| Resolution::ALL.get(place).copied());
+        let place = Place {
+            start: Instant::from_ms(self.start_ms),
+            tenant: TenantId::trusted(&self.tenant),
+            series: read_series(&self.user, &self.dimensions)?,
+            meter: MeterKey::trusted(&self.meter),
+        };
+        Ok((resolution.ok_or(codec::Malformed("an unknown resolution"))?, place))
+    }
 }

@@ -25,6 +25,8 @@ pub struct VerifyReport {
     pub denials: u64,
     /// Snapshots read.
     pub snapshots: u64,
+    /// Rows of history read.
+    pub history: u64,
     /// Idempotency keys looked up.
     pub ids: u64,
     /// What does not fit, in sentences; the first hundred.

@@ -176,7 +176,7 @@ pub fn adjustment(random: &mut Random) -> Adjustment {
     let (key, _) = *random.pick(&METERS);
     let movement =
         if random.percent(40) { Movement::Set(random.between(0, 30)) } else { Movement::Add(random.between(-9, 9)) };
-    Adjustment { meter: meter(key), movement, window: None, binding: None }
+    Adjustment { meter: meter(key), movement, window: None, on: None, binding: None }
 }
 
 /// How far the clock moves before the next operation.

@@ -52,6 +52,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show the newest lines of the journal
     Events(EventsArgs),
+    /// Write what tenants used, by day or otherwise, into a file
+    Export(Box<crate::commands::export::ExportArgs>),
+    /// Take tenants, opening balances and daily history over from CSV
+    Import(crate::commands::import::ImportArgs),
     /// Say when meters will reach their limits
     Forecast(ForecastArgs),
     /// Make every account anew from the journal, and compare; nothing is changed
@@ -114,9 +118,16 @@ pub struct ServeArgs {
     /// How long denials can be explained [default: 90d]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_DENIALS")]
     pub denials: Option<String>,
-    /// How long totals of closed windows can be asked for [default: 400d]
+    /// How long history is kept by days, and totals of closed windows [default: 400d]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY")]
     pub history: Option<String>,
+    /// How long history is kept by quarters of an hour, of which hours are made, and days of every time zone
+    /// [default: 95d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY_QUARTERS")]
+    pub history_quarters: Option<String>,
+    /// How long history is kept by minutes [default: 2d]
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY_MINUTES")]
+    pub history_minutes: Option<String>,
     /// With a ledger on PostgreSQL: the file in which this node keeps what limits with outage = "open" let through while
     /// PostgreSQL is away. Its own, and on a disk that outlives the node
     #[arg(long, value_name = "FILE", env = "TIDEGATE_LEDGER_SPOOL")]

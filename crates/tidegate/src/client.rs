@@ -15,12 +15,23 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// The largest answer a command reads.
 const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How long a command waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a node said that it will not do, whoever asks.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for Refused {}
 
 /// A connection to one node.
 pub struct Client {
@@ -162,7 +173,7 @@ impl Client {
                 anyhow!("the node at {base} refuses the key in TIDEGATE_API_KEY: {said}")
             }
             (StatusCode::FORBIDDEN, _) => anyhow!("the key may not do this: {said}"),
-            (status, _) => anyhow!("{said} ({})", status.as_u16()),
+            (status, _) => Refused(format!("{said} ({})", status.as_u16())).into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     secret::Secret,
 };
 use anyhow::{Context, bail};
-use engine::ports::Retention;
+use engine::{HistoryKept, ports::Retention};
 use http::Uri;
 use std::{
     fmt,
@@ -39,6 +39,8 @@ pub const VARIABLES: &[&str] = &[
     "TIDEGATE_LEDGER_JOURNAL",
     "TIDEGATE_LEDGER_DENIALS",
     "TIDEGATE_LEDGER_HISTORY",
+    "TIDEGATE_LEDGER_HISTORY_QUARTERS",
+    "TIDEGATE_LEDGER_HISTORY_MINUTES",
     "TIDEGATE_LEDGER_SPOOL",
     "TIDEGATE_LEDGER_OUTAGE_AFTER",
     "TIDEGATE_ADMIN_KEY",
@@ -174,6 +176,8 @@ pub struct Settings {
     pub admin_key: Option<Secret>,
     /// How long things are kept.
     pub retention: Retention,
+    /// How long history is kept, by resolution.
+    pub history_kept: HistoryKept,
     /// Where what passes while PostgreSQL is away is kept.
     pub spool: Option<PathBuf>,
     /// How long a request that may pass then waits for PostgreSQL, in milliseconds.
@@ -213,6 +217,11 @@ impl Settings {
                     .into()
             ));
         }
+        let history_kept = HistoryKept {
+            minutes_ms: duration("TIDEGATE_LEDGER_HISTORY_MINUTES", &args.history_minutes, 2 * day_ms)?,
+            quarters_ms: duration("TIDEGATE_LEDGER_HISTORY_QUARTERS", &args.history_quarters, 95 * day_ms)?,
+            days_ms: retention.history_ms,
+        };
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
         let outage_after_ms = duration("TIDEGATE_LEDGER_OUTAGE_AFTER", &args.outage_after, 1_000)?;
         if outage_after_ms < 100 {
@@ -249,6 +258,7 @@ impl Settings {
             apply: args.apply,
             admin_key: secret("TIDEGATE_ADMIN_KEY", given(args.admin_key_file.as_deref()))?,
             retention,
+            history_kept,
             spool: args.spool.clone().filter(|path| !path.as_os_str().is_empty()),
             outage_after_ms: u64::try_from(outage_after_ms).unwrap_or(0),
             drain_ms: u64::try_from(drain_ms).unwrap_or(0),
@@ -278,6 +288,8 @@ impl Settings {
             ("TIDEGATE_LEDGER_JOURNAL", format!("{}s", self.retention.journal_ms / 1000)),
             ("TIDEGATE_LEDGER_DENIALS", format!("{}s", self.retention.denials_ms / 1000)),
             ("TIDEGATE_LEDGER_HISTORY", format!("{}s", self.retention.history_ms / 1000)),
+            ("TIDEGATE_LEDGER_HISTORY_QUARTERS", format!("{}s", self.history_kept.quarters_ms / 1000)),
+            ("TIDEGATE_LEDGER_HISTORY_MINUTES", format!("{}s", self.history_kept.minutes_ms / 1000)),
             ("TIDEGATE_LEDGER_SPOOL", spool),
             ("TIDEGATE_LEDGER_OUTAGE_AFTER", format!("{}ms", self.outage_after_ms)),
             ("TIDEGATE_ADMIN_KEY", admin_key.to_owned()),

@@ -14,6 +14,7 @@ mod listen;
 mod observe;
 mod outages;
 mod output;
+mod remembering;
 mod secret;
 mod serve;
 mod wiring;
@@ -50,8 +51,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return demo::run(&args),
         Command::CheckConfig(args) => return commands::check_config::run(&args),
         Command::Verify(args) => return commands::verify::run(&args),
+        Command::Import(args) => return commands::import::run(&args),
         Command::Forecast(args) if args.jsonl => return commands::forecast::run(&args),
         Command::Forecast(args) => commands::foresight::run(&args)?,
+        Command::Export(args) => commands::export::run(&args)?,
         Command::Init(args) => commands::init::run(&args)?,
         Command::Catalog(command) => commands::catalog::run(&command)?,
         Command::Keys(command) => commands::keys::run(&command)?,

@@ -9,6 +9,7 @@ use crate::{
     keys, listen,
     observe::{self, figures::Figures, http::RequestIds},
     outages,
+    remembering::Remembering,
 };
 use anyhow::{Context, anyhow, bail};
 use api::{ApiParts, ApiState, CatalogRefused, Door, TestClock};
@@ -123,14 +124,16 @@ impl Node {
             doors.spawn(async move { gateway.serve(listener, stopped).await });
             format!("http://{address}")
         });
+        let node = keys::node_name()?;
+        let remembering = Remembering { engine: engine.clone(), kept: settings.history_kept, node: node.clone() };
         let upkeep = Upkeep {
             engine: engine.clone(),
             figures: figures.clone(),
             following: following.clone(),
             retention: settings.retention,
-            node: keys::node_name()?,
+            node,
         };
-        let upkeep = tokio::spawn(upkeep.run());
+        let upkeep = tokio::spawn(async move { tokio::join!(upkeep.run(), remembering.run()).0 });
         Ok(Self { engine, gateway_url, api_url, figures, following, settings, stopping, doors, upkeep })
     }
 

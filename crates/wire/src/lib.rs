@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod cloudevents;
 pub mod cors;
+pub mod csv;
 pub mod denial;
 pub mod forecast_lines;
 pub mod headers;

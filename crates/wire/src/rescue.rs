@@ -120,6 +120,10 @@ kinds! {
     SESSION_CLOSED = 409 "session_closed" "The session has ended";
     /// Tenants are on plans a new catalog lacks.
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
+    /// A stretch of time of which history is not kept any more, at least not so fine.
+    HISTORY_NOT_KEPT = 422 "history_not_kept" "History is not kept that far back";
+    /// More buckets or series than an answer may have.
+    HISTORY_TOO_WIDE = 422 "history_too_wide" "This is too much history for one answer";
 
     /// No such version.
     UNKNOWN_CATALOG = 422 "unknown_catalog" "There is no such catalog";
@@ -206,6 +210,14 @@ pub fn problem_of(error: &EngineError) -> Problem {
         )),
         EngineError::UnknownCatalog(version) => UNKNOWN_CATALOG.problem(format!(
             "There is no catalog version {version}. GET /api/v1/catalogs lists those that were in force."
+        )),
+        EngineError::HistoryNotKept { since } => HISTORY_NOT_KEPT.problem(format!(
+            "By these stretches of time history is kept since {}. Ask from then on, or by days or months of the time zone \
+             UTC, which are kept longer.",
+            since.rfc3339()
+        )),
+        EngineError::TooManySeries { max } => HISTORY_TOO_WIDE.problem(format!(
+            "The answer would tell more than {max} series apart. Name a meter, a user or a dimension, or ask for less time."
         )),
         EngineError::UnreadableCatalog { .. } => CATALOG_UNREADABLE.problem(sentence(&error.to_string())),
     }

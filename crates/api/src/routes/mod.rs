@@ -8,6 +8,7 @@ mod entries;
 pub(crate) mod events;
 mod forecasts;
 mod grants;
+mod history;
 mod holds;
 mod keys;
 mod operation;
@@ -60,6 +61,7 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(forecasts::get))
         .routes(routes!(forecasts::fleet))
         .routes(routes!(forecasts::backtest))
+        .routes(routes!(history::get))
         .routes(routes!(organizations::usage))
         .routes(routes!(organizations::tiers))
         .routes(routes!(plans::list))

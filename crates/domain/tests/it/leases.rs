@@ -243,7 +243,7 @@ impl Cluster {
             }
             Step::Adjust { amount } => {
                 let (meter, movement) = (meter("messages"), Movement::Add(*amount));
-                let op = Op::Adjust(Adjustment { meter, movement, window: None, binding: None });
+                let op = Op::Adjust(Adjustment { meter, movement, window: None, on: None, binding: None });
                 self.do_seeing(node, &op, now, false).unwrap();
             }
             Step::Plan { large } => {

@@ -7,6 +7,7 @@ mod bounds;
 mod costs;
 mod coverage;
 mod grants;
+mod history;
 mod in_flight;
 mod leases;
 mod outage;
@@ -29,6 +30,7 @@ pub fn config(cases: u32, name: &'static str) -> Config {
         "windows" => "tests/it/regressions/windows.txt",
         "shares" => "tests/it/regressions/shares.txt",
         "in_flight" => "tests/it/regressions/in_flight.txt",
+        "history" => "tests/it/regressions/history.txt",
         "costs" => "tests/it/regressions/costs.txt",
         _ => "tests/it/regressions/auditor.txt",
     };

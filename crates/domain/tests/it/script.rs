@@ -3,6 +3,7 @@
 use crate::world::{METERS, account, at, limit, meter};
 use domain::{
     catalog::{Enforce, MeterKind, Mode},
+    day::Day,
     entry::{Binding, Cause, Override, Status},
     grant::{Grant, GrantChange, GrantId, GrantSource},
     hold::{Excess, HoldId, HoldTerms, Settle, Settlement},
@@ -166,7 +167,8 @@ impl<'a> Words<'a> {
     pub fn adjustment(&self) -> Adjustment {
         let (meter, movement) = self.movements().remove(0);
         let window = self.one("window").map(|word| WindowKind::from_word(word).unwrap());
-        Adjustment { meter, movement, window, binding: self.binding() }
+        let on = self.one("on").map(|day| Day::parse(day).unwrap());
+        Adjustment { meter, movement, window, on, binding: self.binding() }
     }
 
     pub fn change(&self) -> ProfileChange {

@@ -289,7 +289,7 @@ impl Life {
                 self.auditor.correct(&owners, &key, delta, at, Some(kind));
             }
         }
-        let adjustment = Adjustment { meter: key, movement, window, binding: None };
+        let adjustment = Adjustment { meter: key, movement, window, on: None, binding: None };
         self.apply(user, &Op::Adjust(adjustment))
     }
 

@@ -25,6 +25,7 @@ pub(super) async fn compare(
             Table::Totals(Totals::Live) => report.closed += rows,
             Table::Denials => report.denials += rows,
             Table::Snapshots => report.snapshots += rows,
+            Table::History => report.history += rows,
             Table::States(States::Openings) | Table::Totals(Totals::Opening) => {}
         }
         Ok(())

@@ -11,7 +11,8 @@
 mod compare;
 mod side;
 
-use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
+use crate::{postgres::moving::PostgresSide, rows::HistoryRow, sqlite::moving::SqliteSide};
+use domain::{history::KeptFrom, time::Instant};
 use engine::ports::{
     ApiKey, ForecastScore, LedgerError, MeterGrowth, Snapshot, SnapshotRun, StoredCatalog, StoredDenial,
 };
@@ -51,6 +52,8 @@ pub struct CopyReport {
     pub denials: u64,
     /// Snapshots.
     pub snapshots: u64,
+    /// Rows of history.
+    pub history: u64,
     /// API keys.
     pub keys: u64,
     /// Catalogs.
@@ -66,6 +69,15 @@ pub(crate) struct Small {
     pub(crate) runs: Vec<SnapshotRun>,
     pub(crate) scores: Vec<ForecastScore>,
     pub(crate) growth: Vec<MeterGrowth>,
+    pub(crate) history: CopiedHistory,
+}
+
+/// What history there is: through how many of the entries, and the rest of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CopiedHistory {
+    pub(crate) entries: u64,
+    pub(crate) at: Instant,
+    pub(crate) kept: KeptFrom,
 }
 
 /// An entry; its place in the order of all is its place in the batch.
@@ -121,10 +133,11 @@ pub(crate) enum Table {
     Totals(Totals),
     Denials,
     Snapshots,
+    History,
 }
 
 impl Table {
-    const ALL: [Table; 7] = [
+    const ALL: [Table; 8] = [
         Table::States(States::Tenants),
         Table::States(States::Users),
         Table::States(States::Openings),
@@ -132,6 +145,7 @@ impl Table {
         Table::Totals(Totals::Opening),
         Table::Denials,
         Table::Snapshots,
+        Table::History,
     ];
 }
 
@@ -142,6 +156,7 @@ pub(crate) enum Page {
     Totals(Totals, Vec<TotalRow>),
     Denials(Vec<StoredDenial>),
     Snapshots(Vec<Snapshot>),
+    History(Vec<HistoryRow>),
 }
 
 impl Page {
@@ -151,6 +166,7 @@ impl Page {
             Page::Totals(_, rows) => rows.len(),
             Page::Denials(rows) => rows.len(),
             Page::Snapshots(rows) => rows.len(),
+            Page::History(rows) => rows.len(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One of the two ledgers, whichever store it is in.
 
 use super::{EntryRow, Page, Small, StateRow, States, Table, TotalRow, Totals};
-use crate::{postgres::moving::PostgresSide, sqlite::moving::SqliteSide};
+use crate::{postgres::moving::PostgresSide, rows::HistoryRow, sqlite::moving::SqliteSide};
 use engine::ports::{LedgerError, Snapshot, StoredDenial};
 
 type Done<T> = Result<T, LedgerError>;
@@ -28,6 +28,10 @@ impl Side {
                 let last = before.and_then(|page| if let Page::Denials(rows) = page { rows.last() } else { None });
                 Page::Denials(self.denials(last.map_or(0, |row| row.id.0)).await?)
             }
+            Table::History => {
+                let last = before.and_then(|page| if let Page::History(rows) = page { rows.last() } else { None });
+                Page::History(self.history(last).await?)
+            }
             Table::Snapshots => {
                 let last = before.and_then(|page| if let Page::Snapshots(rows) = page { rows.last() } else { None });
                 Page::Snapshots(self.snapshots(last).await?)
@@ -42,6 +46,7 @@ impl Side {
             Page::Totals(table, rows) => self.put_totals(*table, rows).await,
             Page::Denials(rows) => self.put_denials(rows).await,
             Page::Snapshots(rows) => self.put_snapshots(rows).await,
+            Page::History(rows) => self.put_history(rows).await,
         }
     }
 }
@@ -78,6 +83,8 @@ of_either! {
     denials(after: u128) -> Vec<StoredDenial>;
     /// A batch of snapshots, in order of day, tenant and meter.
     snapshots(after: Option<&Snapshot>) -> Vec<Snapshot>;
+    /// A batch of history, in order of resolution and place.
+    history(after: Option<&HistoryRow>) -> Vec<HistoryRow>;
     /// Secret, catalogs, keys and which days were closed.
     small() -> Small;
     /// Appends entries after the first `after`.
@@ -88,6 +95,7 @@ of_either! {
     put_totals(table: Totals, rows: &[TotalRow]) -> ();
     put_denials(rows: &[StoredDenial]) -> ();
     put_snapshots(rows: &[Snapshot]) -> ();
+    put_history(rows: &[HistoryRow]) -> ();
     put_small(small: &Small) -> ();
     /// Writes what follows from all that was put.
     end_folds() -> ();

@@ -4,11 +4,14 @@ use super::Commits;
 use crate::denials::Runs;
 use domain::{
     entry::{ClosedWindow, Entry},
+    history::Rows,
     id::{MeterKey, TenantId, UserId},
     tenant::{ClosedTotal, Tenant, User},
     time::{Instant, WindowKind},
 };
-use engine::ports::{ApiKey, ClosedRow, Commit, Fold, LedgerError, LedgerStats, Retention, Seq, Stored, StoredCatalog};
+use engine::ports::{
+    ApiKey, ClosedRow, Commit, Fold, HistoryState, LedgerError, LedgerStats, Retention, Seq, Stored, StoredCatalog,
+};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,6 +40,8 @@ pub(super) struct State {
     pub(super) denials: Runs,
     pub(super) keys: BTreeMap<Arc<str>, ApiKey>,
     pub(super) catalogs: Vec<StoredCatalog>,
+    pub(super) history: Rows,
+    pub(super) history_state: HistoryState,
     pub(super) stats: LedgerStats,
 }
 
@@ -155,7 +160,7 @@ impl State {
         let open = self.tenants.values().map(|tenant| tenant.state.windows[WindowKind::Period.index()]);
         let open_from = open.filter(|window| window.contains(now)).map(|window| window.start).min();
         let cut_before = open_from.map_or(entries_from, |open| open.min(entries_from));
-        while self.cut < self.complete_through.min(self.committed) {
+        while self.cut < self.complete_through.min(self.committed).min(self.history_state.through) {
             if self.journal.front().is_none_or(|(_, entry)| entry.at >= cut_before) {
                 break;
             }

@@ -2,6 +2,7 @@
 //! on any other, and one that goes away leaves no transaction half done.
 
 use super::{
+    buckets,
     committer::{Committer, Nudge},
     denials,
     errors::Done,
@@ -14,14 +15,15 @@ use super::{
 use crate::codec;
 use domain::{
     entry::Entry,
+    history::{KeptFrom, Place, Resolution, Rows},
     id::{PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
     time::Instant,
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, JobLease, Ledger,
-    LedgerError, LedgerStats, Line, Loaded, Lookup, Published, Retention, Seq, SharedLedger, Signals, Snapshots,
-    Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, HistoryLedger,
+    HistoryPage, HistoryQuery, HistoryState, JobLease, Ledger, LedgerError, LedgerStats, Line, Loaded, Lookup,
+    Published, Retention, Seq, SharedLedger, Signals, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use std::{
     fmt,
@@ -202,12 +204,48 @@ impl Drop for PostgresLedger {
     }
 }
 
+impl HistoryLedger for PostgresLedger {
+    fn state<'a>(&'a self) -> BoxFuture<'a, Result<HistoryState, LedgerError>> {
+        self.with(|mut conn: Conn| async move { buckets::state(&mut conn).await })
+    }
+
+    fn add<'a>(&'a self, from: Seq, through: Seq, at: Instant, rows: Rows) -> BoxFuture<'a, Result<bool, LedgerError>> {
+        self.with(move |mut conn: Conn| async move { buckets::add(&mut conn, from, through, at, &rows).await })
+    }
+
+    fn page<'a>(&'a self, query: &'a HistoryQuery) -> BoxFuture<'a, Result<HistoryPage, LedgerError>> {
+        let query = query.clone();
+        self.with(move |mut conn: Conn| async move { buckets::page(&mut conn, &query).await })
+    }
+
+    fn bucket<'a>(
+        &'a self,
+        resolution: Resolution,
+        start: Instant,
+        after: Option<&'a Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<HistoryPage, LedgerError>> {
+        let after = after.cloned();
+        self.with(move |mut conn: Conn| async move {
+            buckets::bucket(&mut conn, resolution, start, after.as_ref(), limit).await
+        })
+    }
+
+    fn drop_before<'a>(&'a self, kept: KeptFrom) -> BoxFuture<'a, Result<(), LedgerError>> {
+        self.with(move |mut conn: Conn| async move { buckets::drop_before(&mut conn, kept).await })
+    }
+}
+
 impl Ledger for PostgresLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         self
     }
 
     fn forecasts(&self) -> Option<&dyn Forecasts> {
+        Some(self)
+    }
+
+    fn history(&self) -> Option<&dyn HistoryLedger> {
         Some(self)
     }
 

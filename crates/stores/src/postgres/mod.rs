@@ -6,7 +6,8 @@
 //! `entries` and `openings` are the truth, and so are `meta`, `catalogs` and `api_keys`; `tenants.version` is the
 //! position of the tenant's last entry; `ids` and `denials` are written with the entries that bind or count them;
 //! `folds`, `user_folds` and `closed` are folds, each row true for its own position. Bodies are the codec's, each with
-//! a checksum over its bytes and its place.
+//! a checksum over its bytes and its place. `history` (`tables_2.sql`) is what was used when, true for one place in the
+//! order of all.
 //!
 //! # How a commit happens
 //!
@@ -60,6 +61,7 @@
 //! locks, nothing is listened for. The statement that commits brings its limit along, so that it is the same everywhere.
 
 mod batch;
+mod buckets;
 mod committer;
 mod denials;
 mod errors;

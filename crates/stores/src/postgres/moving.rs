@@ -1,7 +1,7 @@
 //! A ledger on PostgreSQL as the one that is copied, or that is being made by a copy.
 
 use super::{
-    denials,
+    buckets, denials,
     errors::{damaged_row, unopenable},
     forecasts,
     pool::{Conn, Pool},
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     codec::{self, Malformed},
-    copy::{BATCH_ROWS, EntryRow, Small, StateRow, States, TotalRow, Totals},
+    copy::{BATCH_ROWS, CopiedHistory, EntryRow, Small, StateRow, States, TotalRow, Totals},
+    rows::HistoryRow,
 };
 use engine::ports::{Days, LedgerError, Snapshot, StoredDenial};
 use rustc_hash::FxHashMap;
@@ -98,7 +99,7 @@ impl PostgresSide {
     }
 
     pub(crate) async fn rows(&mut self) -> Done<u64> {
-        let tables = ["folds", "user_folds", "openings", "closed", "opening_closed", "denials", "snapshots"];
+        let tables = ["folds", "user_folds", "openings", "closed", "opening_closed", "denials", "snapshots", "history"];
         let counts = tables.map(|table| format!("(SELECT count(*) FROM tidegate.{table})"));
         let rows = self.conn.rows(&format!("SELECT {}", counts.join(" + ")), &[]).await?;
         Ok(first::<i64>(&rows)?.unwrap_or(0) as u64)
@@ -209,6 +210,10 @@ impl PostgresSide {
         Ok(snapshots::after(&mut self.conn, after, BATCH_ROWS).await?)
     }
 
+    pub(crate) async fn history(&mut self, after: Option<&HistoryRow>) -> Done<Vec<HistoryRow>> {
+        Ok(buckets::after(&mut self.conn, after, BATCH_ROWS).await?)
+    }
+
     pub(crate) async fn small(&mut self) -> Done<Small> {
         let rows = self.conn.rows("SELECT secret FROM tidegate.meta", &[]).await?;
         let secret: Option<&[u8]> = first(&rows)?;
@@ -219,7 +224,12 @@ impl PostgresSide {
         let runs = snapshots::runs(&mut self.conn, Days::ALL).await?;
         let scores = forecasts::scores(&mut self.conn).await?;
         let growth = forecasts::growth(&mut self.conn).await?;
-        Ok(Small { secret, catalogs, keys, runs, scores, growth })
+        let history = buckets::state(&mut self.conn).await?;
+        let sql = "SELECT count(*) FROM tidegate.entries WHERE position <= $1";
+        let through = i64::try_from(history.through).unwrap_or(i64::MAX);
+        let entries: Option<i64> = first(&self.conn.rows(sql, &[(&through, Type::INT8)]).await?)?;
+        let history = CopiedHistory { entries: entries.unwrap_or(0) as u64, at: history.at, kept: history.kept };
+        Ok(Small { secret, catalogs, keys, runs, scores, growth, history })
     }
 
     pub(crate) async fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

@@ -2,22 +2,23 @@
 
 use super::{
     batch::DenialColumns,
+    buckets,
     errors::damaged_row,
     forecasts,
     moving::{PostgresSide, totals_table},
     queued::hour_of,
     reads::checked_entry,
     small, snapshots,
-    values::{Bits, Params, get},
+    values::{Bits, Params, first, get},
 };
 use crate::{
     codec,
     copy::{EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::{RunFold, Runs},
-    rows::listed_plan,
+    rows::{HistoryRow, listed_plan},
 };
-use domain::{entry::Effect, id::TenantId, time::Instant};
-use engine::ports::{ForecastScore, LedgerError, Snapshot, StoredDenial};
+use domain::{entry::Effect, history::Rows, id::TenantId, time::Instant};
+use engine::ports::{ForecastScore, HistoryState, LedgerError, Snapshot, StoredDenial};
 use rustc_hash::FxHashMap;
 use tokio_postgres::types::Type;
 
@@ -74,6 +75,7 @@ impl PostgresSide {
         let sql = "TRUNCATE tidegate.tenants, tidegate.folds, tidegate.user_folds, tidegate.closed, tidegate.denials,
                        tidegate.openings, tidegate.opening_closed, tidegate.snapshots, tidegate.snapshot_runs,
                        tidegate.forecasts, tidegate.forecasts_kept, tidegate.forecast_scores, tidegate.forecast_growth,
+                       tidegate.history,
                        tidegate.catalogs, tidegate.api_keys";
         Ok(self.conn.run(sql).await?)
     }
@@ -187,6 +189,15 @@ impl PostgresSide {
         Ok(snapshots::put(&mut self.conn, rows).await?)
     }
 
+    pub(crate) async fn put_history(&mut self, rows: &[HistoryRow]) -> Done<()> {
+        let mut sums = Rows::new();
+        for row in rows {
+            let (resolution, place) = row.place().map_err(|why| damaged_row("history", why))?;
+            sums.insert((resolution, place), row.amounts);
+        }
+        Ok(buckets::put(&mut self.conn, &sums).await?)
+    }
+
     pub(crate) async fn put_small(&mut self, small: &Small) -> Done<()> {
         for catalog in &small.catalogs {
             let sql = "INSERT INTO tidegate.catalogs (version, text, applied_at_ms) VALUES ($1, $2, $3)";
@@ -208,7 +219,15 @@ impl PostgresSide {
         let sums = small.scores.iter().map(|score| ((score.meter.as_str(), score.plan.as_str()), counts(score)));
         forecasts::add_scores(&mut self.conn, &sums.collect()).await?;
         forecasts::add_growth(&mut self.conn, &small.growth).await?;
-        Ok(())
+        let through = match i64::try_from(small.history.entries).unwrap_or(i64::MAX) {
+            0 => 0,
+            entries => {
+                let sql = "SELECT position FROM tidegate.entries ORDER BY position OFFSET $1 LIMIT 1";
+                first::<i64>(&self.conn.rows(sql, &[(&(entries - 1), Type::INT8)]).await?)?.unwrap_or(0)
+            }
+        };
+        let state = HistoryState { through: through as u64, at: small.history.at, kept: small.history.kept };
+        Ok(buckets::set_state(&mut self.conn, &state).await?)
     }
 
     /// Brings tenants' rows to their last positions, and to the plans they are on as of those.

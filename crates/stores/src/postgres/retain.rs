@@ -1,8 +1,8 @@
 //! Retention: ids, denials and history past their time are dropped, entries past theirs are folded into openings and cut. All in
 //! slices, so that no commit waits long.
 //!
-//! An entry of a tenant is cut when it is older than the journal and the dedupe window reach, is in the tenant's fold,
-//! and is older than the tenant's billing period, if that is still open.
+//! An entry of a tenant is cut when it is older than the journal and the dedupe window reach, is in the tenant's fold
+//! and in history, and is older than the tenant's billing period, if that is still open.
 
 use super::{
     errors::{Done, damaged_row},
@@ -148,6 +148,7 @@ async fn cut(inner: &Inner, id: &TenantId, through: Seq, before: Instant) -> Don
                    SELECT seq FROM (
                        SELECT seq, bool_and(at_ms < $3) OVER (ORDER BY seq) AS is_old FROM (
                            SELECT seq, at_ms FROM tidegate.entries WHERE tenant = $1 AND seq <= $2
+                               AND position <= (SELECT through FROM tidegate.history_state)
                            ORDER BY seq LIMIT $4
                        ) AS first_ones
                    ) AS judged WHERE is_old)

@@ -6,7 +6,7 @@
 //! journal meanwhile, the tenant is begun anew.
 
 use super::{
-    denials,
+    buckets, denials,
     errors::{Done, Failure},
     pool::{Conn, Pool},
     refold::{Kept, Refold, TotalRow},
@@ -75,7 +75,10 @@ impl Verification<'_> {
         let mut after = String::new();
         loop {
             let listed = rows::tenants(&mut self.conn, &after).await?;
-            let Some(last) = listed.last() else { return snapshots::check(&mut self.conn, &mut self.report).await };
+            let Some(last) = listed.last() else {
+                snapshots::check(&mut self.conn, &mut self.report).await?;
+                return buckets::check(&mut self.conn, &mut self.report).await;
+            };
             after.clone_from(&last.tenant);
             for group in groups(&listed) {
                 self.group(group).await?;

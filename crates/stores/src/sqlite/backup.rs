@@ -7,13 +7,16 @@
 //! 2. the journal behind them, page by page, until its head is reached;
 //! 3. the position through which folds are complete, and after it the folds, tenant by tenant, each with its users and
 //!    history in one read. Rows are true for their own position, which is at or behind that one;
-//! 4. the rest of the journal, through a head that is behind every row;
+//!    So is `history`, page by page, each with the position that it is true for;
+//! 4. the rest of the journal, through a head that is behind every row. From it all pages of history are brought to the
+//!    position of the last one;
 //! 5. snapshots, kept forecasts, keys and catalogs. The id index is made anew from the journal.
 //!
 //! If retention cuts the journal meanwhile, the copy begins anew.
 
 use super::{
     backup_folds::{copy_denials, copy_folds, copy_forecasts, copy_openings, copy_snapshots},
+    backup_history::CopiedHistory,
     checkpoint::COMPLETE_THROUGH,
     errors::{OrDamaged, unwritable},
     files,
@@ -120,6 +123,7 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     let history_from_ms = schema::number(source, HISTORY_FROM_MS).or_damaged()?;
     copy_denials(source, &target)?;
     let denials_from_ms = schema::number(source, DENIALS_FROM_MS).or_damaged()?;
+    let history = CopiedHistory::read(source, &target)?;
     // Of a later moment than the folds: rows are facts of days that are over, and stand for themselves.
     copy_snapshots(source, &target)?;
     copy_forecasts(source, &target)?;
@@ -127,6 +131,7 @@ fn attempt(source: &Connection, partial: &Path, progress: &mut dyn FnMut(Progres
     let head = head(source)?.max(journal.last);
     journal.copy_through(&mut target, Some(head))?;
     journal.seal_ids(&mut target)?;
+    history.catch_up(&target)?;
     schema::set_number(&target, COMPLETE_THROUGH, complete_through).or_unwritable()?;
     schema::set_number(&target, DENIALS_FROM_MS, denials_from_ms).or_unwritable()?;
     schema::set_number(&target, HISTORY_FROM_MS, history_from_ms).or_unwritable()?;

@@ -20,7 +20,10 @@ const PAGE_ROWS: i64 = 2_000;
 const OF_TENANT: [(&str, usize); 3] = [("tenants", 4), ("users", 4), ("closed", 9)];
 
 /// One read of several statements: all of one moment.
-fn in_one_read<T>(source: &Connection, read: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+pub(super) fn in_one_read<T>(
+    source: &Connection,
+    read: impl FnOnce() -> Result<T, LedgerError>,
+) -> Result<T, LedgerError> {
     source.execute_batch("BEGIN").or_damaged()?;
     let result = read();
     source.execute_batch("COMMIT").or_damaged()?;
@@ -28,7 +31,7 @@ fn in_one_read<T>(source: &Connection, read: impl FnOnce() -> Result<T, LedgerEr
 }
 
 /// Copies the rows a query gives into a table; gives the last row.
-fn copy_rows(
+pub(super) fn copy_rows(
     source: &Connection,
     target: &Connection,
     query: &str,
@@ -53,7 +56,10 @@ fn copy_rows(
     Ok((count, last))
 }
 
-fn in_one_write<T>(target: &Connection, write: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+pub(super) fn in_one_write<T>(
+    target: &Connection,
+    write: impl FnOnce() -> Result<T, LedgerError>,
+) -> Result<T, LedgerError> {
     target.execute_batch("BEGIN").or_unwritable()?;
     let result = write()?;
     target.execute_batch("COMMIT").or_unwritable()?;

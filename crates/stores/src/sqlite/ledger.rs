@@ -1,8 +1,10 @@
 //! The port, implemented.
 
 use super::{
+    buckets::{self, AddRows, DropRows},
     checkpoint::{Checkpoint, Ordered},
     closed, denials,
+    errors::OrDamaged,
     files::{self, Lock},
     ids, reads,
     retain::Retain,
@@ -12,13 +14,15 @@ use super::{
 use crate::snapshots::Versions;
 use domain::{
     entry::Entry,
+    history::{KeptFrom, Place, Resolution, Rows},
     id::{PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
     time::Instant,
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, Ledger,
-    LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Forecasts, HistoryLedger,
+    HistoryPage, HistoryQuery, HistoryState, Ledger, LedgerError, LedgerStats, Lookup, Retention, Seq, Snapshots,
+    Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -26,7 +30,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -88,12 +92,53 @@ impl SqliteLedger {
     }
 }
 
+impl HistoryLedger for SqliteLedger {
+    fn state<'a>(&'a self) -> BoxFuture<'a, Result<HistoryState, LedgerError>> {
+        self.read(|_, conn| buckets::state(conn).or_damaged())
+    }
+
+    fn add<'a>(&'a self, from: Seq, through: Seq, at: Instant, rows: Rows) -> BoxFuture<'a, Result<bool, LedgerError>> {
+        let is_added = Arc::new(AtomicBool::new(false));
+        let work = Box::new(AddRows { from, through, at, rows, is_added: is_added.clone() });
+        Box::pin(async move {
+            let written = self.running.read().queue.push_task(work, false);
+            written.wait().await?;
+            Ok(is_added.load(Ordering::Acquire))
+        })
+    }
+
+    fn page<'a>(&'a self, query: &'a HistoryQuery) -> BoxFuture<'a, Result<HistoryPage, LedgerError>> {
+        self.read(move |_, conn| buckets::page(conn, query))
+    }
+
+    fn bucket<'a>(
+        &'a self,
+        resolution: Resolution,
+        start: Instant,
+        after: Option<&'a Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<HistoryPage, LedgerError>> {
+        self.read(move |_, conn| buckets::bucket(conn, resolution, start, after, limit))
+    }
+
+    fn drop_before<'a>(&'a self, kept: KeptFrom) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move {
+            let dropped = self.running.read().queue.push_task(Box::new(DropRows(kept)), false);
+            dropped.wait().await
+        })
+    }
+}
+
 impl Ledger for SqliteLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         self
     }
 
     fn forecasts(&self) -> Option<&dyn Forecasts> {
+        Some(self)
+    }
+
+    fn history(&self) -> Option<&dyn HistoryLedger> {
         Some(self)
     }
 

@@ -8,6 +8,7 @@
 //! | `openings`, `opening_closed`, seal in `meta` | state as of the position behind which the journal was cut | yes |
 //! | `keys`, `catalogs`, `meta` | API keys, every catalog that was in force, secret and positions | yes |
 //! | `tenants`, `users`, `closed`, `denials` | folds of the journal, each row true for its own position | can be rebuilt |
+//! | `history` | what was used in each minute, quarter of an hour and day: a fold of the journal, true for one position in `meta` | can be rebuilt from what is not cut |
 //! | `id_*` | which idempotency key is bound to which entry | can be rebuilt |
 //!
 //! Every row that is not an index of others carries a checksum over its bytes and its place (the small tables excepted).
@@ -34,6 +35,8 @@
 
 mod backup;
 mod backup_folds;
+mod backup_history;
+mod buckets;
 mod checkpoint;
 mod closed;
 mod denials;

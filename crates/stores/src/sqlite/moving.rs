@@ -1,7 +1,7 @@
 //! A ledger in a file as the one that is copied, or that is being made by a copy.
 
 use super::{
-    closed, denials,
+    buckets, closed, denials,
     errors::{OrDamaged, damaged_row, unopenable},
     files, forecasts,
     ids::{self, IdIndex},
@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     codec,
-    copy::{BATCH_ROWS, EntryRow, Small, StateRow, States, TotalRow, Totals},
+    copy::{BATCH_ROWS, CopiedHistory, EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::RunFold,
+    rows::HistoryRow,
 };
 use engine::ports::{Days, DenialId, LedgerError, Lookup, Seq, Snapshot, StoredDenial};
 use rusqlite::{Connection, OpenFlags, Row, params};
@@ -144,7 +145,7 @@ impl SqliteSide {
     }
 
     pub(crate) fn rows(&mut self) -> Done<u64> {
-        let tables = ["tenants", "users", "openings", "closed", "opening_closed", "denials", "snapshots"];
+        let tables = ["tenants", "users", "openings", "closed", "opening_closed", "denials", "snapshots", "history"];
         let counts = tables.map(|table| format!("(SELECT count(*) FROM {table})"));
         let sql = format!("SELECT {}", counts.join(" + "));
         self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|count| count as u64).or_damaged()
@@ -246,11 +247,18 @@ impl SqliteSide {
         snapshots::after(&self.conn, after, BATCH_ROWS)
     }
 
+    pub(crate) fn history(&mut self, after: Option<&HistoryRow>) -> Done<Vec<HistoryRow>> {
+        buckets::after(&self.conn, after, BATCH_ROWS)
+    }
+
     pub(crate) fn small(&mut self) -> Done<Small> {
         let (catalogs, keys) = (small::catalogs(&self.conn)?, small::keys(&self.conn)?);
         let runs = snapshots::runs(&self.conn, Days::ALL)?;
         let (scores, growth) = (forecasts::scores(&self.conn)?, forecasts::growth(&self.conn)?);
-        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys, runs, scores, growth })
+        let state = buckets::state(&self.conn).or_damaged()?;
+        let entries = (state.through as i64).min(self.last()?).saturating_sub(self.cut).max(0) as u64;
+        let history = CopiedHistory { entries, at: state.at, kept: state.kept };
+        Ok(Small { secret: schema::secret(&self.conn)?, catalogs, keys, runs, scores, growth, history })
     }
 
     pub(crate) fn find(&mut self, ids: &[(&str, u128)]) -> Done<Vec<Option<i64>>> {

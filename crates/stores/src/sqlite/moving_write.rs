@@ -1,6 +1,7 @@
 //! The rows of a copy as they are written to a file.
 
 use super::{
+    buckets,
     checkpoint::COMPLETE_THROUGH,
     closed::{self, Place, Table},
     denials,
@@ -18,14 +19,14 @@ use crate::{
     codec,
     copy::{EntryRow, Small, StateRow, States, TotalRow, Totals},
     denials::{RunFold, Runs, note_entry},
-    rows::listed_plan,
+    rows::{HistoryRow, listed_plan},
 };
 use domain::{
     entry::ClosedWindow,
     id::TenantId,
     time::{Instant, Window, WindowKind},
 };
-use engine::ports::{LedgerError, Seq, Snapshot, StoredDenial};
+use engine::ports::{HistoryState, LedgerError, Seq, Snapshot, StoredDenial};
 use rusqlite::params;
 use rustc_hash::FxHashMap;
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl SqliteSide {
                 "DELETE FROM tenants; DELETE FROM users; DELETE FROM closed; DELETE FROM denials; DELETE FROM openings;
                  DELETE FROM opening_closed; DELETE FROM snapshots; DELETE FROM snapshot_runs; DELETE FROM forecasts;
                  DELETE FROM forecasts_kept; DELETE FROM forecast_scores; DELETE FROM forecast_growth;
-                 DELETE FROM catalogs; DELETE FROM keys; BEGIN",
+                 DELETE FROM history; DELETE FROM catalogs; DELETE FROM keys; BEGIN",
             )
             .or_unwritable()
     }
@@ -140,6 +141,10 @@ impl SqliteSide {
         rows.iter().try_for_each(|row| snapshots::put(&self.conn, row).or_unwritable())
     }
 
+    pub(crate) fn put_history(&mut self, rows: &[HistoryRow]) -> Done<()> {
+        rows.iter().try_for_each(|row| buckets::put(&self.conn, row))
+    }
+
     pub(crate) fn put_small(&mut self, small: &Small) -> Done<()> {
         for catalog in &small.catalogs {
             small::put_catalog(&self.conn, catalog).or_unwritable()?;
@@ -156,7 +161,9 @@ impl SqliteSide {
         for growth in &small.growth {
             forecasts::put_growth(&self.conn, growth).or_unwritable()?;
         }
-        Ok(())
+        let through = self.cut as Seq + small.history.entries;
+        let state = HistoryState { through, at: small.history.at, kept: small.history.kept };
+        buckets::set_state(&self.conn, &state).or_unwritable()
     }
 
     /// Seals openings and ids, and says through where folds are complete.

@@ -2,11 +2,12 @@
 //! closed windows past theirs are dropped. (Ids go
 //! by whole runs: see [`ids`](super::ids).)
 //!
-//! An entry is cut when it is older than the journal and the dedupe window reach, everything through it is in folds, and
-//! no tenant's billing period that is still open began before it. Each slice moves openings, seal and cut forward
+//! An entry is cut when it is older than the journal and the dedupe window reach, everything through it is in folds and in
+//! history, and no tenant's billing period that is still open began before it. Each slice moves openings, seal and cut forward
 //! together, in one transaction.
 
 use super::{
+    buckets::BUCKETS_THROUGH,
     checkpoint::{COMPLETE_THROUGH, read_tenant_row},
     errors::{OrDamaged, damaged_row},
     history::DropHistory,
@@ -202,7 +203,8 @@ impl Work for Retain {
                 Stage::Periods { after, oldest } => match oldest_period(conn, after, self.now, *oldest)? {
                     Some((last, found)) => (*after, *oldest) = (last, found),
                     None => {
-                        let through = schema::number(conn, COMPLETE_THROUGH).or_damaged()? as Seq;
+                        let in_folds = schema::number(conn, COMPLETE_THROUGH).or_damaged()?;
+                        let through = in_folds.min(schema::number(conn, BUCKETS_THROUGH).or_damaged()?) as Seq;
                         self.stage = Stage::Cut { before: *oldest, through };
                     }
                 },

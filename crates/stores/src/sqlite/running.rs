@@ -89,6 +89,8 @@ impl Running {
     pub(super) fn close(&self) {
         self.queue.stop();
         self.log.stop();
+        // One that is idle would keep the log from being copied into the file when the writer closes it.
+        self.readers.close();
         // The writer closes the file last.
         for thread in self.threads.lock().drain(..).rev() {
             // A writer that panicked has told everybody who waited.

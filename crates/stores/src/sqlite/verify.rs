@@ -4,6 +4,7 @@
 //! is named, and the rest is still looked at. Tenants are taken in parts, so that memory is bounded.
 
 use super::{
+    buckets,
     closed::{self, Table},
     errors::{OrDamaged, damaged_row},
     files,
@@ -82,6 +83,7 @@ fn compare(
         folded.finish(report)?;
     }
     check_snapshots(conn, report)?;
+    buckets::check(conn, report)?;
     check_ids(conn, last, report, &mut |entries| progress(Progress { done: done + entries, total }))?;
     progress(Progress { done: total, total });
     super::recover::recover(conn, &IdIndex::open(conn, ids::Options::default())?.0, last).map(|_| ())

@@ -11,16 +11,18 @@ use crate::{
         snapshots_of_many_tenants_are_paged_and_dropped_by_day, snapshots_outlive_a_reopening,
         what_was_written_gives_a_tenant_another_version,
     },
-    world::{Random, States, World, all_lines, done, wait},
+    world::{Random, States, World, all_lines, done, fold_history, retain, wait},
 };
 use domain::{
     decision::Code,
     entry::{Cause, Effect, Entry, KindSet, Profile},
+    history::{Amounts, KeptFrom, Place, Resolution, Rows, fold},
     id::{MeterKey, PlanKey, TenantId, UserId},
-    time::{DAY_MS, Instant},
+    time::{DAY_MS, Instant, Window},
 };
 use engine::ports::{
-    ApiKey, Append, DenialPlace, DenialQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq, Stored,
+    ApiKey, Append, DenialPlace, DenialQuery, HistoryQuery, KeyScope, Ledger, LedgerError, Lookup, Retention, Seq,
+    Stored,
 };
 use std::sync::Arc;
 use stores::{
@@ -88,6 +90,9 @@ suite![
     the_fleet_is_in_order_of_the_day_and_paged,
     forecasts_wait_for_their_day_and_count_once,
     what_all_tenants_show_is_written_over,
+    history_is_added_once_and_read_in_order,
+    what_is_not_in_history_is_not_cut,
+    history_is_dropped_by_resolution,
 ];
 
 fn an_empty_ledger_is_empty(ledger: &dyn Ledger) {
@@ -365,7 +370,7 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     world.steps(ledger, 120);
     done(world.checkpoint(ledger)).unwrap();
     let old = world.last();
-    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    retain(ledger, RETENTION, world.now).unwrap();
     let states = world.states(old);
     let history = |id: &TenantId| wait(ledger.closed(id, None)).unwrap();
     let young = states.tenants.keys().map(|id| history(id).len()).sum::<usize>();
@@ -374,7 +379,7 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
     world.now = world.now.plus_ms(90 * DAY_MS);
     world.steps(ledger, 1);
     done(world.checkpoint(ledger)).unwrap();
-    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    retain(ledger, RETENTION, world.now).unwrap();
     assert_eq!(wait(ledger.entry(&world.whose(1), 1)).unwrap(), None);
     let left = wait(ledger.journal(0, usize::MAX)).unwrap();
     assert!(world.is_log_from(old + 1, &left), "what is young stays, and nothing else");
@@ -390,7 +395,7 @@ fn retention_drops_what_is_past_its_time(ledger: &dyn Ledger) {
         assert!(left.iter().all(|row| row.closed.window.end >= from), "{left:?}");
     }
     // A second time there is nothing to do.
-    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    retain(ledger, RETENTION, world.now).unwrap();
     goes_on(ledger, &mut world);
 }
 
@@ -401,7 +406,7 @@ fn retention_keeps_what_is_not_in_folds(ledger: &dyn Ledger) {
     let through = world.last();
     world.steps(ledger, 20);
     let later = world.now.plus_ms(400 * DAY_MS);
-    wait(ledger.retain(RETENTION, later)).unwrap();
+    retain(ledger, RETENTION, later).unwrap();
     ledger.reopen().unwrap();
     if ledger.shared().is_some() {
         assert!(world.is_log_from(through + 1, &all_lines(ledger)), "what is in folds is cut, what is not stays");
@@ -424,7 +429,7 @@ fn work_in_flight_outlives_what_is_cut(ledger: &dyn Ledger) {
         done(world.checkpoint(ledger)).unwrap();
         world.steps(ledger, 10);
         let later = world.now.plus_ms(400 * DAY_MS);
-        wait(ledger.retain(RETENTION, later)).unwrap();
+        retain(ledger, RETENTION, later).unwrap();
         ledger.reopen().unwrap();
         let (found, expected) = (States::of(ledger).tenants, world.states(world.last()).tenants);
         assert_eq!(found, expected, "round {round}");
@@ -547,4 +552,142 @@ fn a_commit_that_fails_is_told_to_everybody() {
     assert!(wait(ledger.journal(0, 10)).unwrap().is_empty());
     let mut world = World::new(14);
     assert_eq!(world.step(&*ledger).unwrap().first, 1);
+}
+
+/// Rows of a tenant, page by page.
+fn rows_of(ledger: &dyn Ledger, query: &HistoryQuery) -> Vec<(Place, Amounts)> {
+    let (mut rows, mut query) = (Vec::new(), query.clone());
+    loop {
+        let page = wait(ledger.history().unwrap().page(&query)).unwrap();
+        let is_last = page.rows.len() < query.limit;
+        query.after = page.rows.last().map(|(place, _)| place.clone());
+        rows.extend(page.rows);
+        if is_last {
+            return rows;
+        }
+    }
+}
+
+fn folded(world: &World) -> Rows {
+    let mut rows = Rows::new();
+    world.log.iter().for_each(|(_, tenant, entry)| fold(&mut rows, tenant, entry, &KeptFrom::default()));
+    rows
+}
+
+fn history_is_added_once_and_read_in_order(ledger: &dyn Ledger) {
+    let history = ledger.history().unwrap();
+    let mut world = World::new(31);
+    assert_eq!(wait(history.state()).unwrap(), Default::default());
+    for _ in 0..3 {
+        world.steps(ledger, 60);
+        fold_history(ledger);
+        ledger.reopen().unwrap();
+    }
+    let state = wait(history.state()).unwrap();
+    assert_eq!(state.at, world.log.iter().map(|(.., entry)| entry.at).max().unwrap());
+    // Who comes second adds nothing.
+    let again = wait(history.add(0, state.through, state.at, folded(&world)));
+    assert_eq!((again, wait(history.state()).unwrap()), (Ok(false), state));
+    let known = folded(&world);
+    let first = world.log[0].2.at;
+    let window = Window { start: first, end: world.now.plus_ms(1) };
+    let tenant = world.whose(1);
+    for (resolution, parts) in
+        Resolution::ALL.into_iter().flat_map(|resolution| [(resolution, false), (resolution, true)])
+    {
+        // Days, or else the buckets of a day and a half: as many look-ups as a question may need.
+        let window = if resolution == Resolution::Day {
+            window
+        } else {
+            Window { end: first.plus_ms(DAY_MS * 3 / 2), ..window }
+        };
+        let is_asked = |place: &Place| {
+            place.tenant == tenant
+                && place.series.is_whole() != parts
+                && (resolution.start_of(window.start)..window.end).contains(&place.start)
+        };
+        let asked: Vec<(Place, Amounts)> = known
+            .iter()
+            .filter(|((found, place), _)| *found == resolution && is_asked(place))
+            .map(|((_, place), amounts)| (place.clone(), *amounts))
+            .collect();
+        assert!(!asked.is_empty());
+        let query =
+            HistoryQuery { tenant: tenant.clone(), resolution, window, parts, user: None, after: None, limit: 3 };
+        assert_eq!(rows_of(ledger, &query), asked);
+        assert_eq!(rows_of(ledger, &HistoryQuery { limit: 1_000, ..query.clone() }), asked);
+        if parts {
+            let user = UserId::new("user-1").unwrap();
+            let of_user = asked.into_iter().filter(|(place, _)| place.series.user.as_ref() == Some(&user));
+            let query = HistoryQuery { user: Some(user.clone()), ..query };
+            assert_eq!(rows_of(ledger, &query), of_user.collect::<Vec<_>>());
+        }
+    }
+    let day = Resolution::Day.start_of(first);
+    let whole = known.iter().filter(|((resolution, place), _)| {
+        *resolution == Resolution::Day && place.start == day && place.series.is_whole()
+    });
+    let whole: Vec<(Place, Amounts)> = whole.map(|((_, place), amounts)| (place.clone(), *amounts)).collect();
+    let mut found: Vec<(Place, Amounts)> = Vec::new();
+    loop {
+        let after = found.last().map(|(place, _)| place.clone());
+        let page = wait(history.bucket(Resolution::Day, day, after.as_ref(), 2)).unwrap();
+        if page.rows.is_empty() {
+            break;
+        }
+        found.extend(page.rows);
+    }
+    assert_eq!(found, whole);
+}
+
+fn what_is_not_in_history_is_not_cut(ledger: &dyn Ledger) {
+    let mut world = World::new(32);
+    world.steps(ledger, 40);
+    fold_history(ledger);
+    let through = world.last();
+    world.steps(ledger, 40);
+    done(world.checkpoint(ledger)).unwrap();
+    let later = world.now.plus_ms(400 * DAY_MS);
+    wait(ledger.retain(RETENTION, later)).unwrap();
+    assert!(world.is_log_from(through + 1, &all_lines(ledger)), "what is in history is cut, what is not stays");
+    fold_history(ledger);
+    wait(ledger.retain(RETENTION, later.plus_ms(DAY_MS))).unwrap();
+    assert!(all_lines(ledger).is_empty());
+}
+
+fn history_is_dropped_by_resolution(ledger: &dyn Ledger) {
+    let history = ledger.history().unwrap();
+    let mut world = World::new(33);
+    world.steps(ledger, 150);
+    fold_history(ledger);
+    let kept = KeptFrom([20, 40, 60].map(|days| world.now.plus_ms(-days * DAY_MS)));
+    wait(history.drop_before(kept)).unwrap();
+    // What was dropped once is not made again.
+    wait(history.drop_before(KeptFrom::default())).unwrap();
+    assert_eq!(wait(history.state()).unwrap().kept, kept);
+    let known = folded(&world);
+    for (resolution, days) in Resolution::ALL.into_iter().zip([3, 3, 400]) {
+        for end in [kept.of(resolution).plus_ms(DAY_MS), world.now.plus_ms(1)] {
+            let window = Window { start: end.plus_ms(-days * DAY_MS), end };
+            let tenant = world.whose(1);
+            let query = HistoryQuery {
+                tenant: tenant.clone(),
+                resolution,
+                window,
+                parts: false,
+                user: None,
+                after: None,
+                limit: 500,
+            };
+            let asked = known.iter().filter(|((found, place), _)| {
+                *found == resolution
+                    && place.tenant == tenant
+                    && place.series.is_whole()
+                    && kept.keeps(resolution, place.start)
+                    && (resolution.start_of(window.start)..window.end).contains(&place.start)
+            });
+            let asked: Vec<(Place, Amounts)> = asked.map(|((_, place), amounts)| (place.clone(), *amounts)).collect();
+            assert_eq!(rows_of(ledger, &query), asked, "{resolution:?}");
+        }
+    }
 }

@@ -2,10 +2,14 @@
 
 use crate::{
     snapshots::row,
-    world::{Random, States, World, done, wait},
+    world::{Random, States, World, done, fold_history, retain, wait},
 };
-use domain::time::DAY_MS;
-use engine::ports::{ApiKey, KeyScope, Ledger, LedgerError, Retention, Seq};
+use domain::{
+    history::{Amounts, KeptFrom, Place as DayPlace, Resolution, Rows, fold},
+    id::TenantId,
+    time::{DAY_MS, Window},
+};
+use engine::ports::{ApiKey, HistoryQuery, KeyScope, Ledger, LedgerError, Retention, Seq};
 use rusqlite::Connection;
 use std::{
     collections::BTreeSet,
@@ -58,7 +62,7 @@ fn with_a_past(seed: u64) -> (tempfile::TempDir, PathBuf, World) {
         world.steps(&*ledger, 10);
         let some = world.take_folds(false);
         done(ledger.checkpoint(some, None)).unwrap();
-        wait(ledger.retain(RETENTION, world.now)).unwrap();
+        retain(&*ledger, RETENTION, world.now).unwrap();
         if round % 3 == 2 {
             world.now = world.now.plus_ms(70 * DAY_MS);
         }
@@ -114,7 +118,7 @@ fn history_past_its_time_is_dropped_and_the_rest_still_agrees() {
     assert!(older_than(&path, from_ms) > 20);
     let before: i64 = older_than(&path, i64::MAX);
     let ledger = open(&path);
-    wait(ledger.retain(SHORT, world.now)).unwrap();
+    retain(&*ledger, SHORT, world.now).unwrap();
     drop(ledger);
     assert_eq!(older_than(&path, from_ms), 0);
     assert!(older_than(&path, i64::MAX) < before);
@@ -134,7 +138,7 @@ fn a_crash_in_the_middle_of_retention_cuts_whole_slices() {
     world.steps(&*ledger, 5);
     done(world.checkpoint(&*ledger)).unwrap();
     let before = (fs::read(&path).unwrap(), fs::read(path.with_extension("db-wal")).unwrap().len());
-    wait(ledger.retain(RETENTION, world.now)).unwrap();
+    retain(&*ledger, RETENTION, world.now).unwrap();
     let log = fs::read(path.with_extension("db-wal")).unwrap();
     assert!(log.len() > before.1, "the log was not copied back meanwhile");
     let copy = copies.path().join("crashed.db");
@@ -225,6 +229,30 @@ fn no_flipped_bit_passes_unseen() {
     assert!(seen > 20, "only {seen} of 80 were noticed");
 }
 
+type Days = Vec<(DayPlace, Amounts)>;
+
+/// Days of history, of tenants, users and dimensions.
+fn days_of(ledger: &dyn Ledger, world: &World) -> Days {
+    let mut days = Days::new();
+    let tenants: BTreeSet<TenantId> = world.log.iter().map(|(_, tenant, _)| tenant.clone()).collect();
+    let window = Window { start: world.log[0].2.at.plus_ms(-2 * DAY_MS), end: world.now.plus_ms(1) };
+    for (tenant, parts) in tenants.iter().flat_map(|tenant| [(tenant, false), (tenant, true)]) {
+        let (tenant, resolution) = (tenant.clone(), Resolution::Day);
+        let query = HistoryQuery { tenant, resolution, window, parts, user: None, after: None, limit: usize::MAX };
+        days.extend(wait(ledger.history().unwrap().page(&query)).unwrap().rows);
+    }
+    days.sort_by(|(one, _), (other, _)| one.cmp(other));
+    days
+}
+
+fn days_through(world: &World, last: Seq) -> Days {
+    let mut rows = Rows::new();
+    let entries = world.log.iter().filter(|(seq, ..)| *seq <= last);
+    entries.for_each(|(_, tenant, entry)| fold(&mut rows, tenant, entry, &KeptFrom::default()));
+    let days = rows.into_iter().filter(|((resolution, _), _)| *resolution == Resolution::Day);
+    days.map(|((_, place), amounts)| (place, amounts)).collect()
+}
+
 #[test]
 fn a_ledger_in_use_is_not_verified() {
     let (_directory, path, _) = with_a_past(39);
@@ -259,9 +287,12 @@ fn a_backup_under_load_opens_at_once_and_verifies() {
                 world.steps(&*ledger, 20);
                 done(world.checkpoint(&*ledger)).unwrap();
                 round += 1;
+                if round % 3 == 0 {
+                    fold_history(&*ledger);
+                }
                 if round % 8 == 0 {
                     world.now = world.now.plus_ms(40 * DAY_MS);
-                    wait(ledger.retain(RETENTION, world.now)).unwrap();
+                    retain(&*ledger, RETENTION, world.now).unwrap();
                 }
             }
             world
@@ -279,6 +310,8 @@ fn a_backup_under_load_opens_at_once_and_verifies() {
         let restored = open(copy);
         let last = restored.stats().committed_seq;
         assert!(states_of(&restored, &world) == states_through(&world, last), "{}", copy.display());
+        fold_history(&*restored);
+        assert!(days_of(&*restored, &world) == days_through(&world, last), "{}", copy.display());
         assert_eq!(restored.secret(), ledger.secret());
         assert_eq!(wait(restored.keys()).unwrap(), std::slice::from_ref(&key));
         assert_eq!(&*wait(restored.newest_catalog()).unwrap().unwrap().text, "# two");

@@ -4,13 +4,16 @@ use crate::in_flight;
 use domain::{
     decision::Code,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Profile, Status},
+    history::{Rows, fold},
     id::{DimensionKey, MeterKey, PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
     time::{DAY_MS, Instant, Window, WindowKind, Zone},
 };
 use engine::{
     denial_id,
-    ports::{Append, Appended, Basis, ClosedRow, Commit, DenialId, Fold, Ledger, LedgerError, Line, Seq, Stored},
+    ports::{
+        Append, Appended, Basis, ClosedRow, Commit, DenialId, Fold, Ledger, LedgerError, Line, Retention, Seq, Stored,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +29,26 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 /// Waits for a commit.
 pub fn done(commit: Commit) -> Result<(), LedgerError> {
     wait(commit.wait())
+}
+
+/// Folds the whole journal into history, some entries at a time.
+pub fn fold_history(ledger: &dyn Ledger) {
+    let history = ledger.history().unwrap();
+    loop {
+        let state = wait(history.state()).unwrap();
+        let lines = wait(ledger.journal(state.through, 37)).unwrap();
+        let Some((through, ..)) = lines.last() else { return };
+        let mut rows = Rows::new();
+        lines.iter().for_each(|(_, tenant, entry)| fold(&mut rows, tenant, entry, &state.kept));
+        let at = lines.iter().map(|(.., entry)| entry.at).max().unwrap_or_default();
+        assert_eq!(wait(history.add(state.through, *through, at, rows)), Ok(true));
+    }
+}
+
+/// Drops what is past its time, once everything is in history.
+pub fn retain(ledger: &dyn Ledger, retention: Retention, now: Instant) -> Result<(), LedgerError> {
+    fold_history(ledger);
+    wait(ledger.retain(retention, now))
 }
 
 /// Small, seeded, good enough.

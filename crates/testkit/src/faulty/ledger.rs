@@ -8,8 +8,8 @@ use domain::{
     time::Instant,
 };
 use engine::ports::{
-    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, Ledger, LedgerError,
-    LedgerStats, Line, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
+    ApiKey, Append, Appended, BoxFuture, ClosedRow, Commit, DenialId, DenialQuery, Fold, HistoryLedger, Ledger,
+    LedgerError, LedgerStats, Line, Lookup, Retention, Seq, Snapshots, Stored, StoredCatalog, StoredDenial, TailLines,
 };
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -17,6 +17,10 @@ use tokio::sync::oneshot;
 impl Ledger for FaultyLedger {
     fn snapshots(&self) -> &dyn Snapshots {
         self.inner.snapshots()
+    }
+
+    fn history(&self) -> Option<&dyn HistoryLedger> {
+        self.inner.history()
     }
 
     fn load_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Option<Stored<Tenant>>, LedgerError>> {

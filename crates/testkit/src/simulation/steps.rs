@@ -1,6 +1,6 @@
 //! What happens next.
 
-use super::{Known, Simulation};
+use super::{Known, Simulation, verify::FOREVER};
 use crate::{
     auditor::Asked,
     workload,
@@ -255,6 +255,8 @@ impl Simulation {
         for _ in 0..1 + self.random.below(8) {
             let kept = self.drive(engine.upkeep()).await;
             self.settled(kept).await?;
+            // A ledger that fails says so to upkeep as well.
+            drop(self.drive(engine.fold_history(FOREVER)).await);
         }
         Ok(())
     }

@@ -7,9 +7,14 @@ use crate::{
 };
 use domain::{
     catalog::{LimitWindow, MeterKind, Scope},
-    time::WindowKind,
+    history::Resolution,
+    time::{Instant, Window, WindowKind},
 };
-use engine::Engine;
+use engine::{Engine, HistoryKept, ports::HistoryQuery};
+use std::sync::Arc;
+
+/// History is not dropped here.
+pub(super) const FOREVER: HistoryKept = HistoryKept { minutes_ms: i64::MAX, quarters_ms: i64::MAX, days_ms: i64::MAX };
 
 /// Whether unmet demand must agree as well.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,6 +138,7 @@ impl Simulation {
         self.world.engine.drain().await.map_err(|error| format!("drain: {error}"))?;
         for customer in &self.accounts {
             check_history(&self.world.engine, &customer.name, customer.book()).await?;
+            check_days(&self.world.engine, &customer.name, customer.book()).await?;
         }
         Ok(())
     }
@@ -157,6 +163,30 @@ pub(crate) async fn check_history(engine: &Engine, name: &str, book: &Book) -> R
                     "{name}, {who:?}, {meter} by {}: {closed} in closed windows and {open} in the open one, of {ever}",
                     kind.word()
                 ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All days of history together are all that was ever used: no entry is folded twice, and none is forgotten.
+async fn check_days(engine: &Arc<Engine>, name: &str, book: &Book) -> Result<(), String> {
+    if book.is_overdrawn {
+        return Ok(());
+    }
+    while engine.fold_history(FOREVER).await.map_err(|error| format!("history: {error}"))?.more {}
+    for who in everybody() {
+        let window = Window { start: Instant::EPOCH, end: engine.now().plus_ms(1) };
+        let (tenant, parts, user) = (tenant(name), who.is_some(), who.clone());
+        let resolution = Resolution::Day;
+        let query =
+            HistoryQuery { tenant: tenant.clone(), resolution, window, parts, user, after: None, limit: usize::MAX };
+        let days = engine.history(tenant).rows(&query).await.map_err(|error| format!("history: {error}"))?;
+        for ((account, meter, kind), ever) in book.ever.iter().filter(|((account, ..), _)| *account == who) {
+            let of_meter = days.rows.iter().filter(|(place, _)| place.meter == *meter);
+            let found: i64 = of_meter.map(|(_, amounts)| amounts.used).sum();
+            if *kind == WindowKind::Day.index() && found != *ever {
+                return Err(format!("{name}, {account:?}, {meter}: {found} in the days of history, of {ever}"));
             }
         }
     }

@@ -206,8 +206,13 @@ async fn an_adjustment_with_an_id_is_made_once() {
     let world = World::new(catalog(), RESTLESS).await;
     world.put("acme", "free").await;
     let unrest = Unrest::around(&world, 13);
-    let of =
-        |amount| Adjustment { meter: meter("tokens"), movement: Movement::Add(amount), window: None, binding: None };
+    let of = |amount| Adjustment {
+        meter: meter("tokens"),
+        movement: Movement::Add(amount),
+        window: None,
+        on: None,
+        binding: None,
+    };
     let repeated = at_once(8, |_| {
         let (engine, adjustment) = (world.engine.clone(), of(7));
         async move {

@@ -172,7 +172,8 @@ async fn unknown_tenants_are_on_the_default_plan_if_there_is_one() {
 async fn a_set_adjustment_is_the_number_that_is_checked() {
     let world = World::new(catalog(), RESTLESS).await;
     world.put("acme", "free").await;
-    let set = Adjustment { meter: meter("tokens"), movement: Movement::Set(500), window: None, binding: None };
+    let set =
+        Adjustment { meter: meter("tokens"), movement: Movement::Set(500), window: None, on: None, binding: None };
     world.engine.adjust(&tenant("acme"), None, set, None, "key_1", "moved from the old system").await.unwrap();
     assert!(!world.admit(&spend("acme", vec![charge("tokens", 6)])).await.unwrap().decision.allowed);
     assert!(world.admit(&spend("acme", vec![charge("tokens", 5)])).await.unwrap().decision.allowed);

@@ -51,7 +51,7 @@ pub fn run(args: &CopyArgs) -> anyhow::Result<()> {
     if args.json {
         return output::json(&json!({
             "entries": report.entries, "resumed_at": report.resumed_at, "ids": report.ids, "tenants": report.tenants,
-            "users": report.users, "closed_windows": report.closed, "denials": report.denials, "snapshots": report.snapshots, "keys": report.keys,
+            "users": report.users, "closed_windows": report.closed, "denials": report.denials, "snapshots": report.snapshots, "history": report.history, "keys": report.keys,
             "catalogs": report.catalogs,
         }));
     }
@@ -59,7 +59,7 @@ pub fn run(args: &CopyArgs) -> anyhow::Result<()> {
         output::line(&format!("went on behind {} entries that were copied before", report.resumed_at))?;
     }
     output::line(&format!(
-        "{to}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} snapshots, {} ids, {} keys and {} catalogs were \
+        "{to}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} snapshots, {} rows of history, {} ids, {} keys and {} catalogs were \
          copied, read again and found equal",
         report.entries,
         report.tenants,
@@ -67,6 +67,7 @@ pub fn run(args: &CopyArgs) -> anyhow::Result<()> {
         report.closed,
         report.denials,
         report.snapshots,
+        report.history,
         report.ids,
         report.keys,
         report.catalogs

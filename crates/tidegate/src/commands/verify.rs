@@ -40,6 +40,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             "users": report.users,
             "closed_windows": report.closed,
             "snapshots": report.snapshots,
+            "history": report.history,
             "denials": report.denials,
             "ids": report.ids,
             "differences": report.differences,
@@ -55,8 +56,15 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             format!("{} differences; restore a backup, and please report this", report.differences_total)
         };
         output::line(&format!(
-            "{url}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} snapshots, {} ids compared: {verdict}",
-            report.entries, report.tenants, report.users, report.closed, report.denials, report.snapshots, report.ids
+            "{url}: {} entries, {} tenants, {} users, {} closed windows, {} denials, {} snapshots, {} rows of history, {} ids compared: {verdict}",
+            report.entries,
+            report.tenants,
+            report.users,
+            report.closed,
+            report.denials,
+            report.snapshots,
+            report.history,
+            report.ids
         ))?;
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -22,7 +22,7 @@ use domain::{
     time::DAY_MS,
 };
 use engine::{
-    Engine,
+    Engine, HistoryKept,
     ports::{ApiKey, KeyScope, Retention},
     requests::{Ack, Check},
 };
@@ -111,6 +111,7 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
             denials_ms: 90 * DAY_MS,
             history_ms: 400 * DAY_MS,
         },
+        history_kept: HistoryKept::default(),
         spool: None,
         outage_after_ms: 1000,
         drain_ms: 2000,

@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod exact;
 mod harness;
+mod history;
 mod hostile;
 mod lifecycle;
 mod many_nodes;

@@ -9,6 +9,7 @@ pub mod duration;
 pub mod events;
 pub mod forecasts;
 pub mod grants;
+pub mod history;
 pub mod holds;
 pub mod in_flight_id;
 pub mod journal;

@@ -9,6 +9,7 @@ use super::{
 use crate::{problem::Problem, rescue};
 use domain::{
     catalog::{Catalog, Enforce, LimitWindow, Mode, Scope},
+    day::Day,
     entry::{Override, Status},
     id::{PlanKey, UserId},
     op::{Adjustment, Movement, OpError, ProfileChange},
@@ -305,6 +306,10 @@ pub struct AdjustmentRequest {
     /// Sets the account to this value.
     #[schema(value_type = Option<i64>)]
     pub set: Option<Amount>,
+    /// On which day of the tenant's time zone, such as `2026-03-01`: what is added is use of that day alone, as when history is
+    /// brought along. Left out, it is now.
+    #[schema(value_type = Option<String>, format = Date)]
+    pub on: Option<String>,
     /// In which window alone. Left out, `add` counts in every open window and `set` in the billing period.
     pub window: Option<String>,
     /// Whose account within the tenant.
@@ -340,10 +345,20 @@ impl AdjustmentRequest {
             (None, Some(Amount(set))) => Movement::Set(set),
             _ => return Err(rescue::INVALID_BODY.problem("Give either \"add\" or \"set\".")),
         };
+        let on = self.on.as_deref().map(|text| {
+            Day::parse(text).ok_or_else(|| {
+                rescue::INVALID_BODY.problem(format!("\"on\" is {text:?}; write a date such as 2026-03-01."))
+            })
+        });
+        let on = on.transpose()?;
+        if on.is_some() && (self.window.is_some() || self.set.is_some()) {
+            return Err(rescue::INVALID_BODY.problem("\"on\" goes with \"add\", and with no \"window\"."));
+        }
         let adjustment = Adjustment {
             meter: known_meter(catalog, &self.meter)?,
             movement,
             window: window(self.window.as_deref())?,
+            on,
             binding: None,
         };
         let user = self.user_id.as_deref().map(UserId::new).transpose().map_err(|error| bad_name("user_id", &error))?;

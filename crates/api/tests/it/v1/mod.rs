@@ -5,6 +5,7 @@ mod entries;
 mod events;
 mod forecasts;
 mod grants;
+mod history;
 mod holds;
 mod keys;
 mod plans;

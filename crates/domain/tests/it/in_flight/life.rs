@@ -137,7 +137,7 @@ impl Life {
             }
             Act::Adjust { meter: index, amount, user } => {
                 let (meter, movement) = (meter(METERS[*index]), Movement::Add(*amount));
-                let adjustment = Adjustment { meter, movement, window: None, binding: None };
+                let adjustment = Adjustment { meter, movement, window: None, on: None, binding: None };
                 (self.fact(METERS[*index], *amount, *user, &Op::Adjust(adjustment)), false)
             }
             change => (self.configure(change), false),

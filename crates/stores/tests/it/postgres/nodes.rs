@@ -1,7 +1,7 @@
 //! Two nodes on one database.
 
 use super::{Database, run, two};
-use crate::world::{Random, States, World, all_lines, done, wait};
+use crate::world::{Random, States, World, all_lines, done, fold_history, wait};
 use domain::{
     entry::{Binding, Cause, Effect, Entry, KindSet, Profile, Status},
     id::{MeterKey, PlanKey, TenantId},
@@ -357,6 +357,7 @@ fn retention_keeps_ids_for_their_window_and_folds_what_it_cuts() {
     let week =
         Retention { dedupe_ms: 7 * DAY_MS, journal_ms: 7 * DAY_MS, denials_ms: DAY_MS, history_ms: 400 * DAY_MS };
     let later = world.now.plus_ms(100 * DAY_MS);
+    fold_history(&*one);
     // Both at once: what one cuts the other does not.
     std::thread::scope(|scope| {
         scope.spawn(|| wait(one.retain(week, later)).unwrap());

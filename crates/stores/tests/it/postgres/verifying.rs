@@ -1,7 +1,7 @@
 //! Verification: what is whole is found whole, while nodes write too, and damage is named.
 
 use super::{Database, run};
-use crate::world::{World, done, wait};
+use crate::world::{World, done, retain, wait};
 use domain::time::DAY_MS;
 use engine::ports::{Ledger, Retention};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ fn with_a_past(seed: u64) -> (Database, World) {
         world.steps(&*ledger, 10);
         let some = world.take_folds(false);
         done(ledger.checkpoint(some, None)).unwrap();
-        wait(ledger.retain(RETENTION, world.now)).unwrap();
+        retain(&*ledger, RETENTION, world.now).unwrap();
         if round % 3 == 2 {
             world.now = world.now.plus_ms(70 * DAY_MS);
         }
@@ -70,7 +70,7 @@ fn nodes_may_go_on_writing_folding_and_cutting() {
                 world.steps(&*ledger, 20);
                 let some = world.take_folds(false);
                 done(ledger.checkpoint(some, None)).unwrap();
-                wait(ledger.retain(RETENTION, world.now)).unwrap();
+                retain(&*ledger, RETENTION, world.now).unwrap();
             }
         });
         let reports: Vec<VerifyReport> = (0..12).map(|_| verified(&database)).collect();
@@ -161,9 +161,11 @@ fn differences_are_named() {
         ("DELETE FROM @.opening_closed WHERE tenant = 'tenant-0'".into(), "its history of"),
         ("INSERT INTO @.closed SELECT 'nobody', '', 0, 0, 'messages', 9000000000000, 1, 0".into(), "\"nobody\""),
         ("INSERT INTO @.snapshots SELECT 1, 'tenant-1', 'users', 1, NULL, 0, 9".into(), "its source is unknown"),
+        ("UPDATE @.history SET used = used + 1 WHERE grain = 4 AND tenant = 'tenant-3'".into(), "history of \"tenant-3\""),
+        ("DELETE FROM @.history WHERE grain = 1 AND tenant = 'tenant-3'".into(), "history of \"tenant-3\""),
         ("UPDATE @.meta SET catalog_version = 7".into(), "catalog 7"),
     ];
-    let tables = "entries ids folds user_folds closed denials tenants openings opening_closed snapshots meta";
+    let tables = "entries ids folds user_folds closed denials tenants openings opening_closed snapshots history meta";
     let mut restored = String::new();
     for table in tables.split(' ') {
         database.sql(&format!("CREATE TABLE @.{table}_kept AS SELECT * FROM @.{table}"));
