@@ -84,7 +84,7 @@ async fn users_and_dimensions_are_told_apart_and_what_named_none_is_what_is_left
             ]
         );
         assert_eq!(
-            lines(&world, &format!("{day}&group_by=model,user&dimension=model:small")).await,
+            lines(&world, &format!("{day}&group_by=model,user&dimension=model:small&meter=messages")).await,
             [
                 r#"2026-03-28T00:00:00Z messages ann {"model":"small"} 1"#,
                 r#"2026-03-29T00:00:00Z messages bob {"model":"small"} 4"#,
