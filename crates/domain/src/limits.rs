@@ -162,7 +162,8 @@ impl<'a> Books<'a> {
         };
         let (used, held) = book.map_or((0, 0), |book| (self.used(book, limit.window), self.held(book, limit.window)));
         let (from_grants, granted) = if self.has_grants { self.granted(&limit) } else { (0, 0) };
-        let used = used - from_grants;
+        // A correction may have taken away use that had come out of grants.
+        let used = if from_grants > 0 { (used - from_grants).max(0) } else { used };
         let resets_at = limit.window.kind().map(|kind| self.windows[kind.index()].end);
         let set_aside = self.set_aside(&limit);
         LimitState { limit, source, used, held, granted, set_aside, resets_at }

@@ -86,8 +86,7 @@ impl Engine {
             Once::Repeat => {
                 let admission = self.repeat_check(check).await?;
                 let Some(id) = hold_of(check, binding) else { return Ok(admission) };
-                let expires_at =
-                    self.hold_in_flight(&check.tenant, id, Look::Recent).await?.map(|hold| hold.expires_at);
+                let expires_at = self.hold_in_flight(&check.tenant, id, Look::Now).await?.map(|hold| hold.expires_at);
                 Ok(Admission { hold: Some(TakenHold { id, expires_at }), ..admission })
             }
         }

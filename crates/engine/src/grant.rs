@@ -50,7 +50,8 @@ impl Engine {
         let (op, note) = (Op::Grant(GrantChange::Revoke(id)), Arc::<str>::from(actor));
         let epoch = self.epoch();
         let work = |open: &mut Open<'_>| open.change_grants(&op, note.clone());
-        let ((), commit) = self.commit_with(Whom::known(tenant, &[]), work).await?;
+        // That there is none is only said of what is known to be all there is.
+        let ((), commit) = self.commit_with(Whom::known(tenant, &[]).look(Look::Now), work).await?;
         Ok(commit.wait().await.inspect_err(|error| self.fail(epoch, error))?)
     }
 

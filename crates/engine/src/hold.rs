@@ -3,7 +3,7 @@
 use crate::{
     engine::Engine,
     open::{Look, Open, Whom},
-    ports::Lookup,
+    ports::{Commit, Lookup},
     repeat::Once,
     requests::EngineError,
 };
@@ -35,21 +35,29 @@ impl Engine {
     pub async fn settle(&self, tenant: &TenantId, id: HoldId, how: &Settlement) -> Result<Settled, EngineError> {
         let binding = Some(self.ids.of_settlement(tenant, id, how));
         let op = Op::Settle(Settle { id, how: how.clone(), binding });
-        let users = self.user_of_hold(tenant, id).await?;
         let epoch = self.epoch();
-        let work = |open: &mut Open<'_>| {
-            open.engine.ledger.ready()?;
-            let outcome = open.apply(users.first(), &op)?;
-            let Some(entry) = outcome.entry else { return Err(OpError::Empty.into()) };
-            let pin = open.catalog_pin();
-            Ok(((outcome.decision, pin), open.append(vec![entry], false, true)?.commit))
-        };
-        match self.once(Whom::known(tenant, &users), binding, work, |_| Ok(false)).await? {
-            Once::Done((decision, catalog_pin), commit) => {
-                commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
-                Ok(Settled { decision, catalog_pin, repeated: false })
+        loop {
+            let users = self.user_of_hold(tenant, id).await?;
+            let work = |open: &mut Open<'_>| {
+                open.engine.ledger.ready()?;
+                let hold = open.book.tenant.in_flight.hold(id);
+                if hold.is_some_and(|hold| hold.user.as_ref() != users.first()) {
+                    return Ok((None, Commit::Done));
+                }
+                let outcome = open.apply(users.first(), &op)?;
+                let Some(entry) = outcome.entry else { return Err(OpError::Empty.into()) };
+                let pin = open.catalog_pin();
+                Ok((Some((outcome.decision, pin)), open.append(vec![entry], false, true)?.commit))
+            };
+            match self.once(Whom::known(tenant, &users), binding, work, |_| Ok(false)).await? {
+                // It seemed to be settled, by what was decided here in vain: now it is seen whose it is.
+                Once::Done(None, _) => {}
+                Once::Done(Some((decision, catalog_pin)), commit) => {
+                    commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
+                    return Ok(Settled { decision, catalog_pin, repeated: false });
+                }
+                Once::Repeat => return Ok(Settled { decision: None, catalog_pin: None, repeated: true }),
             }
-            Once::Repeat => Ok(Settled { decision: None, catalog_pin: None, repeated: true }),
         }
     }
 

@@ -13,8 +13,10 @@ const MARKS_MAX: usize = 100_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    /// The instant of the touch. Another one means that another node has touched it since.
+    /// The instant of the touch, and what was charged by then. Another means that another node has touched it since. (Two
+    /// touches may be at one instant, where a node's clock is behind the tenant's last entry.)
     touched_at: Instant,
+    accrued_ms: i64,
     steady_ms: i64,
 }
 
@@ -29,7 +31,8 @@ impl Marks {
         if marks.len() >= MARKS_MAX && !marks.contains_key(&session.id) {
             marks.clear();
         }
-        marks.insert(session.id, Mark { touched_at: session.touched_at, steady_ms });
+        let Session { touched_at, accrued_ms, .. } = *session;
+        marks.insert(session.id, Mark { touched_at, accrued_ms, steady_ms });
     }
 
     /// A session has ended.
@@ -40,6 +43,7 @@ impl Marks {
     /// How long a session ran since it was touched, milliseconds; `None` if that was not done here.
     pub(crate) fn ran_ms(&self, session: &Session, steady_ms: i64) -> Option<i64> {
         let mark = self.0.lock().get(&session.id).copied()?;
-        (mark.touched_at == session.touched_at).then(|| (steady_ms - mark.steady_ms).max(0))
+        let is_last = (mark.touched_at, mark.accrued_ms) == (session.touched_at, session.accrued_ms);
+        is_last.then(|| (steady_ms - mark.steady_ms).max(0))
     }
 }

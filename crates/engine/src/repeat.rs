@@ -90,7 +90,17 @@ impl Engine {
                 Seen::Before(seq) => Ok((Step::Seen(seq), Commit::Done)),
                 Seen::AskDisk(generation) => Ok((Step::AskDisk(generation), Commit::Done)),
             };
-            let seq = match self.commit_with(whom, look).await? {
+            let looked = match self.commit_with(whom, look).await {
+                // Another node may have done the same since the disk was asked.
+                Err(error @ EngineError::Op(_)) if self.ledger.shared().is_some() => {
+                    match self.ledger.find_on_disk(whom.tenant, binding.id).await? {
+                        Some(seq) => (Step::Seen(seq), Commit::Done),
+                        None => return Err(error),
+                    }
+                }
+                looked => looked?,
+            };
+            let seq = match looked {
                 (Step::Done(value), commit) => return Ok(Once::Done(value, commit)),
                 (Step::Seen(seq), _) => seq,
                 (Step::AskDisk(generation), _) => match self.ledger.find_on_disk(whom.tenant, binding.id).await? {

@@ -101,15 +101,22 @@ impl Engine {
             open.lapse_named(ask.user.as_ref(), &asked)?;
             open.do_session(ask.user.as_ref(), &ask.meter, SessionOp::Open(asked))
         };
-        match self.once(whom, binding, work, |_| Ok(false)).await? {
+        // Also what would go on may be a repeat: another node may have opened it under this id.
+        match self.once(whom, binding, work, |_| Ok(true)).await? {
             Once::Done(made, commit) => Ok(self.answer(&ask.tenant, made, commit)),
-            Once::Repeat => self.repeat_open(ask, id).await,
+            Once::Repeat => loop {
+                match self.repeat_open(ask, id).await {
+                    Err(EngineError::Ledger(LedgerError::Stale)) => {}
+                    repeat => return repeat,
+                }
+            },
         }
     }
 
     /// A session that was opened before under the same id, as it stands now, or as it ended.
     async fn repeat_open(&self, ask: &SessionAsk, id: SessionId) -> Result<SessionAnswer, EngineError> {
-        let whom = Whom::known(&ask.tenant, &[]).look(Look::Recent).under_lease();
+        // It may have been opened on another node a moment ago.
+        let whom = Whom::known(&ask.tenant, &[]).look(Look::Now).under_lease();
         let look = |open: &mut Open<'_>| {
             let at = open.book.tenant.instant(open.now);
             let session = open.book.tenant.in_flight.session(id).cloned();
@@ -130,6 +137,17 @@ impl Engine {
     /// # Errors
     /// [`OpError::UnknownSession`] where there is none and was none; other [`EngineError`]s. Then nothing has changed.
     pub async fn touch_session(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
+        loop {
+            match self.touch_once(tenant, touch).await {
+                // It seemed to have ended, by what was decided here in vain: it goes on.
+                Err(EngineError::Ledger(LedgerError::Stale)) => {}
+                touched => return touched,
+            }
+        }
+    }
+
+    /// [`LedgerError::Stale`] where it seemed to have ended, and that was not committed.
+    async fn touch_once(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
         let SessionTouch { id, close, enforce } = touch;
         let binding = self.ids.of_session_end(tenant, id);
         for look in [Look::Memory, Look::Now] {
@@ -206,7 +224,14 @@ impl Engine {
     }
 
     fn answer(&self, tenant: &TenantId, made: MadeSession, commit: Commit) -> SessionAnswer {
-        let MadeSession { outcome, counted, catalog_pin } = made;
+        let MadeSession { outcome, counted, catalog_pin, steady_ms } = made;
+        if let Some(state) = &outcome.session {
+            // Not before it counts: what was decided in vain is no touch.
+            match &state.ended {
+                Some(end) => self.marks.ended(end.id),
+                None => self.marks.touched(&state.session, steady_ms),
+            }
+        }
         if let Some(counted) = counted {
             self.count(tenant, counted);
         }
@@ -228,6 +253,8 @@ struct MadeSession {
     /// A denial that is still to be counted.
     counted: Option<PendingDenials>,
     catalog_pin: Option<u32>,
+    /// When, by the clock that does not jump.
+    steady_ms: i64,
 }
 
 impl Open<'_> {
@@ -247,12 +274,6 @@ impl Open<'_> {
         if outcome.denial.is_some() && counted.is_none() {
             self.engine.live.list_demanding(self.cell, self.book);
         }
-        if let Some(state) = &outcome.session {
-            match &state.ended {
-                Some(end) => self.engine.marks.ended(end.id),
-                None => self.engine.marks.touched(&state.session, self.engine.steady_ms()),
-            }
-        }
         let commit = match outcome.entry.take() {
             Some(mut entry) => {
                 let ended = outcome.session.as_ref().and_then(|state| state.ended.as_ref());
@@ -267,8 +288,8 @@ impl Open<'_> {
             }
             None => self.settled(),
         };
-        let catalog_pin = self.catalog_pin();
-        Ok((MadeSession { outcome, counted, catalog_pin }, commit))
+        let (catalog_pin, steady_ms) = (self.catalog_pin(), self.engine.steady_ms());
+        Ok((MadeSession { outcome, counted, catalog_pin, steady_ms }, commit))
     }
 
     /// How long a session ran since it was touched, if that was done here.
