@@ -103,6 +103,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/catalogs", Access::Read),
     endpoint("POST", "/api/v1/catalogs", Access::Admin),
     endpoint("GET", "/api/v1/catalogs/{version}", Access::Read),
+    endpoint("GET", "/api/v1/snapshots", Access::Read),
     endpoint("GET", "/api/v1/denials", Access::OwnRows),
     endpoint("GET", "/api/v1/denials/{id}", Access::OwnRows),
     endpoint("GET", "/api/v1/entries", Access::Read),

@@ -5,7 +5,7 @@ use crate::{
     administer::card,
     engine::Engine,
     open::{Look, Open, Whom},
-    ports::{ClosedRow, DenialId, DenialQuery, Forecasts, Line, Seq, Snapshots, StoredDenial},
+    ports::{ClosedRow, Days, DenialId, DenialQuery, Forecasts, Line, Seq, Snapshots, StoredDenial, TenantSnapshots},
     requests::{EngineError, TenantCard},
 };
 use domain::{
@@ -152,5 +152,22 @@ impl Engine {
     /// A failing ledger.
     pub async fn closed(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<Vec<ClosedRow>, EngineError> {
         Ok(self.ledger.closed(tenant, user).await?)
+    }
+
+    /// The daily history of the tenants after one, in order of id, and the id after which more may follow. At most `limit` tenants, of
+    /// which those without history are left out.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn daily_histories(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+        days: Days,
+    ) -> Result<(Vec<TenantSnapshots>, Option<TenantId>), EngineError> {
+        let cards = self.tenants(after, limit).await?;
+        let Some(last) = cards.last() else { return Ok((Vec::new(), None)) };
+        let found = self.ledger.snapshots().of_tenants(after, &last.id, days).await?;
+        Ok((found, (cards.len() == limit).then(|| last.id.clone())))
     }
 }

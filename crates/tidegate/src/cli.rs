@@ -58,6 +58,8 @@ pub enum Command {
     Import(crate::commands::import::ImportArgs),
     /// Say when meters will reach their limits
     Forecast(ForecastArgs),
+    /// What other plans would have done with the history there is: who would have been refused, and what revenue moves
+    Simulate(crate::commands::simulate::SimulateArgs),
     /// Make every account anew from the journal, and compare; nothing is changed
     Verify(VerifyArgs),
     /// Copy the ledger into a file, also while a node writes to it

@@ -62,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tenants(command) => commands::tenants::run(&command)?,
         Command::Usage(args) => commands::usage::run(&args)?,
         Command::Sessions(command) => commands::sessions::run(&command)?,
+        Command::Simulate(args) => commands::simulate::run(&args)?,
         Command::Denials(args) => commands::denials::list(&args)?,
         Command::Explain(args) => commands::denials::explain(&args)?,
         Command::Events(args) => commands::events::run(&args)?,

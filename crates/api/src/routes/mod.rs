@@ -3,6 +3,7 @@
 mod adjustments;
 mod catalogs;
 pub(crate) mod check;
+mod daily;
 mod denials;
 mod entries;
 pub(crate) mod events;
@@ -67,6 +68,7 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(plans::list))
         .routes(routes!(catalogs::list, catalogs::apply))
         .routes(routes!(catalogs::get))
+        .routes(routes!(daily::list))
         .routes(routes!(denials::list))
         .routes(routes!(denials::get))
         .routes(routes!(entries::list))

@@ -13,6 +13,7 @@ pub mod import;
 pub mod init;
 pub mod keys;
 pub mod sessions;
+pub mod simulate;
 pub mod tenants;
 pub mod usage;
 pub mod verify;

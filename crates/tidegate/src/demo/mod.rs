@@ -1,5 +1,6 @@
 //! `tidegate demo`: everything in one process, with nothing else installed.
 
+mod bakeries;
 mod scene;
 mod traffic;
 mod upstream;
@@ -7,7 +8,7 @@ mod watch;
 
 use crate::{
     catalog_file,
-    cli::DemoArgs,
+    cli::{DemoArgs, Example},
     config::{LedgerUrl, LogFormat, LogSettings, Settings},
     listen, observe, output,
     secret::Secret,
@@ -58,6 +59,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let settings = settings(args, &upstream, log)?;
         let file = catalog_file::parse(scene.catalog.to_owned(), scene.catalog_name)?;
         let node = Node::start(settings, Some(file)).await?;
+        if args.example == Example::Bakery {
+            bakeries::remember(&node.engine).await?;
+        }
         prepare(&node.engine, &scene).await?;
         let places = Places {
             gateway: node.gateway_url.clone().unwrap_or_default(),

@@ -205,24 +205,14 @@ const BAKERY: Scene = Scene {
     catalog: include_str!("../../../../examples/bakery/tidegate.toml"),
     catalog_name: "examples/bakery/tidegate.toml",
     actors: &[
-        Actor {
-            tenant: "la-espiga",
-            plan: "starter",
-            about: "35 of 50 products, no forecast yet today",
-            used: &[("products", 35), ("users", 3), ("locations", 1)],
-        },
+        Actor { tenant: "la-espiga", plan: "starter", about: "35 of 50 products, no forecast yet today", used: &[] },
         Actor {
             tenant: "el-horno",
             plan: "starter",
             about: "all 50 products and today's 10 forecasts are used up",
-            used: &[("products", 50), ("forecasts", 10)],
+            used: &[("forecasts", 10)],
         },
-        Actor {
-            tenant: "panissimo",
-            plan: "professional",
-            about: "busy in the background",
-            used: &[("products", 212)],
-        },
+        Actor { tenant: "panissimo", plan: "professional", about: "busy in the background", used: &[] },
     ],
     steps: &[
         Step {
@@ -242,6 +232,14 @@ const BAKERY: Scene = Scene {
             curl: r#"-i {gateway}/api/v1/tenants/el-horno/forecasting/forecasts {key:el-horno} {json} -d '{"product":"brioche"}'"#,
         },
         Step { says: "What la-espiga uses (200).", curl: "{api}/api/v1/tenants/la-espiga/usage {key:la-espiga}" },
+        Step {
+            says: "When la-espiga will reach each limit (200), by sixty days of history: in five or six weeks it has all its products.",
+            curl: "{api}/api/v1/usage-forecast?tenant_id=la-espiga {key:la-espiga}",
+        },
+        Step {
+            says: "Who of the twenty-five bakeries reaches a limit first (200).",
+            curl: "'{api}/api/v1/usage-forecast/fleet?limit=10' {admin}",
+        },
         Step {
             says: "la-espiga upgrades (200): a change of plan works on the next request and resets nothing.",
             curl: r#"-X PUT {api}/api/v1/tenants/la-espiga {admin} {json} -d '{"plan":"professional"}'"#,

@@ -132,6 +132,16 @@ async fn every_command_talks_to_the_node() {
     assert!(shown(&node, &["forecast", "acme", "--backtest"]).contains("no meter"));
     assert!(shown(&node, &["forecast", "--status", "critical"]).contains("no forecasts"));
 
+    let proposed = place.folder.path().join("proposed.toml");
+    std::fs::write(&proposed, CATALOG).unwrap();
+    let simulate = ["simulate", "--plans", proposed.to_str().unwrap()];
+    let simulated = shown(&node, &simulate);
+    assert!(simulated.contains("2 tenants") && simulated.contains("free/talk_concurrent"), "{simulated}");
+    assert_eq!(shown_json(&node, &simulate)["summary"]["refused"], json!(0));
+    std::fs::write(&proposed, CATALOG.replace("[plans.pro]", "[plans.team]")).unwrap();
+    let (status, _, problem) = run_command(&mut command(&node, &simulate));
+    assert!(status.code() == Some(1) && problem.contains("--move pro=NAME"), "{problem}");
+
     assert!(shown(&node, &["sessions", "list", "acme"]).contains("no session is open"));
     let open = json!({"tenant_id": "acme", "meter": "talk", "key": "conversation-7"});
     node.api(Method::POST, "/api/v1/sessions", Some(open)).await;

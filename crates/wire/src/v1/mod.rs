@@ -4,6 +4,7 @@ pub mod amount;
 pub mod catalogs;
 pub mod check;
 pub mod cost;
+pub mod daily;
 pub mod denials;
 pub mod duration;
 pub mod events;

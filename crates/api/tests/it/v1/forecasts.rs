@@ -200,3 +200,29 @@ async fn the_fleet_is_listed_by_days_until_the_breach() {
         assert_eq!(answer.problem(), (400, "invalid_request"), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn daily_history_is_read_in_pages_of_tenants() {
+    let world = bakery().await;
+    world.admin("PUT", "/api/v1/tenants/globex", json!({ "plan": "starter" })).await;
+    let answer = world.get("/api/v1/snapshots?days=2&limit=1").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!((answer.body["from"].as_str(), answer.body["to"].as_str()), (Some("2025-01-17"), Some("2025-01-18")));
+    let days = &answer.body["items"][0]["meters"][0]["days"];
+    let shown: Vec<_> = days.as_array().unwrap().iter().map(|day| (day["day"].clone(), day["value"].clone())).collect();
+    assert_eq!(shown, [(json!("2025-01-17"), json!(35)), (json!("2025-01-18"), json!(35))]);
+    assert_eq!(days[0]["source"], "pushed");
+    let cursor = answer.body["next_cursor"].as_str().unwrap().to_owned();
+    let next = world.get(&format!("/api/v1/snapshots?days=2&limit=1&cursor={cursor}")).await;
+    assert_eq!((next.status, &next.body["items"]), (200, &json!([])), "globex has none");
+    let one = world.get("/api/v1/snapshots?tenant_id=acme&days=60").await;
+    assert_eq!(one.body["items"][0]["meters"][0]["days"].as_array().unwrap().len(), 60);
+    for (path, status) in [
+        ("/api/v1/snapshots?days=0", 400),
+        ("/api/v1/snapshots?days=3654", 400),
+        ("/api/v1/snapshots?tenant_id=nobody", 404),
+        ("/api/v1/snapshots?cursor=what", 400),
+    ] {
+        assert_eq!(world.get(path).await.status, status, "{path}");
+    }
+}
