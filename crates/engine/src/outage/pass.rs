@@ -112,13 +112,26 @@ impl Engine {
         }
     }
 
-    /// Asks the ledger for a hold, for as long as it may take. Past that nobody knows whether it was taken.
+    /// Asks the ledger for a hold. Where the charges could pass without it, for as long as it may take: past that nobody
+    /// knows whether it was taken.
     pub(crate) async fn hold_in_time(&self, desk: &Desk, check: &Check, ack: Ack) -> Result<Admission, EngineError> {
         let asked = Box::pin(self.ask_ledger(check, ack, None));
         match select(asked, (desk.options.timer)(desk.options.patience_ms)).await {
             Either::Left((done, _)) => done,
+            Either::Right((_, asked)) if !self.could_pass(desk, check)? => asked.await,
             Either::Right(_) => Err(no_answer().into()),
         }
+    }
+
+    /// Whether something would be said, on what is known, to charges that are not held.
+    fn could_pass(&self, desk: &Desk, check: &Check) -> Result<bool, EngineError> {
+        if !desk.knows(&check.tenant, check.user.as_ref()) {
+            self.learn(desk, &check.tenant, check.user.as_ref());
+        }
+        let asked = spend_of(check, None);
+        let judged = self.judge(&mut desk.state.lock(), check, &asked, &Sent::default());
+        desk.unlearn(&check.tenant);
+        Ok(!matches!(judged?.0, Passing::Closed(_)))
     }
 
     async fn repeated(&self, desk: &Desk, check: &Check, binding: Binding) -> Result<Admission, EngineError> {
