@@ -6,9 +6,8 @@ use crate::{
     answer,
     body::ResponseBody,
     gateway::Running,
-    hold,
+    hold::{self, Taken},
     identity::Identity,
-    reserve::Reserve,
     rules::Demand,
     session::{self, Opened, SessionDemand, SessionGuard},
     settle::{Measure, Pledge},
@@ -16,7 +15,7 @@ use crate::{
 use domain::{catalog::Catalog, decision::Decision, op::OpError};
 use engine::{
     ports::{Commit, LedgerError},
-    requests::{Ack, Admission, Check, EngineError},
+    requests::{Ack, Admission, EngineError},
 };
 use http::Response;
 use std::sync::Arc;
@@ -103,26 +102,21 @@ pub(crate) async fn admit<T>(
     let decided = match demand.asks_for_nothing() {
         true => None,
         false => match decide(running, &demand).await {
-            Ok(decided) if !decided.admission.decision.allowed => {
-                return Err(refusal(running, decided.admission, demand.asked(), None, catalog).await);
+            Ok(decided) if !decided.taken.admission.decision.allowed => {
+                return Err(refusal(running, decided.taken.admission, demand.asked(), None, catalog).await);
             }
             Ok(decided) => Some(decided),
             Err(error) => return Err(Box::new(failure(running, &error))),
         },
     };
+    let prepaid = decided.as_ref().is_some_and(|decided| decided.prepaid);
     // Who goes away from here on is given back what was charged.
-    let taken = decided.map(|Decided { mut admission, first_units }| {
-        let prepaid = first_units.is_some();
-        let check = first_units.as_deref().unwrap_or(&demand.check);
-        let reserve = Reserve::new(&running.settler, &admission, &check.charges);
-        let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
-        Taken { admission, prepaid, reserve, pledge }
-    });
+    let taken = decided.map(|decided| decided.taken);
     let (taken, session) = match (taken, demand.session.clone()) {
         (Some(taken), None) => (taken, None),
         (taken, asked) => join(running, &demand, taken, asked, catalog.clone()).await?,
     };
-    let Taken { admission, prepaid, reserve, pledge } = taken;
+    let Taken { admission, reserve, pledge } = taken;
     let catalog = catalog_of(running, &admission, catalog).await;
     if prepaid {
         demand.first_unit_was_taken();
@@ -163,15 +157,6 @@ async fn refusal(
     })
 }
 
-/// What was charged for a request, until it is known whether it goes on.
-struct Taken {
-    admission: Admission,
-    /// Whether one unit of what is measured afterwards was charged.
-    prepaid: bool,
-    reserve: Reserve,
-    pledge: Pledge,
-}
-
 /// Opens the session of a request whose charges are made. If it is refused, they are given back.
 async fn join(
     running: &Running,
@@ -201,10 +186,9 @@ async fn join(
         }
     };
     let Some(mut taken) = taken else {
-        let mut admission = in_session(demand, &mut open);
-        let reserve = Reserve::new(&running.settler, &admission, &[]);
-        let pledge = Pledge::new(&running.settler, &mut admission, demand.charge_when);
-        return Ok((Taken { admission, prepaid: false, reserve, pledge }, Some(Box::new(open.guard))));
+        let admission = in_session(demand, &mut open);
+        let taken = Taken::new(&running.settler, admission, &demand.check, demand.charge_when);
+        return Ok((taken, Some(Box::new(open.guard))));
     };
     // Both have one decision, and one commit: what was charged before is written before.
     let limits = &mut taken.admission.decision.limits;
@@ -243,29 +227,28 @@ async fn catalog_of(running: &Running, admission: &Admission, in_force: Arc<Cata
     }
 }
 
-/// A decision that was made.
+/// A decision that was made, with what it took.
 struct Decided {
-    admission: Admission,
-    /// What was asked for, where that was one unit more of all that is measured afterwards.
-    first_units: Option<Box<Check>>,
+    taken: Taken,
+    /// Whether one unit of what is measured afterwards was charged.
+    prepaid: bool,
 }
 
 /// Where an amount is known only afterwards, a limit that is full already must refuse all the same; so one unit is
 /// asked for first, without charging, and with charging where that is (or would have been) refused, so that it is
 /// counted.
 async fn decide(running: &Running, demand: &Demand) -> Result<Decided, EngineError> {
-    let expected = demand.expects();
+    let take = |check| hold::take(&running.settler, check, demand.expects(), demand.charge_when);
     if demand.is_open_ended() {
         let mut first_units = demand.with_a_first_unit();
         first_units.consume = false;
         let foreseen = running.settler.engine.admit(&first_units, Ack::Disk).await?.decision;
         if !foreseen.allowed || foreseen.shadow.is_some() {
             first_units.consume = true;
-            let admission = hold::take(running, &first_units, expected).await?;
-            return Ok(Decided { admission, first_units: Some(Box::new(first_units)) });
+            return Ok(Decided { taken: take(&first_units).await?, prepaid: true });
         }
     }
-    Ok(Decided { admission: hold::take(running, &demand.check, expected).await?, first_units: None })
+    Ok(Decided { taken: take(&demand.check).await?, prepaid: false })
 }
 
 /// The answer when the engine can't decide. It fails closed.
@@ -277,6 +260,7 @@ pub(crate) fn failure(running: &Running, error: &EngineError) -> Response<Respon
         EngineError::Op(OpError::NegativeAmount(_) | OpError::AmountTooLarge(_) | OpError::Overflow(_)) => {
             answer::problem(&wire::rescue::problem_of(error))
         }
+        EngineError::Op(error @ OpError::TooManyInFlight(_)) => answer::problem(&wire::rescue::problem_of_op(error)),
         EngineError::Op(error) => {
             tracing::error!(%error, "the route asks for what the catalog does not have that decides for the tenant");
             answer::of(wire::rescue::INTERNAL, "The gateway's rules and the catalog in force do not fit together.")

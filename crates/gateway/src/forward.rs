@@ -139,8 +139,8 @@ pub(crate) fn finish_head(headers: &mut HeaderMap, metered: Option<&Metered>) {
 async fn committed(running: &Running, metered: &mut Metered) -> Result<(), Refused> {
     let Some(commit) = metered.commit.take() else { return Ok(()) };
     commit.wait().await.map_err(|error| {
-        // The engine drops what it could not write, so there is nothing to give back or to measure.
-        metered.pledge.keep();
+        // The engine drops what it could not write, so no charge is to be given back, and nothing to be measured.
+        metered.pledge.doubt();
         metered.cancel_measures();
         Box::new(admit::outage(running, &error))
     })

@@ -1,7 +1,10 @@
 //! What a request owes when it is over, whoever ended it: charges given back, and charges measured afterwards. Both
 //! are settled on drop, by a task of their own, so that no vanished client can stop them.
 
-use crate::{hold::HoldNames, observe::GatewayObserver};
+use crate::{
+    hold::{HoldNames, Waiting},
+    observe::GatewayObserver,
+};
 use domain::{
     hold::{HoldId, Settlement},
     id::{MeterKey, TenantId, UserId},
@@ -36,6 +39,7 @@ pub(crate) struct Settler {
     runtime: Handle,
     open: Arc<Open>,
     pub(crate) hold_names: Arc<HoldNames>,
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Default)]
@@ -48,7 +52,14 @@ impl Settler {
     /// Settlements run on the runtime that this is called on; `None` outside one.
     pub(crate) fn new(engine: Arc<Engine>, observer: Arc<dyn GatewayObserver>) -> Option<Self> {
         let runtime = Handle::try_current().ok()?;
-        Some(Self { engine, observer, runtime, open: Arc::default(), hold_names: Arc::default() })
+        Some(Self {
+            engine,
+            observer,
+            runtime,
+            open: Arc::default(),
+            hold_names: Arc::default(),
+            waiting: Waiting::default(),
+        })
     }
 
     /// Waits until nothing is left to settle.
@@ -90,11 +101,10 @@ impl Settler {
         work: impl Future<Output = Result<(), EngineError>> + Send + 'static,
     ) -> JoinHandle<()> {
         self.open.count.fetch_add(1, Ordering::AcqRel);
-        let (open, observer) = (self.open.clone(), self.observer.clone());
+        let (open, settler) = (self.open.clone(), self.clone());
         self.runtime.spawn(async move {
             if let Err(error) = work.await {
-                tracing::error!(%error, "{what} could not be recorded");
-                observer.unsettled(what);
+                settler.unsettled(what, &error);
             }
             if open.count.fetch_sub(1, Ordering::AcqRel) == 1 {
                 open.none_left.notify_waiters();
@@ -104,6 +114,12 @@ impl Settler {
 }
 
 impl Settler {
+    /// Tells that something is never settled.
+    pub(crate) fn unsettled(&self, what: &'static str, error: &EngineError) {
+        tracing::error!(%error, "{what} could not be recorded");
+        self.observer.unsettled(what);
+    }
+
     /// Gives back what was charged.
     pub(crate) fn give_back(&self, tenant: &TenantId, user: Option<&UserId>, charged: Charged) -> JoinHandle<()> {
         let (engine, tenant, user) = (self.engine.clone(), tenant.clone(), user.cloned());
@@ -199,6 +215,13 @@ impl Pledge {
     /// The charge stands. (What is held is settled when the answer ends.)
     pub(crate) fn keep(&mut self) {
         self.stake = None;
+    }
+
+    /// What was taken could not be written, as far as is known. A charge then never was; what may have been held returns.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(Stake::Held(id)) = self.stake.take() {
+            self.settler.release_in_doubt(&self.tenant, id);
+        }
     }
 
     /// Gives the charge back, if it does not stand already, and waits until that is recorded.

@@ -252,7 +252,12 @@ pub fn problem_of_op(error: &OpError) -> Problem {
         OpError::GrantOver => INVALID_BODY,
         OpError::TooManyGrants(_) => TOO_MANY_GRANTS,
     };
-    kind.problem(sentence(&error.to_string()))
+    let problem = kind.problem(sentence(&error.to_string()));
+    match error {
+        // Work in flight ends by itself.
+        OpError::TooManyInFlight(_) => problem.retry_after(1),
+        _ => problem,
+    }
 }
 
 /// What is answered where something has no price.

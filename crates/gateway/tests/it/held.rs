@@ -4,8 +4,18 @@ use crate::{
     upstream::Play,
     world::{World, read_until, until},
 };
-use domain::hold::HOLD_MAX_MS;
-use engine::Engine;
+use domain::{
+    entry::Cause,
+    hold::{Excess, HOLD_MAX_MS},
+    id::{MeterKey, TenantId},
+    in_flight::IN_FLIGHT_MAX,
+    op::Charge,
+};
+use engine::{
+    Engine,
+    requests::{Ack, Check, HoldAsk},
+};
+use stores::memory::Commits;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const ROUTE: &str = "[[routes]]\nmatch = \"/play\"\ncharge = [{ meter = \"calls\" }, { meter = \"tokens\", amount = 7 }, \
@@ -45,7 +55,7 @@ async fn books(engine: &Engine) -> [(i64, i64); 4] {
 }
 
 async fn until_books(world: &World, what: &str, wanted: [(i64, i64); 4]) {
-    for _ in 0..300 {
+    for _ in 0..500 {
         if books(&world.engine).await == wanted {
             return;
         }
@@ -122,4 +132,46 @@ async fn who_goes_away_before_the_answer_pays_what_was_expected_once_it_was_on_i
         drop(stream);
         until_books(&world, &route, wanted).await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_while_the_ledger_is_away_is_charged_when_it_is_back() {
+    let mut world = World::new(ROUTE).await;
+    let stream = world.streaming().await;
+    world.ledger.set_commits(Commits::Failing);
+    // Somebody else's request finds out.
+    assert_eq!(world.get("/play", &[("x-org", "other")]).await.status, 503);
+    world.end(stream).await;
+    // Nobody waits for it any more once it was tried for a while: not even the end of the gateway does.
+    world.shut_down().await.unwrap();
+    assert!(world.engine.healthy().is_err());
+    world.engine.upkeep().await.unwrap();
+    // Nothing was held of what is measured on the way: that is lost.
+    let [calls, tokens, credits, _] = settled(1);
+    until_books(&world, "settled", [calls, tokens, credits, (0, 0)]).await;
+}
+
+#[tokio::test]
+async fn where_as_much_is_in_flight_as_can_be_the_next_is_told_to_come_again() {
+    let world = World::new(ROUTE).await;
+    let credit = Charge { meter: MeterKey::trusted("credits"), amount: 1 };
+    let mut check = Check {
+        tenant: TenantId::trusted("acme"),
+        user: None,
+        charges: vec![credit],
+        features: Vec::new(),
+        consume: true,
+        enforce: None,
+        dimensions: Default::default(),
+        id: None,
+        cause: Cause::Check,
+        hold: None,
+    };
+    for fresh in 0..IN_FLIGHT_MAX as u128 {
+        check.hold = Some(HoldAsk { ttl_ms: 60_000, excess: Excess::Overage, fresh });
+        world.engine.admit(&check, Ack::Disk).await.unwrap();
+    }
+    let answer = world.get("/play", &[("x-org", "acme")]).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["code"].clone()), (429, "too_many_in_flight".into()));
+    assert_eq!(answer.header("retry-after"), Some("1"));
 }
