@@ -4,13 +4,13 @@
 //! through the door, and their reading alone. One thread, a ledger in memory that commits at once.
 #![allow(clippy::unwrap_used)]
 
-use api::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, Door, secrets};
+use api::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, Door, SnapshotDesk, secrets};
 use axum::body::Body;
 use domain::{entry::Cause, id::TenantId, op::Charge, time::Instant};
 use engine::{
     Engine,
     ports::{BoxFuture, Clock},
-    requests::{Ack, Check},
+    requests::{Ack, Check, EngineError},
 };
 use http::{Request, header};
 use std::{
@@ -21,8 +21,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use stores::memory::MemoryLedger;
+use tokio::sync::mpsc::Receiver;
 use tower::ServiceExt;
-use wire::cloudevents::{Batch, Reader, read_batch};
+use wire::{
+    cloudevents::{Batch, Reader, read_batch},
+    v1::snapshots::{SnapshotAsked, SnapshotLine},
+};
 
 const KEY: &str = "bench";
 const TENANTS: usize = 1_000;
@@ -50,6 +54,15 @@ struct Silent;
 impl CatalogDesk for Silent {
     fn apply(&self, _: String) -> BoxFuture<'_, Result<u32, CatalogRefused>> {
         Box::pin(async { Err(CatalogRefused::Gateway("nothing is put in force here".to_owned())) })
+    }
+}
+
+impl SnapshotDesk for Silent {
+    fn begin(&self, _: SnapshotAsked) -> Option<Receiver<SnapshotLine>> {
+        None
+    }
+    fn keep_days(&self) -> BoxFuture<'_, Result<i32, EngineError>> {
+        Box::pin(async { Ok(400) })
     }
 }
 
@@ -134,6 +147,7 @@ fn main() {
         engine: engine.clone(),
         admin_key_hash: Some(secrets::key_hash(KEY)),
         catalogs: Arc::new(Silent),
+        snapshots: Arc::new(Silent),
         observer: Arc::new(Silent),
         test_clock: None,
         metrics_open: false,

@@ -107,6 +107,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/denials", Access::OwnRows),
     endpoint("GET", "/api/v1/denials/{id}", Access::OwnRows),
     endpoint("GET", "/api/v1/entries", Access::Read),
+    endpoint("POST", "/api/v1/snapshots", Access::Admin),
+    endpoint("POST", "/api/v1/usage-forecast/track-usage", Access::Ingest),
     endpoint("GET", "/api/v1/keys", Access::Admin),
     endpoint("POST", "/api/v1/keys", Access::Admin),
     endpoint("DELETE", "/api/v1/keys/{id}", Access::Admin),

@@ -18,4 +18,4 @@ mod state;
 pub use door::Door;
 pub use openapi::document;
 pub use routes::router;
-pub use state::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, TestClock};
+pub use state::{ApiObserver, ApiParts, ApiState, CatalogDesk, CatalogRefused, SnapshotDesk, TestClock};

@@ -26,6 +26,7 @@ use wire::problem::ProblemSchema;
         (name = "events", description = "They did."),
         (name = "tenants", description = "Who they are, what they bought, and corrections."),
         (name = "usage", description = "What they used."),
+        (name = "foresight", description = "Day by day, and what comes."),
         (name = "denials", description = "What they were refused."),
         (name = "plans", description = "What is on offer."),
         (name = "keys", description = "Credentials."),

@@ -5,7 +5,13 @@ use domain::time::Instant;
 use engine::{Engine, ports::BoxFuture, requests::EngineError};
 use http::Method;
 use std::{ops::Deref, sync::Arc, time::Duration};
-use wire::{cors::CorsOrigins, problem::Problem, rescue};
+use tokio::sync::mpsc::Receiver;
+use wire::{
+    cors::CorsOrigins,
+    problem::Problem,
+    rescue,
+    v1::snapshots::{SnapshotAsked, SnapshotLine},
+};
 
 /// Who is told of answers, and writes `/metrics`.
 pub trait ApiObserver: Send + Sync {
@@ -45,6 +51,14 @@ pub trait CatalogDesk: Send + Sync {
     fn apply(&self, text: String) -> BoxFuture<'_, Result<u32, CatalogRefused>>;
 }
 
+/// Closes days, and knows how long they are kept.
+pub trait SnapshotDesk: Send + Sync {
+    /// Begins to close a day and tells of it line by line; `None` while one is being closed.
+    fn begin(&self, asked: SnapshotAsked) -> Option<Receiver<SnapshotLine>>;
+    /// How many days are kept.
+    fn keep_days(&self) -> BoxFuture<'_, Result<i32, EngineError>>;
+}
+
 /// What the API is made of.
 pub struct ApiParts {
     /// Decides and records.
@@ -53,6 +67,8 @@ pub struct ApiParts {
     pub admin_key_hash: Option<[u8; 32]>,
     /// Puts catalogs in force.
     pub catalogs: Arc<dyn CatalogDesk>,
+    /// Closes days.
+    pub snapshots: Arc<dyn SnapshotDesk>,
     /// Told of answers.
     pub observer: Arc<dyn ApiObserver>,
     /// Present only with `--test-clock`.

@@ -9,6 +9,7 @@ mod ask;
 pub mod catalog;
 mod configure;
 pub mod cost;
+pub mod cron;
 pub mod day;
 pub mod decision;
 pub mod demand;

@@ -100,6 +100,10 @@ impl Zone {
         let date = date.and_then(|(year, (month, day))| civil::Date::new(year, month, day).ok());
         date.map_or(Instant::EPOCH, |date| start_of_date(&self.zone, date))
     }
+    /// The rules of the zone.
+    pub(crate) fn tz(&self) -> &TimeZone {
+        &self.zone
+    }
     fn is_utc(&self) -> bool {
         &*self.name == "UTC"
     }

@@ -25,6 +25,7 @@ mod repeat;
 pub mod requests;
 pub mod session;
 mod shared;
+mod snapshot;
 mod tail;
 mod upkeep;
 

@@ -56,6 +56,8 @@ pub enum Command {
     Export(Box<crate::commands::export::ExportArgs>),
     /// Take tenants, opening balances and daily history over from CSV
     Import(crate::commands::import::ImportArgs),
+    /// Close a day: write down what every meter of every tenant stood at, or used. Again: the same rows
+    Snapshot(SnapshotArgs),
     /// Say when meters will reach their limits
     Forecast(ForecastArgs),
     /// What other plans would have done with the history there is: who would have been refused, and what revenue moves
@@ -219,6 +221,29 @@ pub struct NodeArgs {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// Closing a day.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 every meter of every tenant; 1 some are lacking, and named; 2 nothing could be done."
+)]
+pub struct SnapshotArgs {
+    /// The UTC day, as YYYY-MM-DD [default: yesterday]
+    #[arg(long, value_name = "DAY")]
+    pub day: Option<String>,
+    /// Only this tenant
+    #[arg(long, value_name = "ID")]
+    pub tenant: Option<String>,
+    /// Ask and count everything, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Show the values of each tenant
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// What can be done with catalogs.

@@ -112,6 +112,41 @@ impl Client {
         self.in_json(&self.exchange(Method::POST, path, Some((content_type, text.into_bytes()))).await?)
     }
 
+    /// Asks for something that answers line by line, and shows each line, for as long as it takes.
+    ///
+    /// # Errors
+    /// A sentence that says what to do; those of `show`.
+    pub async fn lines(
+        &self,
+        path: &str,
+        body: &Value,
+        mut show: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let request = self.request(Method::POST, path, Some(("application/json", serde_json::to_vec(body)?)))?;
+        let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
+        let silent = || anyhow!("{} did not answer within {} s", self.base, PATIENCE.as_secs());
+        let answer = answer.map_err(|_| silent())?.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        if !status.is_success() {
+            let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await.map(|body| body.to_bytes());
+            return Err(self.refusal(status, &body.unwrap_or_default()));
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| anyhow!("the answer of {} broke off: {error}", self.base))?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                show(self.in_json(&line)?)?;
+            }
+            if rest.len() > ANSWER_MAX_BYTES {
+                bail!("{} answers in no lines", self.base);
+            }
+        }
+        Ok(())
+    }
+
     fn in_json(&self, body: &[u8]) -> anyhow::Result<Value> {
         match body {
             [] => Ok(Value::Null),
@@ -121,7 +156,12 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Bytes> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
@@ -133,9 +173,13 @@ impl Client {
             }
             None => Bytes::new(),
         };
-        let request = request.body(Full::new(bytes)).map_err(|_| {
+        request.body(Full::new(bytes)).map_err(|_| {
             anyhow!("the API key or the path holds characters that can't be sent; was the key copied whole?")
-        })?;
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Bytes> {
+        let request = self.request(method, path, body)?;
         let exchange = async {
             let answer = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = answer.status();

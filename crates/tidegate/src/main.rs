@@ -17,6 +17,7 @@ mod output;
 mod remembering;
 mod secret;
 mod serve;
+mod snapshots;
 mod wiring;
 
 use clap::Parser;
@@ -52,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::CheckConfig(args) => return commands::check_config::run(&args),
         Command::Verify(args) => return commands::verify::run(&args),
         Command::Import(args) => return commands::import::run(&args),
+        Command::Snapshot(args) => return commands::snapshot::run(&args),
         Command::Forecast(args) if args.jsonl => return commands::forecast::run(&args),
         Command::Forecast(args) => commands::foresight::run(&args)?,
         Command::Export(args) => commands::export::run(&args)?,

@@ -10,6 +10,7 @@ use crate::{
     observe::{self, figures::Figures, http::RequestIds},
     outages,
     remembering::Remembering,
+    snapshots,
 };
 use anyhow::{Context, anyhow, bail};
 use api::{ApiParts, ApiState, CatalogRefused, Door, TestClock};
@@ -32,6 +33,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use wire::catalog::{GatewayRules, Upstream};
+use workers::snapshot::Keeper;
 
 /// How often the engine looks after itself.
 const UPKEEP_EVERY: Duration = Duration::from_millis(250);
@@ -103,10 +105,14 @@ impl Node {
             }
             _ => None,
         };
+        let node = keys::node_name()?;
+        let desk = snapshots::Desk::new(&engine, &figures, &node);
+        let keeper = desk.0.clone();
         let door = Door::new(ApiState::new(ApiParts {
             engine: engine.clone(),
             admin_key_hash: bootstrap::admin_key_hash(&engine, settings.admin_key.as_ref()).await?,
             catalogs: following.clone(),
+            snapshots: Arc::new(desk),
             observer: figures.clone(),
             test_clock: settings.test_clock.then_some(clock as Arc<dyn TestClock>),
             metrics_open: settings.metrics_open,
@@ -124,13 +130,13 @@ impl Node {
             doors.spawn(async move { gateway.serve(listener, stopped).await });
             format!("http://{address}")
         });
-        let node = keys::node_name()?;
         let remembering = Remembering { engine: engine.clone(), kept: settings.history_kept, node: node.clone() };
         let upkeep = Upkeep {
             engine: engine.clone(),
             figures: figures.clone(),
             following: following.clone(),
             retention: settings.retention,
+            keeper,
             node,
         };
         let upkeep = tokio::spawn(async move { tokio::join!(upkeep.run(), remembering.run()).0 });
@@ -266,6 +272,7 @@ struct Upkeep {
     figures: Arc<Figures>,
     following: Arc<Following>,
     retention: Retention,
+    keeper: Arc<Keeper>,
     /// What this node is called among those that share jobs.
     node: String,
 }
@@ -278,7 +285,7 @@ impl Upkeep {
         // read the memory from being tidied.
         let told = |foreseen: &_, scores: &[_]| self.figures.foreseen(foreseen, scores);
         let foresight = workers::foresight::watch(&self.engine, &self.node, &told);
-        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine), foresight);
+        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine), foresight, self.keeper.clone().keep());
     }
 
     async fn follow(&self) {

@@ -94,6 +94,8 @@ kinds! {
     BATCH_TOO_LARGE = 413 "batch_too_large" "The batch holds too many events";
     /// Another payload under the same id.
     IDEMPOTENCY_CONFLICT = 409 "idempotency_conflict" "The id was used for another payload";
+    /// Days are closed one at a time.
+    SNAPSHOT_RUNNING = 409 "snapshot_running" "A day is being closed";
     /// Two ids for one operation.
     TWO_IDS = 422 "two_ids" "The body's id and the Idempotency-Key differ";
     /// A hold that can't be taken so.

@@ -38,7 +38,7 @@ pub(crate) struct DailyParams {
 
 /// What every meter of every tenant stood at, or gained, by UTC day.
 #[utoipa::path(
-    get, path = "/api/v1/snapshots", tag = "usage", operation_id = "listSnapshots", params(DailyParams),
+    get, path = "/api/v1/snapshots", tag = "foresight", operation_id = "listSnapshots", params(DailyParams),
     responses((status = 200, description = "A page of tenants with their days.", body = DailyAnswer)),
 )]
 pub(crate) async fn list(State(state): State<ApiState>, Params(asked): Params<DailyParams>) -> Answer {

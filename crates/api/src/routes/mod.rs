@@ -17,6 +17,7 @@ mod organizations;
 mod overrides;
 mod plans;
 mod sessions;
+mod snapshots;
 mod tenants;
 mod test_clock;
 mod token;
@@ -72,6 +73,8 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(denials::list))
         .routes(routes!(denials::get))
         .routes(routes!(entries::list))
+        .routes(routes!(snapshots::close))
+        .routes(routes!(snapshots::track))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(token::create))

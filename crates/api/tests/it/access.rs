@@ -36,6 +36,7 @@ fn body_for(path: &str, tenant: &str) -> Value {
         "/api/v1/keys" => json!({ "name": "n", "scope": "read" }),
         "/api/v1/tokens" => json!({ "tenant_id": tenant }),
         "/api/v1/test/clock" => json!({ "advance": "1s" }),
+        "/api/v1/usage-forecast/track-usage" => json!({ "tenant_id": tenant, "metrics": { "documents": 1 } }),
         path if path.ends_with("/adjustments") => json!({ "meter": "documents", "add": 1, "reason": "test" }),
         path if path.ends_with("/overrides") => json!([]),
         path if path.ends_with("/{id}") => json!({}),

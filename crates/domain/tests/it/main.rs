@@ -6,6 +6,7 @@ mod auditor;
 mod bounds;
 mod costs;
 mod coverage;
+mod cron;
 mod grants;
 mod history;
 mod in_flight;

@@ -16,14 +16,14 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("wire", &["domain", "engine", "forecast"]),
     ("gateway", &["domain", "engine", "wire"]),
     ("api", &["domain", "engine", "forecast", "wire"]),
-    ("workers", &["domain", "engine", "forecast"]),
+    ("workers", &["domain", "engine", "forecast", "wire"]),
     ("testkit", &["domain", "engine", "stores"]),
     ("tidegate", &["domain", "forecast", "engine", "stores", "wire", "gateway", "api", "workers"]),
 ];
 
 /// The heavy ones, each in its room.
 const ROOMS: [(&str, &[&str]); 7] = [
-    ("rusqlite", &["stores"]),
+    ("rusqlite", &["stores", "workers"]),
     ("axum", &["api", "tidegate"]),
     ("hyper", &["gateway", "tidegate"]),
     ("jsonwebtoken", &["gateway"]),

@@ -14,6 +14,7 @@ pub mod init;
 pub mod keys;
 pub mod sessions;
 pub mod simulate;
+pub mod snapshot;
 pub mod tenants;
 pub mod usage;
 pub mod verify;

@@ -25,8 +25,9 @@ use prometheus_client::{
 use std::{
     fmt,
     sync::{Arc, Weak, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+use wire::v1::snapshots::SnapshotSummary;
 use workers::foresight::Foreseen;
 
 /// Upper bounds of request durations in seconds, as OpenTelemetry's HTTP conventions have them.
@@ -101,6 +102,11 @@ pub struct Figures {
     /// Whether the history behind a forecast was in memory.
     forecast_cache: Family<[(&'static str, &'static str); 1], Counter>,
     forecasts: ForecastFigures,
+    days_closed: Counter,
+    day_closed_at: Gauge,
+    day_duration: Gauge<f64, AtomicU64>,
+    day_tenants_done: Gauge,
+    day_tenants_failed: Gauge,
 }
 
 /// How forecasts did, by meter: nothing else tells them apart.
@@ -167,6 +173,11 @@ impl Figures {
             unsettled: Counter::default(),
             forecast_cache: Family::default(),
             forecasts: ForecastFigures::default(),
+            days_closed: Counter::default(),
+            day_closed_at: Gauge::default(),
+            day_duration: Gauge::default(),
+            day_tenants_done: Gauge::default(),
+            day_tenants_failed: Gauge::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let registry = &mut figures.registry;
@@ -192,6 +203,15 @@ impl Figures {
         let help = "Catalogs refused by SIGHUP; the one before stayed in force";
         registry.register("catalog_reloads_refused", help, figures.catalog_reloads_refused.clone());
         registry.register("upkeep_failures", "Rounds of upkeep that failed", figures.upkeep_failures.clone());
+        registry.register("snapshot_runs", "Days that this node closed, or tried to", figures.days_closed.clone());
+        let help = "When this node last closed a day whole, seconds since 1970";
+        registry.register_with_unit("snapshot_last_success", help, Unit::Seconds, figures.day_closed_at.clone());
+        let help = "How long the last closing of a day took";
+        registry.register_with_unit("snapshot_last_duration", help, Unit::Seconds, figures.day_duration.clone());
+        let help = "Tenants of the last closed day all of whose meters are there";
+        registry.register("snapshot_tenants_done", help, figures.day_tenants_done.clone());
+        let help = "Tenants of the last closed day that lack a meter";
+        registry.register("snapshot_tenants_failed", help, figures.day_tenants_failed.clone());
         registry.register_collector(Box::new(EngineFigures(Arc::downgrade(engine))));
         figures
     }
@@ -224,6 +244,18 @@ impl Figures {
         self.forecasts.judged.inc_by(foreseen.judged);
         self.forecasts.void.inc_by(foreseen.void);
         self.forecasts.set(scores);
+    }
+
+    /// The closing of a day ended.
+    pub fn day_closed(&self, summary: &SnapshotSummary) {
+        self.days_closed.inc();
+        if summary.complete {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.day_closed_at.set(now.as_secs() as i64);
+        }
+        self.day_duration.set(summary.took_ms as f64 / 1e3);
+        self.day_tenants_done.set(summary.tenants_done as i64);
+        self.day_tenants_failed.set(summary.tenants_failed as i64);
     }
 
     /// A round of upkeep failed.

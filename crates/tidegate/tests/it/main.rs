@@ -15,4 +15,5 @@ mod openai;
 mod pins;
 mod plan_change;
 mod sessions;
+mod snapshots;
 mod streams;

@@ -131,7 +131,7 @@ fn maxima(catalog: &Catalog, meter: &str, plans: &[&str]) -> Vec<Option<i64>> {
 
 #[test]
 fn the_chat_example_has_the_second_seeds_numbers() {
-    let Loaded { catalog, gateway, warnings } = example("chat");
+    let Loaded { catalog, gateway, warnings, .. } = example("chat");
     assert_eq!(warnings, Vec::<String>::new());
     let plans = ["free", "basic", "professional", "enterprise"];
     let minutes = |minutes: i64| Some(minutes * 60_000);
@@ -162,7 +162,7 @@ fn the_chat_example_has_the_second_seeds_numbers() {
 
 #[test]
 fn the_bakery_example_has_nine_meters_and_guards_analytics() {
-    let Loaded { catalog, gateway, warnings } = example("bakery");
+    let Loaded { catalog, gateway, warnings, .. } = example("bakery");
     assert_eq!(warnings, Vec::<String>::new());
     let meters: Vec<&str> = catalog.meters.keys().map(MeterKey::as_str).collect();
     let expected = [
@@ -244,6 +244,29 @@ fn every_key_of_the_core_means_something() {
         catalog.dimensions.iter().map(|own| (own.key.as_str(), own.values.len(), own.value_max_bytes)).collect();
     let route_name_bytes = "PUT /files/{size}/a%20b/".len();
     assert_eq!(dimensions, [("model", 2, 5), ("route", 1, route_name_bytes), ("size", 1, 5)]);
+}
+
+#[test]
+fn every_key_of_snapshots_means_something() {
+    let rules = everything().snapshots;
+    let expected = domain::cron::Cron::parse("30 1 * * 1-5").ok();
+    assert_eq!((rules.schedule, rules.zone.name(), rules.keep_days), (expected, "Europe/Madrid", 90));
+    let app = &rules.sources["app"];
+    assert_eq!((app.kind, app.timeout_ms, app.rows_max), (SourceKind::Postgres, 5_000, 5_000));
+    assert_eq!(app.url, Setting::Environment("APP_DATABASE_URL".into()));
+    assert_eq!(rules.sources["files"].url, Setting::Plain("app.db".into()));
+    assert_eq!(rules.sources["cache"].url, Setting::File("secrets/redis".into()));
+    let authorization = Some(Setting::Environment("SERVICE_AUTHORIZATION".into()));
+    assert_eq!(rules.sources["service"].authorization, authorization);
+    let stored = &rules.collectors["stored"];
+    assert!(stored.knows_days() && !stored.missing_is_zero && stored.value_max == 1_000);
+    let How::Keys { pattern, .. } = &rules.collectors["calls"].how else { panic!("keys") };
+    assert_eq!(pattern.around("2026-03-01"), ("calls:".to_owned(), ":2026-03-01".to_owned()));
+    assert!(!rules.collectors["credit"].knows_days() && rules.collectors["credit"].missing_is_zero);
+    // Without the section days are closed at two in the morning.
+    let rules = loaded("[meters.a]\nkind = \"counter\"\n[plans.free]\nrank = 0").snapshots;
+    assert_eq!((rules.schedule.is_some(), rules.keep_days, rules.collectors.len()), (true, 400, 0));
+    assert!(loaded("[snapshots]\nschedule = \"off\"\n[plans.free]\nrank = 0").snapshots.schedule.is_none());
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod report;
 mod routes;
 mod sessions;
 mod settings;
+mod snapshots;
 mod starter;
 mod table;
 mod units;
@@ -31,6 +32,7 @@ pub use dimensions::bounded;
 pub use gateway::*;
 pub use problem::{Excerpt, Problem};
 pub use routes::Specificity;
+pub use snapshots::{Collector, DAY_END, How, KeyPattern, Setting, SnapshotRules, Source, SourceKind};
 pub use starter::starter;
 
 use domain::{
@@ -52,6 +54,8 @@ pub struct Loaded {
     pub catalog: Catalog,
     /// What the gateway follows.
     pub gateway: GatewayRules,
+    /// What the daily history is made of.
+    pub snapshots: SnapshotRules,
     /// Things that are allowed but probably not meant, for people.
     pub warnings: Vec<String>,
 }
@@ -76,23 +80,24 @@ pub fn load(text: &str, file_name: &str) -> Result<Loaded, Vec<Problem>> {
     if report.has_errors() {
         return Err(report.finish().0);
     }
-    let (catalog, gateway) = read(&mut report, Table::document(document.get_ref()));
+    let (catalog, gateway, snapshots) = read(&mut report, Table::document(document.get_ref()));
     if report.has_errors() {
         return Err(report.finish().0);
     }
     let warnings = report.finish().1.iter().map(Problem::to_string).collect();
-    Ok(Loaded { catalog, gateway, warnings })
+    Ok(Loaded { catalog, gateway, snapshots, warnings })
 }
 
 /// Reads the sections in the order in which they refer to each other. What comes back is only meant to be used when
 /// nothing was found wrong.
-fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRules) {
+fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRules, SnapshotRules) {
     let document = &mut document;
     let (mut meters, decided) = meters::read(report, document);
     let costs = costs::read(report, document, &meters);
     let features = features::read(report, document);
     let plans = plans::read(report, document, &plans::Known { meters: &meters, features: &features });
     let settings = settings::read(report, document, &plans);
+    let snapshots = snapshots::read(report, document, &meters);
     let upstreams = upstreams::read(report, document);
     let default_upstream = upstreams::default(report, document, &upstreams);
     let dimensions = dimensions::read(report, document);
@@ -133,7 +138,7 @@ fn read(report: &mut Report<'_>, mut document: Table<'_>) -> (Catalog, GatewayRu
     let gateway = GatewayRules { upstreams, default_upstream, routes, identity, unmatched: settings.unmatched };
     let (span, claims) = (document.key_span("routes"), gateway.claims().len());
     keys::at_most(report, span, "claims that routes look at", claims, priced::CLAIMS_MAX);
-    (catalog, gateway)
+    (catalog, gateway, snapshots)
 }
 
 fn by_key<K: Ord, T>(declared: Declared<T>, key: impl Fn(&T) -> K) -> std::collections::BTreeMap<K, Arc<T>> {

@@ -21,6 +21,7 @@ pub mod organizations;
 pub mod plans;
 pub mod sessions;
 pub mod shares;
+pub mod snapshots;
 pub mod tenants;
 pub mod text;
 pub mod usage;

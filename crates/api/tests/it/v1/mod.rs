@@ -10,6 +10,7 @@ mod holds;
 mod keys;
 mod plans;
 mod sessions;
+mod snapshots;
 mod tenants;
 mod test_clock;
 mod tokens;

@@ -1,0 +1,29 @@
+//! Closing days, as the API asks for it.
+
+use crate::observe::figures::Figures;
+use api::SnapshotDesk;
+use engine::{Engine, ports::BoxFuture, requests::EngineError};
+use std::sync::Arc;
+use tokio::sync::mpsc::Receiver;
+use wire::v1::snapshots::{SnapshotAsked, SnapshotLine};
+use workers::snapshot::Keeper;
+
+/// The one who closes days on this node.
+pub struct Desk(pub Arc<Keeper>);
+
+impl Desk {
+    /// For a node that is called so among others.
+    pub fn new(engine: &Arc<Engine>, figures: &Arc<Figures>, node: &str) -> Self {
+        let figures = figures.clone();
+        Self(Keeper::new(engine.clone(), node.to_owned(), Arc::new(move |summary| figures.day_closed(summary))))
+    }
+}
+
+impl SnapshotDesk for Desk {
+    fn begin(&self, asked: SnapshotAsked) -> Option<Receiver<SnapshotLine>> {
+        self.0.begin(asked)
+    }
+    fn keep_days(&self) -> BoxFuture<'_, Result<i32, EngineError>> {
+        Box::pin(self.0.keep_days())
+    }
+}

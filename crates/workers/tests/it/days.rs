@@ -1,0 +1,138 @@
+//! What the ledger counted itself: days, resets, levels, late use.
+
+use crate::world::{World, day, tenant};
+use domain::id::MeterKey;
+use domain::op::Movement;
+use engine::ports::{Snapshot, SnapshotSource, Taken};
+use wire::v1::snapshots::{SnapshotAsked, SnapshotLine};
+
+const CATALOG: &str = r#"
+[meters.calls]
+kind = "counter"
+[meters.documents]
+kind = "gauge"
+[meters.seats]
+kind = "gauge"
+[snapshots.meters.seats]
+source = "pushed"
+[plans.free]
+rank = 0
+"#;
+
+#[tokio::test]
+async fn a_day_holds_what_it_alone_used_and_where_levels_stood_when_it_ended() {
+    let world = World::new(CATALOG, "2026-03-05 10:00").await;
+    world.put_tenant("acme", None).await;
+    world.happened("acme", "calls", Movement::Add(5), None).await;
+    world.happened("acme", "documents", Movement::Set(30), None).await;
+    world.set_clock("2026-03-05 23:59");
+    world.happened("acme", "calls", Movement::Add(2), None).await;
+    world.set_clock("2026-03-06 01:00");
+    // After the day: neither is part of it.
+    world.happened("acme", "calls", Movement::Add(100), None).await;
+    world.happened("acme", "documents", Movement::Add(7), None).await;
+    world.put_tenant("newcomer", None).await;
+    world.set_clock("2026-03-06 02:00");
+    let summary = world.close_day("2026-03-05").await;
+    assert_eq!((summary.complete, summary.tenants_done, summary.values), (true, 1, 2), "{summary:?}");
+    assert_eq!(world.value("acme", "calls", "2026-03-05").await, Some(7));
+    assert_eq!(world.value("acme", "documents", "2026-03-05").await, Some(30));
+    assert!(world.kept("newcomer").await.is_empty(), "there was no such tenant on that day");
+    world.set_clock("2026-03-09 02:00");
+    assert!(world.close_day("2026-03-06").await.complete);
+    assert_eq!(world.value("acme", "calls", "2026-03-06").await, Some(100));
+    assert_eq!(world.value("acme", "documents", "2026-03-06").await, Some(37));
+    assert_eq!(world.value("newcomer", "calls", "2026-03-06").await, Some(0), "a day without use is a day");
+}
+
+#[tokio::test]
+async fn a_day_in_which_a_period_ends_is_split_there() {
+    let world = World::new(CATALOG, "2026-02-10 15:30").await;
+    world.put_tenant("acme", Some("2026-02-10 15:30")).await;
+    world.put_tenant("other", None).await;
+    for (when, amount) in
+        [("2026-03-10 09:00", 10), ("2026-03-10 15:29", 3), ("2026-03-10 15:30", 4), ("2026-03-10 23:00", 5)]
+    {
+        world.set_clock(when);
+        world.happened("acme", "calls", Movement::Add(amount), None).await;
+    }
+    world.set_clock("2026-03-11 02:00");
+    assert!(world.close_day("2026-03-10").await.complete);
+    let row = world.row("acme", "calls", "2026-03-10").await.unwrap();
+    assert_eq!((row.value, row.after_reset), (22, Some(9)));
+    // The same later, when another period is open.
+    world.set_clock("2026-04-20 02:00");
+    assert!(world.close_day("2026-03-10").await.complete);
+    let row = world.row("acme", "calls", "2026-03-10").await.unwrap();
+    assert_eq!((row.value, row.after_reset), (22, Some(9)));
+    world.close_day("2026-03-11").await;
+    assert_eq!(world.row("acme", "calls", "2026-03-11").await.unwrap().after_reset, None);
+}
+
+#[tokio::test]
+async fn late_use_closes_its_day_again() {
+    let world = World::new(CATALOG, "2026-03-04 10:00").await;
+    world.put_tenant("acme", None).await;
+    world.put_tenant("bloom", None).await;
+    world.happened("acme", "calls", Movement::Add(5), None).await;
+    for (clock, closed) in [("2026-03-05 02:00", "2026-03-04"), ("2026-03-06 02:00", "2026-03-05")] {
+        world.set_clock(clock);
+        assert_eq!(world.close_day(closed).await.days_closed_again, 0);
+    }
+    world.happened("acme", "calls", Movement::Add(3), Some("2026-03-04 11:00")).await;
+    world.set_clock("2026-03-07 02:00");
+    let summary = world.close_day("2026-03-06").await;
+    assert_eq!((summary.complete, summary.days_closed_again), (true, 1));
+    assert_eq!(world.value("acme", "calls", "2026-03-04").await, Some(8));
+    assert_eq!(world.value("bloom", "calls", "2026-03-04").await, Some(0));
+}
+
+#[tokio::test]
+async fn what_was_pushed_stands_and_a_dry_run_writes_nothing() {
+    let world = World::new(CATALOG, "2026-03-05 10:00").await;
+    for name in ["acme", "bloom"] {
+        world.put_tenant(name, None).await;
+    }
+    let push = |meter: &str, value| Snapshot {
+        tenant: tenant("acme"),
+        meter: MeterKey::trusted(meter),
+        taken: Taken {
+            day: day("2026-03-05"),
+            value,
+            after_reset: None,
+            observed_at: world.engine.now(),
+            source: SnapshotSource::Pushed,
+        },
+    };
+    world.engine.put_snapshots(vec![push("seats", 4), push("documents", 9)]).await.unwrap();
+    world.set_clock("2026-03-06 02:00");
+    let asked = SnapshotAsked { day: day("2026-03-05"), tenant: None, dry_run: true, per_tenant: true };
+    let (lines, summary) = world.close(asked.clone()).await;
+    assert_eq!((summary.dry_run, summary.complete, summary.values), (true, true, 3));
+    assert!(world.kept("bloom").await.is_empty());
+    let tenants = lines.iter().filter(|line| matches!(line, SnapshotLine::Tenant { .. })).count();
+    assert_eq!(tenants, 2);
+    // One tenant alone.
+    let one = SnapshotAsked { tenant: Some(tenant("acme")), dry_run: false, ..asked };
+    assert_eq!(world.close(one).await.1.values, 1);
+    assert!(world.kept("bloom").await.is_empty());
+    for (meter, value) in [("seats", 4), ("documents", 9), ("calls", 0)] {
+        assert_eq!(world.value("acme", meter, "2026-03-05").await, Some(value), "{meter}");
+    }
+}
+
+#[tokio::test]
+async fn days_past_their_keeping_are_dropped() {
+    let catalog = format!("{CATALOG}\n[snapshots]\nkeep_days = 60")
+        .replace("[snapshots.meters.seats]\nsource = \"pushed\"\n", "");
+    let world = World::new(&catalog, "2026-01-05 10:00").await;
+    world.put_tenant("acme", None).await;
+    world.set_clock("2026-01-06 02:00");
+    world.close_day("2026-01-05").await;
+    world.set_clock("2026-03-06 02:00");
+    world.close_day("2026-03-05").await;
+    assert!(world.value("acme", "calls", "2026-01-05").await.is_some());
+    world.set_clock("2026-03-07 02:00");
+    world.close_day("2026-03-06").await;
+    assert!(world.value("acme", "calls", "2026-01-05").await.is_none());
+}
