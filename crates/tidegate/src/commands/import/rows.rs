@@ -62,7 +62,7 @@ type Said<'a> = BTreeMap<&'a str, &'a str>;
 ///
 /// # Errors
 /// Where the first line does not name the columns.
-pub fn read(kind: Kind, records: &[Record]) -> anyhow::Result<(Vec<Row>, Vec<(usize, String)>)> {
+pub fn read(kind: Kind, records: &[Record]) -> anyhow::Result<(Vec<Row>, super::Failed)> {
     let (needed, known) = kind.columns();
     let Some((names, records)) = records.split_first() else {
         bail!("the file is empty; its first line names the columns: {}", needed.join(", "));
