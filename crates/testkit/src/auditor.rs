@@ -2,22 +2,27 @@
 //! and says what must have been answered.
 
 pub mod calendar;
+pub mod grants;
 pub mod holds;
+pub mod journal;
+mod limits;
 pub mod sessions;
 
 use crate::auditor::{
     calendar::{KINDS, natural},
+    grants::{GrantBook, Taking},
     holds::HeldBook,
     sessions::OpenBook,
 };
 use domain::{
-    catalog::{Catalog, Enforce, Limit, MeterKind, Mode, Scope},
+    catalog::{Catalog, Enforce, MeterKind},
     decision::Code,
     entry::{Override, Status},
     hold::HoldId,
     id::{FeatureKey, MeterKey, PlanKey, UserId},
-    op::{Charge, Movement},
+    op::{Charge, Movement, ProfileChange},
     session::SessionId,
+    share::Share,
     time::WindowKind,
 };
 use std::collections::BTreeMap;
@@ -40,16 +45,27 @@ pub struct Book {
     pub anchor_ms: i64,
     /// Limits of its own.
     pub overrides: Vec<Override>,
+    /// How meters are shared among its users.
+    pub shares: Vec<Share>,
     /// Start and end of its open windows.
     pub windows: [(i64, i64); 5],
     used: BTreeMap<(Who, MeterKey, usize, i64), i64>,
     /// All that was ever used in windows of a kind.
     pub ever: BTreeMap<(Who, MeterKey, usize), i64>,
+    /// All that was ever counted in days, with what was taken back beyond what there was.
+    pub recorded: BTreeMap<(Who, MeterKey), i64>,
     /// Unmet demand, by the start of the period.
     pub denied: BTreeMap<(Who, MeterKey, i64), i64>,
     levels: BTreeMap<(Who, MeterKey), (i64, i64)>,
     holds: BTreeMap<HoldId, HeldBook>,
+    /// What lapsed holds were charged that may not be written down yet: it is shown as held until then.
+    unwritten: BTreeMap<(Who, MeterKey), i64>,
     sessions: BTreeMap<SessionId, OpenBook>,
+    /// How long a session is remembered after it was idle, milliseconds: a clock may have said so too early.
+    pub patience_ms: i64,
+    grants: Vec<GrantBook>,
+    /// What of the use in each window came out of grants.
+    drawn: BTreeMap<(MeterKey, usize, i64), i64>,
     /// When it was asked last.
     now_ms: i64,
     /// Whether more was given back than a correction had left. A total that is open stops at nothing; history, which is
@@ -78,6 +94,7 @@ pub struct Taken {
     windows: [(i64, i64); 5],
     /// Meter, by how much the tenant's level moved, and the user's.
     levels: Vec<(MeterKey, i64, i64)>,
+    draws: Vec<Taking>,
 }
 
 impl Book {
@@ -90,13 +107,19 @@ impl Book {
             offset_ms: 0,
             anchor_ms: now_ms,
             overrides: Vec::new(),
+            shares: Vec::new(),
             windows: [(0, 0); 5],
             used: BTreeMap::new(),
             ever: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             denied: BTreeMap::new(),
             levels: BTreeMap::new(),
             holds: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            patience_ms: 0,
+            grants: Vec::new(),
+            drawn: BTreeMap::new(),
             now_ms,
             is_overdrawn: false,
         };
@@ -111,10 +134,15 @@ impl Book {
         same == *other
     }
 
+    /// When it was asked last.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
     /// Opens the windows of an instant.
     pub fn turn(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
-        self.forget_holds();
+        self.lapse_holds();
         self.forget_idle();
         for (kind, window) in self.windows.iter_mut().enumerate() {
             if now_ms >= window.1 {
@@ -147,52 +175,6 @@ impl Book {
         self.levels.get(&(who.clone(), meter.clone())).map_or(0, |level| level.0)
     }
 
-    /// The limits that bound an operation of `who` on a meter.
-    fn limits(&self, who: &Who, meter: &MeterKey, now_ms: i64, catalog: &Catalog) -> Vec<Limit> {
-        let mut limits: Vec<Limit> = catalog.plans[&self.plan].limits.iter().cloned().collect();
-        for own in self.overrides.iter().filter(|own| own.until.is_none_or(|until| now_ms < until.ms())) {
-            limits.retain(|l| (&l.meter, l.window, l.scope) != (&own.meter, own.window, own.scope));
-            limits.push(Limit {
-                max: own.max,
-                mode: own.mode,
-                window: own.window,
-                scope: own.scope,
-                ..crate::catalog::limit(own.meter.as_str(), own.window.kind(), 0)
-            });
-        }
-        limits.retain(|limit| limit.meter == *meter && (limit.scope == Scope::Tenant || who.is_some()));
-        limits
-    }
-
-    /// The code of the refusal that comes first; [`Code::Allowed`] if there is none.
-    pub fn verdict(&self, asked: &Asked<'_>, now_ms: i64, catalog: &Catalog) -> Code {
-        let plan = &catalog.plans[&self.plan];
-        if self.status == Status::Suspended {
-            return Code::TenantSuspended;
-        }
-        if asked.features.iter().any(|feature| !plan.features.contains(feature)) {
-            return Code::FeatureNotInPlan;
-        }
-        let mut codes = Vec::new();
-        for charge in asked.charges.iter().filter(|charge| charge.amount > 0) {
-            let limits = self.limits(asked.who, &charge.meter, now_ms, catalog);
-            for limit in limits.iter().filter(|limit| !limit.window.is_of_sessions()) {
-                let account = if limit.scope == Scope::Tenant { &None } else { asked.who };
-                let kind = limit.window.kind();
-                let taken = self.used(account, &charge.meter, kind) + self.held(account, &charge.meter, kind);
-                let after = taken + charge.amount;
-                if limit.mode == Mode::Hard && limit.max.is_some_and(|max| after > max) {
-                    codes.push(match limit.window.kind() {
-                        None => Code::GaugeLimitReached,
-                        Some(WindowKind::Hour | WindowKind::Minute) => Code::RateLimitReached,
-                        Some(_) => Code::PeriodLimitReached,
-                    });
-                }
-            }
-        }
-        codes.into_iter().min().unwrap_or(Code::Allowed)
-    }
-
     /// Decides, and charges or counts; gives the code of the answer and what was taken.
     pub fn spend(
         &mut self,
@@ -218,7 +200,8 @@ impl Book {
             }
             return (code, None);
         }
-        let mut taken = Taken { who: asked.who.clone(), uses: Vec::new(), windows: self.windows, levels: Vec::new() };
+        let (uses, levels, draws) = Default::default();
+        let mut taken = Taken { who: asked.who.clone(), uses, windows: self.windows, levels, draws };
         for charge in asked.charges {
             if catalog.meters[&charge.meter].kind == MeterKind::Gauge {
                 let of_tenant = self.move_level(&None, &charge.meter, charge.amount);
@@ -228,7 +211,7 @@ impl Book {
                 };
                 taken.levels.push((charge.meter.clone(), of_tenant, of_user));
             } else {
-                self.add(asked.who, &charge.meter, charge.amount, self.windows);
+                taken.draws.extend(self.use_up(asked.who, &charge.meter, charge.amount, self.windows, catalog));
                 taken.uses.push(charge.clone());
             }
         }
@@ -256,6 +239,7 @@ impl Book {
             self.is_overdrawn |= accounts(&taken.who).iter().any(is_short);
             self.add(&taken.who, &charge.meter, -charge.amount, taken.windows);
         }
+        self.put_back(&taken.draws, taken.windows);
         for (meter, of_tenant, of_user) in &taken.levels {
             self.move_level(&None, meter, -of_tenant);
             if taken.who.is_some() {
@@ -270,12 +254,11 @@ impl Book {
         who: &Who,
         meter: &MeterKey,
         movement: Movement,
-        at_ms: i64,
-        now_ms: i64,
-        kind: MeterKind,
+        (at_ms, now_ms): (i64, i64),
+        catalog: &Catalog,
     ) {
         self.turn(now_ms);
-        match (movement, kind) {
+        match (movement, catalog.meters[meter].kind) {
             (Movement::Add(amount), MeterKind::Gauge) => {
                 for account in accounts(who) {
                     self.move_level(&account, meter, amount);
@@ -293,9 +276,24 @@ impl Book {
                     // Which closed window it is does not show; that it is no open one does.
                     *window = (-1 - kind as i64, 0);
                 }
-                self.add(who, meter, amount, windows);
+                self.use_up(who, meter, amount, windows, catalog);
             }
         }
+    }
+
+    /// Another plan, status, anchor, share or whatever a tenant is.
+    pub fn configure(&mut self, change: &ProfileChange, offset_ms: Option<i64>, now_ms: i64) {
+        self.turn(now_ms);
+        self.plan = change.plan.clone().unwrap_or_else(|| self.plan.clone());
+        self.status = change.status.unwrap_or(self.status);
+        self.enforce = change.enforce.unwrap_or(self.enforce);
+        self.shares = change.shares.clone().unwrap_or_else(|| std::mem::take(&mut self.shares));
+        for own in change.put_overrides.iter().chain(&change.remove_overrides) {
+            self.overrides.retain(|known| !known.same_account(own));
+        }
+        self.overrides.extend(change.put_overrides.iter().cloned());
+        let anchor_ms = change.anchor.map_or(self.anchor_ms, |anchor| anchor.ms());
+        self.reframe(now_ms, anchor_ms, offset_ms.unwrap_or(self.offset_ms));
     }
 
     /// A correction.
@@ -344,6 +342,9 @@ impl Book {
                 *used = (*used + amount).max(0);
                 let ever = self.ever.entry((account.clone(), meter.clone(), kind)).or_default();
                 *ever += *used - before;
+            }
+            if windows[WindowKind::Day.index()].0 != i64::MIN {
+                *self.recorded.entry((account, meter.clone())).or_default() += amount;
             }
         }
     }

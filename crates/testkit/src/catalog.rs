@@ -1,7 +1,10 @@
 //! Catalogs without a file.
 
 use domain::{
-    catalog::{Catalog, Enforce, EventBounds, Feature, Limit, LimitWindow, Meter, MeterKind, Mode, Plan, Scope},
+    catalog::{
+        Catalog, Enforce, EventBounds, Feature, Limit, LimitWindow, Meter, MeterKind, Mode, OnLimit, Plan, Scope,
+        Unsettled,
+    },
     id::{FeatureKey, MeterKey, PlanKey},
     time::{DAY_MS, WindowKind},
 };
@@ -89,6 +92,26 @@ impl Draft {
             session: Default::default(),
         };
         self.0.meters.insert(meter(key), Arc::new(made));
+        self
+    }
+
+    /// With holds on a meter charged if nobody settles them.
+    #[must_use]
+    pub fn charged_unsettled(mut self, key: &str) -> Self {
+        if let Some(known) = self.0.meters.get_mut(&meter(key)) {
+            *known = Arc::new(Meter { unsettled: Unsettled::Charge, ..Meter::clone(known) });
+        }
+        self
+    }
+
+    /// With sessions under a plan that may run so much longer when their time is used up, milliseconds.
+    #[must_use]
+    pub fn finishing(mut self, key: &str, max_ms: i64) -> Self {
+        if let Some(known) = self.0.plans.get_mut(&plan(key)) {
+            let mut finishing = Plan::clone(known);
+            finishing.sessions.on_limit = OnLimit::Finish { max_ms };
+            *known = Arc::new(finishing);
+        }
         self
     }
 

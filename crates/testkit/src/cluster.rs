@@ -9,6 +9,7 @@ mod chance;
 mod database;
 mod history;
 mod judge;
+mod known;
 mod node_ledger;
 mod node_port;
 mod nodes;
@@ -54,7 +55,8 @@ impl Plan {
         let nodes = if nodes == 0 { 2 + random.below(3) as usize } else { nodes };
         let crowded = random.percent(50);
         let tenants = if crowded { 1 } else { 1 + random.below(3) as usize };
-        let size = Size { nodes, tenants, steps, crowded };
+        let in_flight = *random.pick(&[0, 15, 45]);
+        let size = Size { nodes, tenants, steps, crowded, in_flight };
         let jitter_ms = *random.pick(&[0, 50, 900]);
         let drawn = script::catalogs(&mut random, crowded).into_iter().enumerate();
         let catalogs: Vec<_> = drawn.map(|(number, catalog)| (format!("catalog {number}"), catalog)).collect();
@@ -113,6 +115,12 @@ pub struct Tally {
     pub folds: u64,
     /// Entries committed under leases.
     pub leased: u64,
+    /// Holds taken, settled or lapsed.
+    pub holds: u64,
+    /// Sessions opened, touched or ended.
+    pub sessions: u64,
+    /// Draws from grants.
+    pub draws: u64,
 }
 
 impl Tally {
@@ -123,6 +131,9 @@ impl Tally {
         self.judged += other.judged;
         self.folds += other.folds;
         self.leased += other.leased;
+        self.holds += other.holds;
+        self.sessions += other.sessions;
+        self.draws += other.draws;
     }
 }
 

@@ -1,10 +1,11 @@
 //! A seeded world in which one customer after the other asks for one thing after the other, while commits are held back,
 //! lost and repeated, and an [auditor](crate::auditor) judges every answer.
 
+mod grants;
 mod holds;
 mod sessions;
 mod steps;
-pub(crate) mod verify;
+pub mod verify;
 
 use crate::{
     auditor::{Book, Taken},
@@ -16,6 +17,7 @@ use crate::{
 };
 use domain::{
     catalog::Catalog,
+    grant::GrantId,
     hold::{HoldId, Settlement},
     id::UserId,
     op::Charge,
@@ -24,6 +26,7 @@ use domain::{
 use engine::{
     ports::{Clock, Commit, Ledger, LedgerError},
     requests::{Charged, Check, EngineError, Event},
+    session::SessionAsk,
 };
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc};
 use stores::memory::MemoryLedger;
@@ -72,6 +75,8 @@ struct Customer {
     holds: Vec<(u64, HoldId, Vec<Charge>)>,
     /// Every session that was ever opened.
     sessions: Vec<SessionId>,
+    /// Every grant that was ever given.
+    grants: Vec<GrantId>,
 }
 
 /// An operation under an id that was accepted.
@@ -80,6 +85,7 @@ enum Known {
     Check(Check),
     Event(Event),
     Settlement(HoldId, Settlement),
+    Open(SessionAsk),
 }
 
 impl Customer {
@@ -154,8 +160,8 @@ impl Simulation {
         self.world.engine.put_tenant(&tenant(&name), &to_plan("free"), "test").await.expect("a tenant is made");
         let book = Book::new(crate::catalog::plan("free"), self.now_ms());
         let books = VecDeque::from([(self.operations, book)]);
-        let (known, receipts, holds, sessions) = Default::default();
-        Customer { name, books, known, receipts, holds, sessions }
+        let (known, receipts, holds, sessions, grants) = Default::default();
+        Customer { name, books, known, receipts, holds, sessions, grants }
     }
 
     fn next_operation(&mut self) -> u64 {

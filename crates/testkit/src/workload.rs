@@ -8,15 +8,19 @@ use crate::{
 use domain::{
     catalog::{Catalog, Enforce, Limit, LimitWindow, MeterKind, Mode, Scope},
     entry::{Cause, Override, Status},
+    grant::{Grant, GrantId, GrantSource},
     hold::Excess,
     id::UserId,
     op::{Adjustment, Charge, Fact, Movement, ProfileChange},
+    share::{Share, ShareMode},
     time::{Instant, WindowKind, Zone},
 };
 use engine::{
     EngineOptions,
     requests::{Check, Event, HoldAsk},
+    session::SessionAsk,
 };
+use std::sync::Arc;
 
 const METERS: [(&str, MeterKind); 4] = [
     ("requests", MeterKind::Counter),
@@ -28,6 +32,9 @@ const METERS: [(&str, MeterKind); 4] = [
 /// What sessions feed, and nothing else.
 pub const TALK: &str = "talk";
 
+/// What holds and checks charge, and is used if nobody settles it; nobody corrects or grants it.
+pub const WORK: &str = "work";
+
 /// Zones whose clocks never change, and how far they are ahead of UTC.
 pub const ZONES: [(&str, i64); 3] = [("UTC", 0), ("Asia/Tokyo", 9 * 3_600_000), ("Asia/Kolkata", 19_800_000)];
 
@@ -37,7 +44,7 @@ pub fn catalog(random: &mut Random) -> Catalog {
     for (key, kind) in METERS {
         draft = draft.meter(key, kind);
     }
-    draft = draft.meter(TALK, MeterKind::Duration);
+    draft = draft.meter(TALK, MeterKind::Duration).meter(WORK, MeterKind::Counter).charged_unsettled(WORK);
     for (factor, key) in [(1, "free"), (4, "pro"), (20, "team")] {
         let mut max = |base: i64| factor * random.between(base / 2, base * 2);
         let limits = vec![
@@ -54,9 +61,15 @@ pub fn catalog(random: &mut Random) -> Catalog {
             limit(TALK, WindowKind::Hour, max(200_000)),
             each_user(limit(TALK, WindowKind::Day, max(200_000))),
             Limit { window: LimitWindow::Concurrent, ..limit(TALK, None, max(2)) },
+            Limit { window: LimitWindow::Session, ..limit(TALK, None, max(300_000)) },
+            limit(WORK, WindowKind::Day, max(20)),
+            each_user(limit(WORK, WindowKind::Hour, max(8))),
         ];
         let features: &[&str] = if factor > 1 { &["analytics"] } else { &[] };
         draft = draft.plan(key, features, limits);
+        if random.percent(50) {
+            draft = draft.finishing(key, random.between(1_000, 200_000));
+        }
     }
     draft.done()
 }
@@ -93,11 +106,12 @@ fn charges(random: &mut Random) -> Vec<Charge> {
 /// A check of a tenant: dry, consumed, with or without an id, through the API or the gateway.
 pub fn check(random: &mut Random, name: &str, id: &str, gateway: bool) -> Check {
     let is_gateway = gateway && random.percent(40);
+    let is_work = !is_gateway && random.percent(8);
     Check {
         hold: None,
         tenant: tenant(name),
         user: who(random),
-        charges: charges(random),
+        charges: if is_work { vec![charge(WORK, random.between(1, 5))] } else { charges(random) },
         features: if random.percent(10) { vec![feature("analytics")] } else { Vec::new() },
         consume: random.percent(90),
         enforce: random.percent(5).then_some(Enforce::Observe),
@@ -109,7 +123,7 @@ pub fn check(random: &mut Random, name: &str, id: &str, gateway: bool) -> Check 
 
 /// A check that holds what it asks for, for a while.
 pub fn hold(random: &mut Random, name: &str, number: u64) -> Check {
-    let mut charges = charges(random);
+    let mut charges = if random.percent(25) { vec![charge(WORK, random.between(1, 9))] } else { charges(random) };
     charges.iter_mut().for_each(|charge| charge.amount = charge.amount.abs().max(1));
     let ttl_ms = *random.pick(&[1, 1_000, 60_000, 3_600_000, 86_400_000]);
     let terms = HoldAsk { ttl_ms, excess: *random.pick(&Excess::ALL), fresh: u128::from(number) };
@@ -145,7 +159,8 @@ pub fn event(random: &mut Random, name: &str, id: &str, now: Instant) -> Event {
 pub fn change(random: &mut Random, now: Instant) -> (ProfileChange, Option<i64>) {
     let mut change = ProfileChange::default();
     let mut offset_ms = None;
-    match random.below(7) {
+    match random.below(9) {
+        7 | 8 => change.shares = Some(shares(random)),
         0 | 1 => change.plan = Some(plan(random.pick::<&str>(&["free", "pro", "team"]))),
         2 => change.status = Some(if random.percent(40) { Status::Suspended } else { Status::Active }),
         3 => change.enforce = Some(*random.pick(&[None, Some(Enforce::On), Some(Enforce::Observe)])),
@@ -169,6 +184,57 @@ pub fn change(random: &mut Random, now: Instant) -> (ProfileChange, Option<i64>)
         }
     }
     (change, offset_ms)
+}
+
+/// How meters are shared among users: some, none, or another one than before.
+fn shares(random: &mut Random) -> Vec<Share> {
+    let mut shares = Vec::new();
+    for key in ["requests", "tokens", WORK] {
+        let mode = match random.below(4) {
+            0 => continue,
+            1 => ShareMode::Pooled,
+            2 => ShareMode::Equal { seats: random.between(1, 4) },
+            _ => {
+                let users = ["al", "bo"].map(|name| (user(name), random.between(0, 40)));
+                ShareMode::Custom { users: Arc::new(users.into()), default: random.percent(60).then_some(9) }
+            }
+        };
+        shares.push(Share { meter: meter(key), mode });
+    }
+    shares
+}
+
+/// An amount on top of the plan, under a number that nobody has drawn before.
+pub fn grant(random: &mut Random, now: Instant, number: u128) -> Grant {
+    let for_ms = *random.pick(&[None, Some(2_000), Some(90_000), Some(90_000_000), Some(3_000_000_000)]);
+    let amount = random.between(1, 40);
+    Grant {
+        id: GrantId(number),
+        meter: meter(random.pick::<&str>(&["requests", "tokens"])),
+        amount,
+        left: amount,
+        priority: random.between(-1, 1),
+        granted_at: now,
+        expires_at: for_ms.map(|ms| now.plus_ms(ms)),
+        source: GrantSource::Given,
+        reason: "because".into(),
+    }
+}
+
+/// A session to be opened, or gone on with, under one of a few names; or one of its own, under an id.
+pub fn session(random: &mut Random, name: &str, number: u64) -> SessionAsk {
+    let id = random.percent(25).then(|| op_id("", &format!("s{number}")));
+    let key = *random.pick(&["one", "two", "three"]);
+    SessionAsk {
+        tenant: tenant(name),
+        user: who(random),
+        meter: meter(TALK),
+        key: id.is_none().then(|| key.into()),
+        id,
+        fresh: u128::from(number) << 32 | 1,
+        enforce: None,
+        dimensions: Vec::new(),
+    }
 }
 
 /// A correction.

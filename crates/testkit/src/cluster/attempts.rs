@@ -5,11 +5,12 @@ use super::{
     script::{Ask, plans_of},
 };
 use crate::world::admit;
-use domain::{catalog::Catalog, view::Usage};
+use domain::{catalog::Catalog, grant::GrantId, view::Usage};
 use engine::{
-    Engine,
+    Engine, Settled,
     ports::{Commit, Ledger, LedgerError},
     requests::{Admission, EngineError, EventOutcome, TenantCard},
+    session::{SessionAnswer, SessionTouch, Touched},
 };
 use std::{future::Future, sync::Arc};
 
@@ -26,6 +27,14 @@ pub enum Answer {
     Put(bool),
     /// What was used.
     Usage(Box<(TenantCard, Usage)>),
+    /// How a hold was settled.
+    Settled(Settled),
+    /// How a session stands that was to be opened.
+    Session(Box<SessionAnswer>),
+    /// What became of a session.
+    Touched(Touched),
+    /// A grant, and whether it was given before.
+    Granted(GrantId, bool),
     /// It is done.
     Done,
     /// It went wrong.
@@ -131,6 +140,28 @@ async fn of_tenant(engine: &Arc<Engine>, ask: Ask) -> Result<Answer, EngineError
         Ask::Refund(tenant, user, charged, _) => {
             settled(engine.refund(&tenant, user.as_ref(), &charged).await?).await?
         }
+        Ask::Settle(tenant, id, how) => Answer::Settled(engine.settle(&tenant, id, &how).await?),
+        Ask::Open(ask) => {
+            let mut answer = engine.open_session(&ask).await?;
+            std::mem::replace(&mut answer.commit, Commit::Done).wait().await?;
+            Answer::Session(Box::new(answer))
+        }
+        Ask::Touch(tenant, id, close) => {
+            let mut touched = engine.touch_session(&tenant, SessionTouch { id, close, enforce: None }).await?;
+            if let Touched::Now(answer) = &mut touched {
+                std::mem::replace(&mut answer.commit, Commit::Done).wait().await?;
+            }
+            Answer::Touched(touched)
+        }
+        Ask::Grant(tenant, grant, id) => {
+            let fresh = grant.id.0;
+            let (id, repeated) = engine.put_grant(&tenant, grant, (id, fresh), "test").await?;
+            Answer::Granted(id, repeated)
+        }
+        Ask::Revoke(tenant, id) => {
+            engine.revoke_grant(&tenant, id, "test").await?;
+            Answer::Done
+        }
         Ask::Upkeep => {
             engine.upkeep().await?;
             Answer::Done
@@ -139,7 +170,12 @@ async fn of_tenant(engine: &Arc<Engine>, ask: Ask) -> Result<Answer, EngineError
             engine.drain().await?;
             Answer::Done
         }
-        Ask::RefundOldest(_) | Ask::Signals | Ask::Publish(_) => Answer::Done,
+        Ask::RefundOldest(_)
+        | Ask::SettleAny(..)
+        | Ask::TouchAny(..)
+        | Ask::RevokeAny(..)
+        | Ask::Signals
+        | Ask::Publish(_) => Answer::Done,
     })
 }
 

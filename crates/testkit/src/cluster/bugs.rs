@@ -1,5 +1,12 @@
 //! Mistakes that can be planted into the simulated ledger, to see that they are found.
 
+use domain::{
+    entry::{Effect, Entry},
+    hold::HoldId,
+    tenant::Tenant,
+};
+use engine::ports::Seq;
+
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
@@ -21,11 +28,63 @@ pub enum Bug {
     LeaseByNodeClock,
     /// What was charged under a lease is written whether or not the lease lasts.
     LeaseNotFenced,
+    /// A hold is settled as often as that is sent.
+    HoldSettledTwice,
+    /// A session that nobody touches keeps its slot, and what it holds.
+    LapsedSessionKeepsSlot,
+    /// Where there are leases, nobody sees what is held.
+    LeaseBlindToHolds,
+    /// What came out of a grant stays in it.
+    GrantSpentTwice,
+    /// A grant never ends.
+    GrantNeverEnds,
+    /// Whoever has a share has used nothing of it yet.
+    ShareRefills,
 }
 
 impl Bug {
+    /// What a node makes of the entries that it loads, with this mistake.
+    pub(super) fn misread_all(self, entries: &mut [(Seq, Entry)], has_leases: bool) {
+        let shares = |effect: &Effect| matches!(effect, Effect::Profile(profile) if !profile.shares.is_empty());
+        let shared = entries.iter().rposition(|(_, entry)| entry.effects.iter().any(shares)).unwrap_or(0);
+        for (place, (_, entry)) in entries.iter_mut().enumerate() {
+            if self == Bug::ShareRefills && place < shared {
+                entry.user = None;
+            }
+            self.misread(entry, has_leases);
+        }
+    }
+
+    fn misread(self, entry: &mut Entry, has_leases: bool) {
+        match self {
+            Bug::LeaseBlindToHolds if has_leases => {
+                entry.effects.retain(|effect| !matches!(effect, Effect::Hold(_)));
+            }
+            Bug::GrantSpentTwice => entry.effects.retain(|effect| !matches!(effect, Effect::Draw(_))),
+            _ => {}
+        }
+        for effect in &mut entry.effects {
+            match effect {
+                Effect::Session(session) if self == Bug::LapsedSessionKeepsSlot => session.idle_timeout_ms *= 1_000,
+                Effect::Grant(grant) if self == Bug::GrantNeverEnds => grant.expires_at = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// What a node makes of a tenant that it loads, with this mistake.
+    pub(super) fn misremember(self, tenant: &mut Tenant) {
+        match self {
+            Bug::LeaseBlindToHolds if !tenant.leases.is_empty() => {
+                let holds: Vec<HoldId> = tenant.in_flight.holds().map(|hold| hold.id).collect();
+                holds.into_iter().for_each(|id| drop(tenant.in_flight.remove_hold(id)));
+            }
+            _ => {}
+        }
+    }
+
     /// Every one.
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 15] = [
         Bug::RetryCommitsTwice,
         Bug::NotFenced,
         Bug::OwnIdsOnly,
@@ -35,5 +94,11 @@ impl Bug {
         Bug::BasisNotOutdated,
         Bug::LeaseByNodeClock,
         Bug::LeaseNotFenced,
+        Bug::HoldSettledTwice,
+        Bug::LapsedSessionKeepsSlot,
+        Bug::LeaseBlindToHolds,
+        Bug::GrantSpentTwice,
+        Bug::GrantNeverEnds,
+        Bug::ShareRefills,
     ];
 }

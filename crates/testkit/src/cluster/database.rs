@@ -22,8 +22,10 @@ pub struct Written {
     pub entry: Entry,
     /// The attempt that made it.
     pub attempt: u64,
-    /// The clock of the node that decided it, when it did.
-    pub decided_ms: i64,
+    /// When it was decided.
+    pub decided: Decided,
+    /// Which life of which node did.
+    pub sender: u64,
     /// Names the part it was sent in.
     pub token: u64,
     /// When it was committed.
@@ -34,6 +36,15 @@ pub struct Written {
     pub in_force: u32,
 }
 
+/// When something was decided on a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided {
+    /// By its clock on the wall.
+    pub by_clock_ms: i64,
+    /// By the one that does not jump.
+    pub steady_ms: i64,
+}
+
 /// Entries of one tenant on their way to the database.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
@@ -41,8 +52,8 @@ pub(super) struct Message {
     pub(super) follows: Seq,
     /// The lease it was made under; it follows as many entries under it then.
     pub(super) under: Option<u64>,
-    /// Each with the attempt that made it and the clock it was decided by.
-    pub(super) entries: Vec<(Entry, u64, i64)>,
+    /// Each with the attempt that made it, and when.
+    pub(super) entries: Vec<(Entry, u64, Decided)>,
     pub(super) token: u64,
     /// Which node sends it; a node that was started again is another.
     pub(super) sender: u64,
@@ -170,6 +181,7 @@ impl State {
     pub(super) fn write(&mut self, message: &Message) -> Verdict {
         let (tick, at_ms, in_force) = (self.tick, self.now_ms, self.in_force());
         let (unfenced, twice) = (self.has(Bug::NotFenced), self.has(Bug::RetryCommitsTwice) && message.again);
+        let settled_twice = self.has(Bug::HoldSettledTwice);
         let (own_ids, no_catalog_fence) = (self.has(Bug::OwnIdsOnly), self.has(Bug::NoCatalogFence));
         let (by_node_clock, no_lease) = (self.has(Bug::LeaseByNodeClock), self.has(Bug::LeaseNotFenced));
         let row = self.tenants.entry(message.tenant.clone()).or_default();
@@ -178,6 +190,10 @@ impl State {
         if let Some(before) = before.filter(|_| message.again && !twice) {
             return Verdict::Written(before as Seq);
         }
+        let settles = |(entry, ..): &(Entry, u64, Decided)| {
+            entry.effects.iter().any(|effect| matches!(effect, Effect::HoldSettled { .. }))
+        };
+        let twice = twice || settled_twice && message.entries.iter().any(settles);
         let last = row.entries.len() as Seq;
         let follows = match message.under {
             None => last == message.follows,
@@ -204,7 +220,7 @@ impl State {
         if let Some((_, entries)) = row.leases.iter_mut().find(|(known, _)| Some(*known) == message.under) {
             *entries += message.entries.len() as u64;
         }
-        for (entry, attempt, decided_ms) in &message.entries {
+        for (entry, attempt, decided) in &message.entries {
             let seq = row.entries.len() as Seq + 1;
             if let Some(binding) = entry.binding {
                 row.ids.insert(binding.id, seq);
@@ -224,8 +240,8 @@ impl State {
                     _ => {}
                 }
             }
-            let (entry, attempt, decided_ms, token) = (entry.clone(), *attempt, *decided_ms, message.token);
-            row.entries.push(Written { entry, attempt, decided_ms, token, tick, at_ms, in_force });
+            let (attempt, decided, token, sender) = (*attempt, *decided, message.token, message.sender);
+            row.entries.push(Written { entry: entry.clone(), attempt, decided, sender, token, tick, at_ms, in_force });
             self.order.push((message.tenant.clone(), seq));
         }
         verdict
@@ -242,7 +258,13 @@ impl State {
         }
         let folded = row.fold.as_ref().map_or(0, |fold| fold.seq);
         let after = (1..).zip(&row.entries).skip(folded as usize);
-        Loaded { fold: row.fold.clone(), after: after.map(|(seq, written)| (seq, written.entry.clone())).collect() }
+        let after = after.map(|(seq, written)| (seq, written.entry.clone())).collect();
+        let (mut loaded, has_leases) = (Loaded { fold: row.fold.clone(), after }, !row.leases.is_empty());
+        if let Some(bug) = self.bug {
+            loaded.fold.iter_mut().for_each(|fold| bug.misremember(&mut fold.state));
+            bug.misread_all(&mut loaded.after, has_leases);
+        }
+        loaded
     }
 
     /// Nobody keeps any row.
@@ -255,7 +277,9 @@ impl State {
     }
 
     pub(super) fn user(&self, tenant: &TenantId, user: &UserId) -> Option<Stored<User>> {
-        self.users.get(&(tenant.clone(), user.clone())).cloned()
+        let shares = |fold: &Stored<Tenant>| !fold.state.profile.shares.is_empty();
+        let refills = self.has(Bug::ShareRefills) && self.fold(tenant).as_ref().is_some_and(shares);
+        self.users.get(&(tenant.clone(), user.clone())).filter(|_| !refills).cloned()
     }
 
     pub(super) fn entry(&self, tenant: &TenantId, seq: Seq) -> Option<Entry> {

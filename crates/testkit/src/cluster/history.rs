@@ -29,7 +29,8 @@ pub(super) fn lines(cluster: &Cluster) -> Vec<String> {
                 written.entry.effects.iter().filter(|effect| matches!(effect, Effect::Leases(_))).collect();
             let leases = if leases.is_empty() { String::new() } else { format!(" {leases:?}") };
             let (tick, attempt) = (written.tick, written.attempt);
-            let line = format!("{tick:>6} commit: {tenant} entry {seq} of call {attempt}{under}{leases}");
+            let by = written.entry.user.as_ref().map_or(String::new(), |user| format!(" by {user}"));
+            let line = format!("{tick:>6} commit: {tenant} entry {seq} of call {attempt}{by}{under}{leases}");
             lines.push((written.tick, line));
         }
     }

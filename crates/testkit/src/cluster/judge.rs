@@ -2,13 +2,15 @@
 //! asked and says what must have come of it; and every answer is held against what the ledger held at that time.
 
 mod answers;
+mod answers_in_flight;
 mod demand;
+mod in_flight;
 mod last;
 mod numbers;
 mod replay;
 
 use super::{Tally, run::Cluster};
-use domain::{catalog::Catalog, id::TenantId};
+use domain::{catalog::Catalog, entry::Effect, id::TenantId};
 use replay::Replay;
 use std::collections::BTreeMap;
 
@@ -41,7 +43,18 @@ pub(super) fn judge(cluster: &mut Cluster) -> Result<Tally, String> {
     last::judge(&case)?;
     let state = case.cluster.database.state();
     let attempts = case.cluster.attempts.len() as u64;
-    let written = state.tenants.values().flat_map(|row| &row.entries);
-    let leased = written.filter(|written| written.entry.under().is_some()).count() as u64;
-    Ok(Tally { leased, attempts, entries: state.order.len() as u64, judged, folds: state.folds_written })
+    let entries = || state.tenants.values().flat_map(|row| &row.entries).map(|written| &written.entry);
+    let count = |is_one: fn(&Effect) -> bool| {
+        entries().flat_map(|entry| &entry.effects).filter(|effect| is_one(effect)).count() as u64
+    };
+    Ok(Tally {
+        attempts,
+        entries: state.order.len() as u64,
+        judged,
+        folds: state.folds_written,
+        leased: entries().filter(|entry| entry.under().is_some()).count() as u64,
+        holds: count(|effect| matches!(effect, Effect::Hold(_) | Effect::HoldSettled { .. })),
+        sessions: count(|effect| matches!(effect, Effect::Session(_) | Effect::SessionClosed(_))),
+        draws: count(|effect| matches!(effect, Effect::Draw(_))),
+    })
 }

@@ -1,6 +1,10 @@
 //! The port.
 
-use super::{database::State, node_ledger::NodeLedger, queue::Checkpoint};
+use super::{
+    database::{Decided, State},
+    node_ledger::NodeLedger,
+    queue::Checkpoint,
+};
 use domain::{
     entry::{Effect, Entry},
     id::{PlanKey, TenantId, UserId},
@@ -54,7 +58,8 @@ impl Ledger for NodeLedger {
 
     fn append(&self, append: Append) -> Result<Appended, LedgerError> {
         let attempt = self.database.state().attempt;
-        self.queue.lock().push(append, attempt, self.clock.now().ms())
+        let decided = Decided { by_clock_ms: self.clock.now().ms(), steady_ms: self.clock.steady_ms() };
+        self.queue.lock().push(append, attempt, decided)
     }
 
     fn committed(&self, tenant: &TenantId, seq: Seq) -> Commit {

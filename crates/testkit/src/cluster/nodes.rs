@@ -24,6 +24,10 @@ impl Clock for NodeClock {
     fn now(&self) -> Instant {
         Instant::from_ms(self.database.now_ms() + self.ahead_ms.load(Ordering::Relaxed))
     }
+
+    fn steady_ms(&self) -> i64 {
+        self.database.now_ms()
+    }
 }
 
 /// Catalogs by their text.

@@ -1,6 +1,6 @@
 //! What waits in one node to be written.
 
-use super::database::{Message, Verdict};
+use super::database::{Decided, Message, Verdict};
 use domain::{entry::Entry, id::TenantId};
 use engine::ports::{Append, Appended, Basis, Commit, Fold, LedgerError, Lookup, Seq, leased_entries};
 use std::{
@@ -16,7 +16,7 @@ pub(super) struct Queued {
     pub(super) tenant: TenantId,
     pub(super) follows: Seq,
     under: Option<u64>,
-    pub(super) entries: Vec<(Entry, u64, i64)>,
+    pub(super) entries: Vec<(Entry, u64, Decided)>,
     basis: Arc<Basis>,
     waiter: Option<Waiter>,
 }
@@ -100,12 +100,12 @@ impl Queue {
         Self { outdates, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, append: Append, attempt: u64, decided_ms: i64) -> Result<Appended, LedgerError> {
+    pub(super) fn push(&mut self, append: Append, attempt: u64, decided: Decided) -> Result<Appended, LedgerError> {
         let Append { tenant, entries, follows, under, basis, wait, .. } = append;
         if basis.is_stale() {
             return Err(LedgerError::Stale);
         }
-        let entries: Vec<_> = entries.into_iter().map(|entry| (entry, attempt, decided_ms)).collect();
+        let entries: Vec<_> = entries.into_iter().map(|entry| (entry, attempt, decided)).collect();
         let (first, last) = (follows + 1, follows + entries.len() as Seq);
         let (waiter, commit) = if wait {
             let (sender, receiver) = oneshot::channel();

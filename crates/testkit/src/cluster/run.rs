@@ -6,16 +6,12 @@ use super::{
     chance::Chance,
     database::Database,
     history::{answer_line, ask_line},
+    known::Known,
     nodes::{Makings, Node},
     script::{Ask, Step, beginning},
     tasks::Task,
 };
-use domain::{
-    catalog::Catalog,
-    id::{TenantId, UserId},
-    time::Instant,
-};
-use engine::requests::Charged;
+use domain::catalog::Catalog;
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -26,13 +22,6 @@ use std::{
 const CALM_TICKS_MAX: u64 = 60_000;
 /// How often a client asks again.
 const TRIES_MAX: usize = 8;
-
-/// A charge that may be given back, and the attempt that made it.
-struct Receipt {
-    user: Option<UserId>,
-    charged: Charged,
-    attempt: u64,
-}
 
 /// What a client will ask again.
 struct Again {
@@ -58,7 +47,7 @@ pub(super) struct Cluster {
     next: usize,
     has_begun: bool,
     again: VecDeque<Again>,
-    receipts: Vec<(TenantId, Receipt)>,
+    known: Known,
     senders: u64,
     tries: Vec<usize>,
 }
@@ -86,7 +75,7 @@ impl Cluster {
             next: 0,
             has_begun: false,
             again: VecDeque::new(),
-            receipts: Vec::new(),
+            known: Known::default(),
             tries: Vec::new(),
         }
     }
@@ -220,23 +209,10 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, step: usize, node: usize, mut ask: Ask) {
-        match &mut ask {
-            Ask::RefundOldest(tenant) => {
-                let Some(place) = self.receipts.iter().position(|(whose, _)| whose == tenant) else { return };
-                let (tenant, receipt) = self.receipts.remove(place);
-                ask = Ask::Refund(tenant, receipt.user, receipt.charged, receipt.attempt);
-            }
-            Ask::Events(events) => {
-                // The script gives times as of the beginning.
-                let passed_ms = self.database.now_ms() - beginning().ms();
-                for event in events {
-                    event.fact.time = event.fact.time.map(|time: Instant| time.plus_ms(passed_ms));
-                }
-            }
-            _ => {}
+    fn ask(&mut self, step: usize, node: usize, ask: Ask) {
+        if let Some(ask) = self.known.resolved(ask, self.database.now_ms()) {
+            self.begin(step, node, ask, false, 0);
         }
-        self.begin(step, node, ask, false, 0);
     }
 
     fn begin(&mut self, step: usize, node: usize, ask: Ask, changed: bool, tries: usize) -> u64 {
@@ -277,12 +253,7 @@ impl Cluster {
         let attempt = &mut self.attempts[number as usize - 1];
         let catalog = self.nodes[attempt.node].engine.catalog().version;
         attempt.end = Some(End { tick, at_ms, catalog, answer });
-        if let (Ask::Check(check), Some(Answer::Admission(admission))) = (&attempt.ask, attempt.answer())
-            && let Some(charged) = admission.charged.as_ref().filter(|charged| !charged.is_nothing())
-        {
-            let receipt = Receipt { user: check.user.clone(), charged: charged.clone(), attempt: number };
-            self.receipts.push((check.tenant.clone(), receipt));
-        }
+        self.known.remember(attempt);
         let (is_open, ask, step, changed) = (attempt.is_open(), attempt.ask.clone(), attempt.step, attempt.changed);
         let tries = self.tries[number as usize - 1] + 1;
         if !ask.has_id() || tries > TRIES_MAX {

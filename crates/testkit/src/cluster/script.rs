@@ -7,11 +7,17 @@ use crate::{
 };
 use domain::{
     catalog::{Catalog, Limit, Mode, Plan, Scope},
+    grant::{Grant, GrantId},
+    hold::{HoldId, Settlement},
     id::{DimensionKey, MeterKey, PlanKey, TenantId, UserId},
     op::{Adjustment, Charge, Dimensions, Movement, ProfileChange},
+    session::{CloseReason, SessionId},
     time::Instant,
 };
-use engine::requests::{Charged, Check, Event, OpId};
+use engine::{
+    requests::{Charged, Check, Event, OpId},
+    session::SessionAsk,
+};
 use std::sync::Arc;
 
 /// Something that is asked of a node.
@@ -33,6 +39,23 @@ pub enum Ask {
     RefundOldest(TenantId),
     /// The charge that an attempt made, given back.
     Refund(TenantId, Option<UserId>, Charged, u64),
+    /// A hold settled: one that was taken in the tenant's name lately, as this number has it, with so much more than was
+    /// held; or released.
+    SettleAny(TenantId, u64, Option<i64>),
+    /// A hold settled.
+    Settle(TenantId, HoldId, Settlement),
+    /// A session opened, or gone on with.
+    Open(SessionAsk),
+    /// A session touched, or ended: one that was opened lately, as this number has it.
+    TouchAny(TenantId, u64, Option<CloseReason>),
+    /// A session touched, or ended.
+    Touch(TenantId, SessionId, Option<CloseReason>),
+    /// An amount granted.
+    Grant(TenantId, Grant, Option<OpId>),
+    /// What is left of a grant taken back: of one that was given lately, as this number has it.
+    RevokeAny(TenantId, u64),
+    /// What is left of a grant taken back.
+    Revoke(TenantId, GrantId),
     /// A round of upkeep.
     Upkeep,
     /// Everything is written down.
@@ -71,7 +94,15 @@ impl Ask {
             | Ask::Usage(tenant, _)
             | Ask::Measured(tenant, ..)
             | Ask::RefundOldest(tenant)
-            | Ask::Refund(tenant, ..) => Some(tenant),
+            | Ask::Refund(tenant, ..)
+            | Ask::SettleAny(tenant, ..)
+            | Ask::Settle(tenant, ..)
+            | Ask::TouchAny(tenant, ..)
+            | Ask::Touch(tenant, ..)
+            | Ask::Grant(tenant, ..)
+            | Ask::RevokeAny(tenant, _)
+            | Ask::Revoke(tenant, _) => Some(tenant),
+            Ask::Open(ask) => Some(&ask.tenant),
             Ask::Upkeep | Ask::Drain | Ask::Signals | Ask::Publish(_) => None,
         }
     }
@@ -81,7 +112,9 @@ impl Ask {
         match self {
             Ask::Check(check) => check.id.is_some() && check.consume,
             Ask::Events(_) => true,
-            Ask::Adjust(.., id) => id.is_some(),
+            Ask::Adjust(.., id) | Ask::Grant(.., id) => id.is_some(),
+            Ask::Open(ask) => ask.id.is_some(),
+            Ask::Settle(..) => true,
             _ => false,
         }
     }
@@ -102,6 +135,14 @@ impl Ask {
                 events.iter_mut().flat_map(|event| &mut event.fact.movements).for_each(|(_, movement)| more(movement));
             }
             Ask::Adjust(_, _, adjustment, _) => more(&mut adjustment.movement),
+            Ask::Grant(_, grant, _) => grant.amount += 1,
+            Ask::Open(ask) => ask.key = Some("another".into()),
+            Ask::Settle(.., how) => {
+                *how = match how {
+                    Settlement::Release => Settlement::Commit(Vec::new()),
+                    Settlement::Commit(_) => Settlement::Release,
+                }
+            }
             _ => {}
         }
         other
@@ -129,6 +170,8 @@ pub struct Size {
     pub steps: usize,
     /// Whether all want the same of one tenant.
     pub crowded: bool,
+    /// How many in a hundred take, settle, open, touch, grant or take back.
+    pub in_flight: u64,
 }
 
 /// Draws a script.
@@ -150,6 +193,9 @@ fn step(random: &mut Random, size: Size, number: usize, catalogs: usize, jitter_
     }
     let name = format!("t{}", 1 + random.below(size.tenants as u64));
     let tenant = tenant(&name);
+    if random.percent(size.in_flight) {
+        return Step::Ask(node, in_flight(random, &name, number));
+    }
     if size.crowded && random.percent(70) {
         return Step::Ask(node, Ask::Check(crowded_check(random, &name, number)));
     }
@@ -173,6 +219,27 @@ fn step(random: &mut Random, size: Size, number: usize, catalogs: usize, jitter_
         _ => return Step::Jump(workload::pause_ms(random)),
     };
     Step::Ask(node, ask)
+}
+
+fn in_flight(random: &mut Random, name: &str, number: usize) -> Ask {
+    let tenant = tenant(name);
+    match random.below(100) {
+        0..28 => {
+            Ask::Check(Check { dimensions: mark(&number.to_string()), ..workload::hold(random, name, number as u64) })
+        }
+        28..54 => Ask::SettleAny(tenant, random.below(4), random.percent(75).then(|| random.between(-9, 3))),
+        54..68 => Ask::Open(workload::session(random, name, number as u64)),
+        68..90 => {
+            let closes = random.percent(30);
+            let how = *random.pick(&[CloseReason::Closed, CloseReason::Forced]);
+            Ask::TouchAny(tenant, random.below(4), closes.then_some(how))
+        }
+        90..98 => {
+            let grant = workload::grant(random, beginning(), (number as u128) << 32 | 3);
+            Ask::Grant(tenant, grant, random.percent(50).then(|| op_id("", &format!("g{number}"))))
+        }
+        _ => Ask::RevokeAny(tenant, random.below(4)),
+    }
 }
 
 fn check(random: &mut Random, name: &str, number: usize) -> Check {

@@ -1,6 +1,6 @@
 //! Holds: taken, settled, told twice, forgotten.
 
-use super::{Known, Simulation};
+use super::{Known, Simulation, verify::limits_differ};
 use crate::{
     auditor::{Asked, holds::Settles},
     workload,
@@ -30,15 +30,10 @@ impl Simulation {
             return Err(format!("{check:?} was answered {answer:?}, not {code:?}"));
         }
         if let Some(id) = answer.hold.map(|taken| taken.id) {
-            book.held_as(id, &asked, self.now_ms(), (terms.ttl_ms, terms.excess));
+            book.held_as(id, &asked, (terms.ttl_ms, terms.excess), &self.catalog);
         }
-        for limit in &answer.decision.limits {
-            let account = if limit.scope == domain::catalog::Scope::User { &check.user } else { &None };
-            let kind = limit.window.kind();
-            let expected = (book.used(account, &limit.meter, kind), book.held(account, &limit.meter, kind));
-            if (limit.used, limit.held) != expected {
-                return Err(format!("{check:?} was told {limit:?}, and not {expected:?} used and held"));
-            }
+        if let Some(wrong) = limits_differ(&book, &check.user, &answer.decision.limits) {
+            return Err(format!("{check:?} was told that {wrong}"));
         }
         let Some(id) = answer.hold.map(|taken| taken.id) else {
             *self.accounts[customer].book_mut() = book;
@@ -67,7 +62,7 @@ impl Simulation {
         };
         let before = self.settlement_of(customer, id);
         let mut book = self.accounts[customer].book().clone();
-        let expected = book.settle(id, took, self.now_ms(), &self.catalog);
+        let expected = book.settle(id, &how, self.now_ms(), &self.catalog);
         let operation = (expected == Settles::Yes).then(|| self.push(customer, book));
         if operation.is_some() {
             let settled = Known::Settlement(id, how.clone());

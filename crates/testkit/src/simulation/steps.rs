@@ -1,6 +1,9 @@
 //! What happens next.
 
-use super::{Known, Simulation, verify::FOREVER};
+use super::{
+    Known, Simulation,
+    verify::{FOREVER, limits_differ},
+};
 use crate::{
     auditor::Asked,
     workload,
@@ -23,9 +26,11 @@ impl Simulation {
             0..13 => self.spend(customer).await,
             13..17 => self.open(customer).await,
             17..23 => self.touch(customer).await,
-            23..29 => self.hold(customer).await,
-            29..35 => self.settle(customer).await,
-            35..48 => self.record(customer).await,
+            23..28 => self.hold(customer).await,
+            28..34 => self.settle(customer).await,
+            34..37 => self.grant(customer).await,
+            37..38 => self.revoke(customer).await,
+            38..48 => self.record(customer).await,
             48..55 => self.repeat(customer).await,
             55..59 => self.configure(customer).await,
             59..62 => self.adjust(customer).await,
@@ -59,12 +64,8 @@ impl Simulation {
         if answer.decision.code() != code || answer.repeated {
             return Err(format!("{check:?} was answered {:?}, not {code:?}", answer.decision));
         }
-        for limit in &answer.decision.limits {
-            let account = if limit.scope == domain::catalog::Scope::User { &check.user } else { &None };
-            let expected = book.used(account, &limit.meter, limit.window.kind());
-            if limit.used != expected {
-                return Err(format!("{check:?} was told that {} has {}, not {expected}", limit.name, limit.used));
-            }
+        if let Some(wrong) = limits_differ(&book, &check.user, &answer.decision.limits) {
+            return Err(format!("{check:?} was told that {wrong}"));
         }
         // What charges nothing and binds nothing is not written, so its answer says nothing about what waits.
         let is_written = check.id.is_some() || check.charges.iter().any(|charge| charge.amount != 0);
@@ -105,8 +106,7 @@ impl Simulation {
             let mut book = self.accounts[customer].book().clone();
             let at_ms = event.fact.time.map_or(now.ms(), |time| time.ms().min(now.ms()));
             for (meter, movement) in &event.fact.movements {
-                let kind = self.catalog.meters[meter].kind;
-                book.record(&event.user, meter, *movement, at_ms, now.ms(), kind);
+                book.record(&event.user, meter, *movement, (at_ms, now.ms()), &self.catalog);
             }
             last = self.push(customer, book);
             self.accounts[customer].known.push((last, Known::Event(event.clone())));
@@ -149,6 +149,7 @@ impl Simulation {
                 }
                 Ok(())
             }
+            Known::Open(ask) => self.open_again(customer, ask, differs).await,
             Known::Settlement(id, how) => {
                 let Some(answer) = self.told(customer, id, &how).await? else { return Ok(()) };
                 match answer {
@@ -176,16 +177,7 @@ impl Simulation {
         let now = self.world.clock.now();
         let (change, offset_ms) = workload::change(&mut self.random, now);
         let mut book = self.accounts[customer].book().clone();
-        book.turn(now.ms());
-        book.plan = change.plan.clone().unwrap_or(book.plan);
-        book.status = change.status.unwrap_or(book.status);
-        book.enforce = change.enforce.unwrap_or(book.enforce);
-        for own in change.put_overrides.iter().chain(&change.remove_overrides) {
-            book.overrides.retain(|known| !known.same_account(own));
-        }
-        book.overrides.extend(change.put_overrides.iter().cloned());
-        let anchor_ms = change.anchor.map_or(book.anchor_ms, |anchor| anchor.ms());
-        book.reframe(now.ms(), anchor_ms, offset_ms.unwrap_or(book.offset_ms));
+        book.configure(&change, offset_ms, now.ms());
         let operation = self.push(customer, book);
         let (engine, name) = (self.world.engine.clone(), tenant(&self.accounts[customer].name));
         let changed = self.drive(engine.put_tenant(&name, &change, "test")).await;
@@ -236,8 +228,7 @@ impl Simulation {
         let who = workload::who(&mut self.random);
         let charge = charge("tokens", self.random.between(1, 300));
         let mut book = self.accounts[customer].book().clone();
-        let kind = self.catalog.meters[&charge.meter].kind;
-        book.record(&who, &charge.meter, Movement::Add(charge.amount), now, now, kind);
+        book.record(&who, &charge.meter, Movement::Add(charge.amount), (now, now), &self.catalog);
         let name = tenant(&self.accounts[customer].name);
         let operation = self.push(customer, book);
         let commit = self.world.engine.measured(&name, who.as_ref(), vec![charge], Vec::new()).await;
@@ -338,8 +329,8 @@ impl Simulation {
                     let id = format!("touch-{}-{who:?}", meter.key);
                     let user = who.map(crate::world::user);
                     let touch = Event { user: user.clone(), ..event(&name, &id, meter.key.as_str(), 1) };
-                    let book = self.accounts[index].book_mut();
-                    book.record(&user, &meter.key, Movement::Add(1), now_ms, now_ms, meter.kind);
+                    let book = &mut self.accounts[index].books.back_mut().expect("there is always one").1;
+                    book.record(&user, &meter.key, Movement::Add(1), (now_ms, now_ms), &self.catalog);
                     self.world.engine.record(vec![touch]).await.map_err(|error| format!("touch: {error}"))?;
                 }
             }

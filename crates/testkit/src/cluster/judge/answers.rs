@@ -2,7 +2,8 @@
 
 use super::{
     Case,
-    numbers::{decision_differs, find, limits_differ},
+    in_flight::settlement_id,
+    numbers::{decision_differs, find},
     replay::{Place, Replay, asked},
 };
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         history::{answer_line, ask_line},
         script::{Ask, is_written},
     },
+    simulation::verify::{are_used_and_held, limits_differ},
 };
 use domain::{
     catalog::{Catalog, MeterKind},
@@ -22,7 +24,7 @@ use domain::{
     view::Usage,
 };
 use engine::{
-    ports::LedgerError,
+    ports::{DenialId, LedgerError},
     requests::{Admission, Check, EngineError, Event, EventOutcome, OpId},
 };
 
@@ -70,11 +72,11 @@ fn of_nobody(case: &Case<'_>, attempt: &Attempt, end: &End, answer: &Answer) -> 
     }
 }
 
-struct Judge<'a> {
-    case: &'a Case<'a>,
-    attempt: &'a Attempt,
-    end: &'a End,
-    replay: &'a Replay,
+pub(super) struct Judge<'a> {
+    pub(super) case: &'a Case<'a>,
+    pub(super) attempt: &'a Attempt,
+    pub(super) end: &'a End,
+    pub(super) replay: &'a Replay,
     tenant: &'a TenantId,
 }
 
@@ -98,13 +100,17 @@ impl Judge<'_> {
                 let (_, usage) = &**usage;
                 self.at_some_time(usage.at, |book, _| usage_differs(book, who, usage))
             }
-            (Ask::Measured(..) | Ask::Refund(..), Answer::Done) => self.done().map(|_| ()),
+            (Ask::Measured(..) | Ask::Refund(..) | Ask::Revoke(..), Answer::Done) => self.done().map(|_| ()),
+            (Ask::Settle(_, id, _), Answer::Settled(settled)) => self.once(&settlement_id(*id), settled.repeated),
+            (Ask::Open(ask), Answer::Session(answer)) => self.opened(ask, answer),
+            (Ask::Touch(_, id, _), Answer::Touched(touched)) => self.touched(*id, touched),
+            (Ask::Grant(.., id), Answer::Granted(grant, repeated)) => self.granted(id.as_ref(), *grant, *repeated),
             (_, other) => Err(format!("{other:?} is no answer to this")),
         }
     }
 
     /// Whether what was answered is committed by then.
-    fn is_known_by(&self, seq: usize) -> Result<(), String> {
+    pub(super) fn is_known_by(&self, seq: usize) -> Result<(), String> {
         match self.replay.written.get(seq - 1) {
             Some(written) if written.tick <= self.end.tick => Ok(()),
             Some(_) => Err(format!("it was answered before entry {seq} was committed")),
@@ -113,21 +119,21 @@ impl Judge<'_> {
     }
 
     /// It is done, by an entry of its own.
-    fn done(&self) -> Result<usize, String> {
+    pub(super) fn done(&self) -> Result<usize, String> {
         let seq = self.replay.place_of(self.attempt.number).ok_or("it was answered, and is not in the ledger")?;
         self.is_known_by(seq).map(|()| seq)
     }
 
-    fn place(&self, id: &OpId) -> Option<Place> {
+    pub(super) fn place(&self, id: &OpId) -> Option<Place> {
         self.replay.bound.get(&(id.source.to_string(), id.id.to_string())).copied()
     }
 
     /// An operation with an id was done, now or before.
-    fn once(&self, id: &OpId, repeated: bool) -> Result<(), String> {
+    pub(super) fn once(&self, id: &OpId, repeated: bool) -> Result<(), String> {
         let place = self.place(id).ok_or_else(|| format!("{} was accepted, and is not in the ledger", id.id))?;
         self.is_known_by(place.seq)?;
         let by = &self.case.cluster.attempts[place.attempt as usize - 1];
-        if by.changed != self.attempt.changed {
+        if !self.is_same(by) {
             return Err(format!("{} is bound to something else, by call {}", id.id, by.number));
         }
         match (repeated, place.attempt == self.attempt.number) {
@@ -137,11 +143,19 @@ impl Judge<'_> {
         }
     }
 
+    /// Whether another attempt under the same id asked for the same.
+    fn is_same(&self, other: &Attempt) -> bool {
+        match (&self.attempt.ask, &other.ask) {
+            (Ask::Settle(.., how), Ask::Settle(.., other)) => how == other,
+            _ => other.changed == self.attempt.changed,
+        }
+    }
+
     fn conflict(&self, id: &OpId) -> Result<(), String> {
         let place = self.place(id).ok_or_else(|| format!("{} is bound to nothing", id.id))?;
         self.is_known_by(place.seq)?;
         let by = &self.case.cluster.attempts[place.attempt as usize - 1];
-        match by.changed == self.attempt.changed {
+        match self.is_same(by) {
             true => Err(format!("{} is bound to the same payload, by call {}", id.id, by.number)),
             false => Ok(()),
         }
@@ -159,7 +173,14 @@ impl Judge<'_> {
             (EngineError::IdempotencyConflict { .. }, Ask::Check(check)) => {
                 self.conflict(check.id.as_ref().ok_or("it has no id")?)
             }
-            (EngineError::IdempotencyConflict { .. }, Ask::Adjust(.., Some(id))) => self.conflict(id),
+            (EngineError::IdempotencyConflict { .. }, Ask::Adjust(.., Some(id)) | Ask::Grant(.., Some(id))) => {
+                self.conflict(id)
+            }
+            (EngineError::IdempotencyConflict { .. }, Ask::Open(ask)) => {
+                self.conflict(ask.id.as_ref().ok_or("it has no id")?)
+            }
+            (EngineError::IdempotencyConflict { .. }, Ask::Settle(_, id, _)) => self.conflict(&settlement_id(*id)),
+            (EngineError::Op(error), Ask::Settle(..) | Ask::Grant(..) | Ask::Revoke(..)) => self.has_no_meaning(error),
             (EngineError::UnknownTenant(_), _) => {
                 let first = self.replay.written.first();
                 let since = first.is_none_or(|first| first.at_ms + self.believed_ms() >= self.attempt.at_ms);
@@ -178,7 +199,7 @@ impl Judge<'_> {
         self.case.cluster.plan.options.recent_ms + 2 * self.case.cluster.plan.jitter_ms
     }
 
-    fn at_some_time(
+    pub(super) fn at_some_time(
         &self,
         at: domain::time::Instant,
         mut differs: impl FnMut(&mut Book, &Catalog) -> Option<String>,
@@ -202,7 +223,10 @@ impl Judge<'_> {
         let decision = &admission.decision;
         let code = decision.code();
         if admission.repeated {
-            self.once(check.id.as_ref().ok_or("it has no id, and can't be a repeat")?, true)?;
+            let id = check.id.as_ref().ok_or("it has no id, and can't be a repeat")?;
+            self.once(id, true)?;
+            let place = self.place(id).ok_or("it is in the ledger")?;
+            self.held(admission, &self.replay.written[place.seq - 1].entry)?;
             if admission.leased {
                 return self.was_so(None, decision);
             }
@@ -214,6 +238,7 @@ impl Judge<'_> {
             }
             let seq = self.done()?;
             let entry = &self.replay.written[seq - 1].entry;
+            self.held(admission, entry)?;
             if entry.at != decision.at {
                 return Err(format!("the entry is dated {:?}", entry.at));
             }
@@ -226,10 +251,7 @@ impl Judge<'_> {
             }
             return decision_differs(book, &check.user, decision).map_or(Ok(()), Err);
         }
-        if let Some(id) = admission.denial_id.filter(|_| code != Code::Allowed) {
-            let seq = self.replay.runs.get(&id).ok_or_else(|| format!("{id} can't be explained"))?;
-            self.is_known_by(*seq).map_err(|wrong| format!("{id}: {wrong}"))?;
-        }
+        self.is_explained(admission.denial_id.filter(|_| code != Code::Allowed))?;
         if admission.leased {
             return self.was_so(Some(check), decision);
         }
@@ -242,6 +264,13 @@ impl Judge<'_> {
             }
             decision_differs(book, &check.user, decision)
         })
+    }
+
+    /// A denial that was told can be looked up.
+    pub(super) fn is_explained(&self, denial: Option<DenialId>) -> Result<(), String> {
+        let Some(id) = denial else { return Ok(()) };
+        let seq = self.replay.runs.get(&id).ok_or_else(|| format!("{id} can't be explained"))?;
+        self.is_known_by(*seq).map_err(|wrong| format!("{id}: {wrong}"))
     }
 
     /// What is told beside a lease may lack what others did lately, so that its numbers are nobody's; but it was so not
@@ -304,9 +333,9 @@ fn usage_differs(book: &Book, who: &Option<domain::id::UserId>, usage: &Usage) -
     usage.meters.iter().find_map(|meter| {
         let key = &meter.meter.key;
         let window = (meter.meter.kind != MeterKind::Gauge).then_some(WindowKind::Period);
-        let used = book.used(who, key, window);
-        if meter.used != used {
-            return Some(format!("{key} has {}, not {used}", meter.used));
+        let should = (book.used(who, key, window), book.held(who, key, window));
+        if !are_used_and_held(book, (who, key), (meter.used, meter.held), should) {
+            return Some(format!("{key} has used and held {}, {}, not {should:?}", meter.used, meter.held));
         }
         let period = book.windows[WindowKind::Period.index()].0;
         let denied = book.denied.get(&(who.clone(), key.clone(), period)).copied().unwrap_or(0);

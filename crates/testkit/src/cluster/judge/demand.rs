@@ -9,27 +9,54 @@ use crate::{
         script::{Ask, demand},
     },
 };
-use domain::id::{MeterKey, TenantId};
+use domain::{
+    id::{MeterKey, TenantId},
+    op::Charge,
+};
+use engine::session::Touched;
 use std::collections::BTreeMap;
 
 type Account = (TenantId, Who, MeterKey);
+
+/// By whom something is asked for, and how much that counts for if it is refused.
+fn asked_for(case: &Case<'_>, ask: &Ask) -> Option<(Who, Vec<Charge>)> {
+    let slice = |meter: &MeterKey| {
+        let amount = case.catalogs.first()?.meters.get(meter)?.session.debit_interval_ms;
+        Some(vec![Charge { meter: meter.clone(), amount }])
+    };
+    match ask {
+        Ask::Check(check) if check.consume => {
+            let asked = demand(check).map(|(meter, amount)| Charge { meter: meter.clone(), amount });
+            Some((check.user.clone(), asked.collect()))
+        }
+        Ask::Open(ask) => Some((ask.user.clone(), slice(&ask.meter)?)),
+        Ask::Touch(tenant, id, _) => {
+            let life = case.replays.get(tenant)?.sessions.get(id)?;
+            Some((life.user.clone(), slice(&life.meter)?))
+        }
+        _ => None,
+    }
+}
 
 pub(super) fn judge(case: &Case<'_>) -> Result<(), String> {
     let mut least: BTreeMap<Account, i64> = BTreeMap::new();
     let mut most: BTreeMap<Account, i64> = BTreeMap::new();
     for attempt in &case.cluster.attempts {
-        let Ask::Check(check) = &attempt.ask else { continue };
-        if !check.consume {
-            continue;
-        }
-        let told = match attempt.answer() {
-            Some(Answer::Admission(admission)) if admission.decision.allowed => continue,
-            Some(Answer::Admission(_)) => !case.cluster.killed.contains(&attempt.sender),
-            Some(Answer::Failed(_)) | None => false,
+        let Some((who, asked)) = asked_for(case, &attempt.ask) else { continue };
+        let decision = match attempt.answer() {
+            Some(Answer::Admission(admission)) => Some(&admission.decision),
+            Some(Answer::Session(answer)) => answer.decision.as_ref(),
+            Some(Answer::Touched(Touched::Now(answer))) => answer.decision.as_ref(),
+            Some(Answer::Failed(_)) | None => None,
             Some(_) => continue,
         };
-        for (meter, amount) in demand(check) {
-            let account = (check.tenant.clone(), check.user.clone(), meter.clone());
+        if decision.is_some_and(|decision| decision.allowed) {
+            continue;
+        }
+        let told = decision.is_some() && !case.cluster.killed.contains(&attempt.sender);
+        let Some(tenant) = attempt.ask.tenant() else { continue };
+        for Charge { meter, amount } in asked {
+            let account = (tenant.clone(), who.clone(), meter);
             *most.entry(account.clone()).or_default() += amount;
             if told {
                 *least.entry(account).or_default() += amount;

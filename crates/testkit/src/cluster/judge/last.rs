@@ -7,7 +7,7 @@ use crate::{
     simulation::verify::{Demand, check_history, compare},
     world::{event, user},
 };
-use domain::op::Movement;
+use domain::{catalog::Catalog, op::Movement};
 use engine::requests::{Event, EventOutcome};
 use std::future::Future;
 
@@ -40,7 +40,7 @@ pub(super) fn judge(case: &Case<'_>) -> Result<(), String> {
                 let id = format!("touch-{}-{who:?}", meter.key);
                 let user = who.map(user);
                 let touch = Event { user: user.clone(), ..event(tenant.as_str(), &id, meter.key.as_str(), 1) };
-                touched(&mut book, &touch, now_ms, meter.kind);
+                touched(&mut book, &touch, now_ms, &catalog);
                 let told = within(engine.record(vec![touch]), step)?.map_err(|error| error.to_string())?;
                 if told != [EventOutcome::Accepted] {
                     return Err(format!("a new node answers {told:?} to a new event"));
@@ -53,8 +53,8 @@ pub(super) fn judge(case: &Case<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn touched(book: &mut Book, touch: &Event, now_ms: i64, kind: domain::catalog::MeterKind) {
+fn touched(book: &mut Book, touch: &Event, now_ms: i64, catalog: &Catalog) {
     for (meter, _) in &touch.fact.movements {
-        book.record(&touch.user, meter, Movement::Add(1), now_ms, now_ms, kind);
+        book.record(&touch.user, meter, Movement::Add(1), (now_ms, now_ms), catalog);
     }
 }

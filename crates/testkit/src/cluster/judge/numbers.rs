@@ -4,12 +4,9 @@ use super::{Case, replay::Replay};
 use crate::{
     auditor::{Book, Who},
     cluster::attempts::{Attempt, End},
+    simulation::verify::limits_differ,
 };
-use domain::{
-    catalog::Scope,
-    decision::{Decision, LimitState},
-    time::Instant,
-};
+use domain::{decision::Decision, time::Instant};
 use std::ops::RangeInclusive;
 
 /// The states, by the number of entries, that an answer may be about: all there were between the call, less what a node
@@ -29,15 +26,6 @@ pub(super) fn is_instant(case: &Case<'_>, attempt: &Attempt, end: &End, at: Inst
     let jitter_ms = case.cluster.plan.jitter_ms;
     let clock = attempt.at_ms - jitter_ms..=end.at_ms + jitter_ms;
     at.ms() == book_ms && book_ms > *clock.start() || at.ms() >= book_ms && clock.contains(&at.ms())
-}
-
-/// The limits of a decision against a book that is turned to its instant.
-pub(super) fn limits_differ(book: &Book, who: &Who, limits: &[LimitState]) -> Option<String> {
-    limits.iter().find_map(|limit| {
-        let account = if limit.scope == Scope::User { who } else { &None };
-        let used = book.used(account, &limit.meter, limit.window.kind());
-        (limit.used != used).then(|| format!("{} has {}, not {used}", limit.name, limit.used))
-    })
 }
 
 /// A decision against a book, its numbers and its plan.

@@ -1,6 +1,6 @@
 //! The entries of a tenant, one after the other: each is what its operation should have led to.
 
-use super::Case;
+use super::{Case, in_flight::Life};
 use crate::{
     auditor::{Asked, Book, Taken, Who},
     cluster::{attempts::Attempt, database::Written, history::ask_line, script::Ask},
@@ -9,8 +9,10 @@ use domain::{
     catalog::Catalog,
     decision::Code,
     entry::{Cause, Effect, Entry},
+    grant::Grant,
     id::{MeterKey, TenantId},
     op::ProfileChange,
+    session::SessionId,
     time::WindowKind,
 };
 use engine::{
@@ -45,6 +47,7 @@ pub(in crate::cluster) struct Replay {
     /// Where each run of denials is found first.
     pub(super) runs: BTreeMap<DenialId, usize>,
     taken: BTreeMap<u64, Taken>,
+    pub(super) sessions: BTreeMap<SessionId, Life>,
 }
 
 impl Replay {
@@ -60,6 +63,7 @@ impl Replay {
             uncertain: BTreeMap::new(),
             runs: BTreeMap::new(),
             taken: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         };
         for entry in written {
             let seq = replay.written.len() + 1;
@@ -83,15 +87,15 @@ impl Replay {
     }
 
     fn next(&mut self, case: &Case<'_>, tenant: &TenantId, written: &Written) -> Result<(), String> {
-        let Written { entry, attempt, decided_ms, in_force, .. } = written;
+        let Written { entry, attempt, decided, in_force, .. } = written;
         let attempt = case.cluster.attempts.get(*attempt as usize - 1).ok_or("nobody asked for it")?;
         if attempt.ask.tenant().is_some_and(|asked| asked != tenant) {
             return Err("it is another tenant's".to_owned());
         }
         let before_ms = self.instants.last().copied().unwrap_or(0);
-        let at_ms = before_ms.max(*decided_ms);
+        let at_ms = before_ms.max(decided.by_clock_ms);
         // Under a lease what others did meanwhile is not seen.
-        let may_be_earlier = entry.under().is_some() && entry.at.ms() >= *decided_ms;
+        let may_be_earlier = entry.under().is_some() && entry.at.ms() >= decided.by_clock_ms;
         if entry.at.ms() > at_ms || entry.at.ms() < at_ms && !may_be_earlier {
             return Err(format!("it is dated {:?}, not {at_ms}", entry.at));
         }
@@ -109,6 +113,10 @@ impl Replay {
             // The entry that makes the tenant comes before what was asked.
         } else if is_demand(entry) {
             self.note_demand(&mut book, attempt, tenant, entry, catalog)?;
+        } else if self.lapse(&mut book, attempt, entry)? {
+            // Nobody asked for it.
+        } else if let Ask::Open(_) | Ask::Touch(..) = attempt.ask {
+            self.session(&mut book, attempt, written, catalog)?;
         } else {
             self.operation(&mut book, attempt, entry, catalog, creates)?;
         }
@@ -131,15 +139,27 @@ impl Replay {
     ) -> Result<(), String> {
         let at_ms = entry.at.ms();
         book.turn(at_ms);
-        let seq = self.written.len() + 1;
-        if let Ask::Check(check) = &attempt.ask {
-            let verdict = book.verdict(&asked(check), at_ms, catalog);
-            if verdict == Code::Allowed && !has_shadow(entry) {
-                return Err("it is counted as refused, and should not have been".to_owned());
-            }
-        } else if !matches!(attempt.ask, Ask::Upkeep | Ask::Drain) {
-            return Err("only what is refused is unmet".to_owned());
+        let verdict = match &attempt.ask {
+            Ask::Check(check) => Some(book.verdict(&asked(check), at_ms, catalog)),
+            Ask::Open(ask) => Some(book.session_code(&ask.user, &ask.meter, None, catalog)),
+            Ask::Upkeep | Ask::Drain => None,
+            _ => return Err("only what is refused is unmet".to_owned()),
+        };
+        if verdict == Some(Code::Allowed) && !has_shadow(entry) {
+            return Err("it is counted as refused, and should not have been".to_owned());
         }
+        self.add_demand(book, attempt, tenant, entry)
+    }
+
+    /// Adds unmet demand that an entry writes down.
+    pub(super) fn add_demand(
+        &mut self,
+        book: &mut Book,
+        attempt: &Attempt,
+        tenant: &TenantId,
+        entry: &Entry,
+    ) -> Result<(), String> {
+        let seq = self.written.len() + 1;
         let told = attempt.end.as_ref().is_some_and(|_| !attempt.is_open());
         for effect in &entry.effects {
             match effect {
@@ -180,6 +200,23 @@ impl Replay {
         let at_ms = entry.at.ms();
         let kind = |meter: &MeterKey| catalog.meters[meter].kind;
         let expected = match &attempt.ask {
+            Ask::Check(check) if check.hold.is_some() => self.hold(book, (attempt, check), entry, catalog)?,
+            Ask::Settle(_, id, how) => self.settle(book, attempt, (*id, how), (entry, catalog))?,
+            Ask::Grant(.., id) => {
+                let grant = granted(entry).ok_or("nothing is granted")?;
+                book.turn(at_ms);
+                book.granted(grant);
+                self.bind(attempt, id.as_ref())?;
+                Cause::Admin
+            }
+            Ask::Revoke(_, id) => {
+                book.turn(at_ms);
+                if !book.revoked(*id) {
+                    return Err("what is taken back was not there".to_owned());
+                }
+                self.bind(attempt, None)?;
+                Cause::Admin
+            }
             Ask::Check(check) => {
                 let demanded = book.denied.clone();
                 let (code, taken) = book.spend(&asked(check), at_ms, catalog, check.enforce);
@@ -201,7 +238,7 @@ impl Replay {
                 let event = event_of(events, entry).ok_or("none of its events has this mark")?;
                 let happened_ms = event.fact.time.map_or(at_ms, |time| time.ms().min(at_ms));
                 for (meter, movement) in &event.fact.movements {
-                    book.record(&event.user, meter, *movement, happened_ms, at_ms, kind(meter));
+                    book.record(&event.user, meter, *movement, (happened_ms, at_ms), catalog);
                 }
                 self.bind(attempt, Some(&event.id))?;
                 Cause::Event
@@ -213,14 +250,14 @@ impl Replay {
             }
             Ask::Put(_, change, offset_ms) => {
                 if !creates {
-                    configure(book, change, *offset_ms, at_ms);
+                    book.configure(change, *offset_ms, at_ms);
                 }
                 self.bind(attempt, None)?;
                 Cause::Admin
             }
             Ask::Measured(_, who, charge) => {
                 let movement = domain::op::Movement::Add(charge.amount);
-                book.record(who, &charge.meter, movement, at_ms, at_ms, kind(&charge.meter));
+                book.record(who, &charge.meter, movement, (at_ms, at_ms), catalog);
                 self.bind(attempt, None)?;
                 Cause::Event
             }
@@ -238,7 +275,7 @@ impl Replay {
         }
     }
 
-    fn bind(&mut self, attempt: &Attempt, id: Option<&OpId>) -> Result<(), String> {
+    pub(super) fn bind(&mut self, attempt: &Attempt, id: Option<&OpId>) -> Result<(), String> {
         let place = Place { seq: self.written.len() + 1, attempt: attempt.number };
         let before = self.done.insert(attempt.number, place.seq);
         match id {
@@ -264,32 +301,28 @@ fn born(attempt: &Attempt, entry: &Entry, catalog: &Catalog) -> Result<Book, Str
     let at_ms = entry.at.ms();
     let anchor_ms = change.anchor.map_or(at_ms, |anchor| anchor.ms());
     let mut book = Book::new(plan, anchor_ms);
+    book.patience_ms = i64::MAX;
     if let Ask::Put(_, change, offset_ms) = &attempt.ask {
         book.offset_ms = offset_ms.unwrap_or(0);
         book.status = change.status.unwrap_or(book.status);
         book.enforce = change.enforce.unwrap_or(book.enforce);
         book.overrides = change.put_overrides.clone();
+        book.shares = change.shares.clone().unwrap_or_default();
     }
     book.windows = [(0, 0); 5];
     book.turn(at_ms);
     Ok(book)
 }
 
-fn configure(book: &mut Book, change: &ProfileChange, offset_ms: Option<i64>, at_ms: i64) {
-    book.turn(at_ms);
-    book.plan = change.plan.clone().unwrap_or_else(|| book.plan.clone());
-    book.status = change.status.unwrap_or(book.status);
-    book.enforce = change.enforce.unwrap_or(book.enforce);
-    for own in change.put_overrides.iter().chain(&change.remove_overrides) {
-        book.overrides.retain(|known| !known.same_account(own));
-    }
-    book.overrides.extend(change.put_overrides.iter().cloned());
-    let anchor_ms = change.anchor.map_or(book.anchor_ms, |anchor| anchor.ms());
-    book.reframe(at_ms, anchor_ms, offset_ms.unwrap_or(book.offset_ms));
-}
-
 pub(super) fn asked(check: &Check) -> Asked<'_> {
     Asked { who: &check.user, charges: &check.charges, features: &check.features, consume: check.consume }
+}
+
+pub(super) fn granted(entry: &Entry) -> Option<&Grant> {
+    entry.effects.iter().find_map(|effect| match effect {
+        Effect::Grant(grant) => Some(&**grant),
+        _ => None,
+    })
 }
 
 fn is_demand(entry: &Entry) -> bool {
