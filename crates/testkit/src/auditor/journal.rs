@@ -38,7 +38,15 @@ fn next(book: &mut Book, entry: &Entry, catalog: &Catalog, step_ms: i64) -> Resu
         match effect {
             Effect::Grant(grant) => book.granted(grant),
             Effect::GrantRevoked { id } if !book.revoked(*id) => return Err("there was no such grant".to_owned()),
-            Effect::Denied { meter, amount, .. } => book.refused_time(&entry.user, meter, *amount),
+            Effect::Denied { meter, amount, open, closed } if open.has(WindowKind::Period) || closed.is_empty() => {
+                book.denied_in(&entry.user, meter, *amount, book.windows[0].0);
+            }
+            // Counted in memory, and written down after the period had ended.
+            Effect::Denied { meter, amount, closed, .. } => {
+                let period = closed.iter().find(|late| late.kind == WindowKind::Period);
+                let period = period.ok_or("demand of no period")?.window.start;
+                book.denied_in(&entry.user, meter, *amount, period.ms());
+            }
             _ => {}
         }
     }

@@ -222,9 +222,13 @@ impl Book {
 
     /// Somebody was refused time.
     pub fn refused_time(&mut self, who: &Who, meter: &MeterKey, slice_ms: i64) {
-        let period = self.windows[0].0;
+        self.denied_in(who, meter, slice_ms, self.windows[0].0);
+    }
+
+    /// Somebody was refused something, in the period that begins then.
+    pub(super) fn denied_in(&mut self, who: &Who, meter: &MeterKey, amount: i64, period_ms: i64) {
         for account in accounts(who) {
-            *self.denied.entry((account, meter.clone(), period)).or_default() += slice_ms;
+            *self.denied.entry((account, meter.clone(), period_ms)).or_default() += amount;
         }
     }
 

@@ -9,9 +9,11 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
+use stores::postgres::{PostgresLedger, PostgresOptions};
 use testkit::{
     catalog::{Draft, each_user, in_mode, limit},
     faulty::FaultyLedger,
@@ -98,6 +100,22 @@ async fn commit(ledger: Arc<FaultyLedger>, seed: u64, stop: Arc<AtomicBool>) {
         }
     }
     ledger.release().await;
+}
+
+/// Nodes' ledgers on one PostgreSQL, in a schema of their own.
+pub async fn postgres(nodes: usize) -> Vec<Arc<PostgresLedger>> {
+    let server = std::env::var("TIDEGATE_TEST_POSTGRES")
+        .expect("this test needs a PostgreSQL: eval \"$(.ci/postgres start)\", then .ci/postgres stop");
+    let joint = if server.contains('?') { '&' } else { '?' };
+    static SCHEMAS: AtomicU64 = AtomicU64::new(0);
+    let number = SCHEMAS.fetch_add(1, Ordering::SeqCst);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let url = format!("{server}{joint}schema=testkit_{since:x}_{number}&sslmode=disable");
+    let mut ledgers = Vec::new();
+    for _ in 0..nodes {
+        ledgers.push(PostgresLedger::open(&url, PostgresOptions::default()).await.unwrap());
+    }
+    ledgers
 }
 
 /// Runs `count` tasks at once and gives what they give.
