@@ -177,6 +177,7 @@ fn main() {
             id: None,
             cause: Cause::Check,
             hold: None,
+            sent: None,
         };
         black_box(run(engine.admit(&check, Ack::Memory)).unwrap());
     });

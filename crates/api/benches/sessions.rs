@@ -74,6 +74,7 @@ impl Bench {
             id: None,
             cause: Cause::Check,
             hold: None,
+            sent: None,
         };
         let admission = self.engine.admit(&check, Ack::Disk).await.unwrap();
         assert!(admission.decision.allowed);

@@ -5,7 +5,9 @@
 //! touch is charged at the next one, to the windows in which it ran: what was held at any rate, what ran longer as far as
 //! there is room, and under a plan that lets answers finish, so much past it.
 
+mod end;
 mod judge;
+mod open;
 mod step;
 mod time;
 

@@ -12,7 +12,7 @@ use crate::{
 use domain::{
     decision::{Decision, Denial},
     demand::PendingDenials,
-    entry::{Binding, Cause},
+    entry::{Binding, Cause, Effect},
     hold::{HoldId, HoldTerms},
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
@@ -109,6 +109,38 @@ impl Engine {
         let made = self.look_at(whom, look).await?;
         let admission = self.admission(check, made, Commit::Done)?;
         Ok(Admission { repeated: true, ..admission })
+    }
+
+    /// The first charge of a check as it was accepted before under the same id, where a price list made it: it may cost
+    /// something else by now. `None` where no price list made it, or its entry is not at hand any more.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn accepted_charge(&self, check: &Check) -> Result<Option<Charge>, EngineError> {
+        let (Some(first), Some(_), Some(id)) = (check.charges.first(), &check.sent, &check.id) else { return Ok(None) };
+        let binding = self.ids.of_check(check, id);
+        let of_meter = |charges: &[Charge]| {
+            let of_meter = charges.iter().filter(|charge| charge.meter == first.meter);
+            of_meter.fold(0_i64, |sum, charge| sum.saturating_add(charge.amount))
+        };
+        let effects = self.effects_bound_to(&check.tenant, binding.id).await?;
+        if effects.is_empty() {
+            return Ok(None);
+        }
+        let mut accepted: Vec<Charge> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Use { meter, amount, .. } => accepted.push(Charge { meter, amount }),
+                Effect::Level { meter, tenant_delta: amount, .. } => accepted.push(Charge { meter, amount }),
+                Effect::Hold(hold) => {
+                    let parts = hold.charges.into_iter();
+                    accepted.extend(parts.map(|part| Charge { meter: part.meter, amount: part.amount }));
+                }
+                _ => {}
+            }
+        }
+        let amount = of_meter(&accepted).saturating_sub(of_meter(&check.charges[1..]));
+        Ok((amount >= 0).then(|| Charge { amount, ..first.clone() }))
     }
 
     fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {

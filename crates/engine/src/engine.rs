@@ -3,7 +3,7 @@
 use crate::{
     ids::IdKeys,
     keys::KeyRing,
-    lapse::Lapses,
+    lapse::{Lapses, SetBack},
     live::Live,
     marks::Marks,
     outage::{Desk, OutageStats},
@@ -142,6 +142,8 @@ pub(crate) struct Rounds {
     pub(crate) last_flush_ms: AtomicU64,
     pub(crate) recoveries: AtomicU64,
     pub(crate) sweep: AtomicU64,
+    /// Whether the wall clock was set back.
+    pub(crate) set_back: SetBack,
     /// One upkeep at a time.
     pub(crate) busy: tokio::sync::Mutex<()>,
 }

@@ -4,7 +4,7 @@ use crate::{
     engine::Engine,
     open::{Look, Open, Whom},
     ports::{Commit, Lookup},
-    repeat::Once,
+    repeat::{Once, is_in_vain},
     requests::EngineError,
 };
 use domain::{
@@ -33,7 +33,22 @@ impl Engine {
     /// [`EngineError::IdempotencyConflict`] where it was settled otherwise; [`OpError::UnknownHold`],
     /// [`OpError::HoldExceeded`] and others; then nothing has changed.
     pub async fn settle(&self, tenant: &TenantId, id: HoldId, how: &Settlement) -> Result<Settled, EngineError> {
-        let binding = Some(self.ids.of_settlement(tenant, id, how));
+        self.settle_as(tenant, id, how, None).await
+    }
+
+    /// As [`Engine::settle`], where a price list made the first charge of what was `sent`: the same again is a repeat
+    /// whatever it costs by now.
+    ///
+    /// # Errors
+    /// As [`Engine::settle`].
+    pub async fn settle_as(
+        &self,
+        tenant: &TenantId,
+        id: HoldId,
+        how: &Settlement,
+        sent: Option<&str>,
+    ) -> Result<Settled, EngineError> {
+        let binding = Some(self.ids.of_settlement(tenant, id, how, sent));
         let op = Op::Settle(Settle { id, how: how.clone(), binding });
         let epoch = self.epoch();
         loop {
@@ -100,12 +115,28 @@ impl Engine {
 
     /// The effects of the entry that an id is bound to, once it is durable; none where there is no such entry.
     pub(crate) async fn effects_bound_to(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
-        let known = match self.ledger.find(tenant, id) {
-            Lookup::Bound(seq) => Some(seq),
-            Lookup::Fresh | Lookup::Unsure { .. } => self.ledger.find_on_disk(tenant, id).await?,
-        };
-        let Some(seq) = known else { return Ok(Vec::new()) };
-        self.ledger.committed(tenant, seq).wait().await?;
+        match self.effects_known(tenant, id).await {
+            // Another node may have done the same.
+            Err(error) if is_in_vain(&error) => self.effects_on_disk(tenant, id).await,
+            known => known,
+        }
+    }
+
+    /// As [`Engine::effects_bound_to`]; in vain ([`is_in_vain`]) where an entry was decided on that was not committed.
+    pub(crate) async fn effects_known(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
+        if let Lookup::Bound(seq) = self.ledger.find(tenant, id) {
+            self.ledger.committed(tenant, seq).wait().await?;
+            let entry = self.ledger.entry(tenant, seq).await?;
+            // Where it was not committed after all, another's may have its place.
+            if let Some(entry) = entry.filter(|entry| entry.binding.is_some_and(|known| known.id == id)) {
+                return Ok(entry.effects);
+            }
+        }
+        self.effects_on_disk(tenant, id).await
+    }
+
+    async fn effects_on_disk(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
+        let Some(seq) = self.ledger.find_on_disk(tenant, id).await? else { return Ok(Vec::new()) };
         Ok(self.ledger.entry(tenant, seq).await?.map(|entry| entry.effects).unwrap_or_default())
     }
 

@@ -57,10 +57,7 @@ impl IdKeys {
         let mut payload = SipHasher13::new_with_key(&self.fingerprint);
         payload.write_u8(2);
         write_user(&mut payload, check.user.as_ref());
-        for Charge { meter, amount } in &check.charges {
-            write_text(&mut payload, meter.as_str());
-            payload.write_i64(*amount);
-        }
+        write_charges(&mut payload, &check.charges, check.sent.as_deref());
         payload.write_u8(0xff);
         if let Some(hold) = &check.hold {
             payload.write_u8(0xfd);
@@ -105,16 +102,13 @@ impl IdKeys {
         Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
     }
 
-    /// What the settlement of a hold is bound to: there is one.
-    pub(crate) fn of_settlement(&self, tenant: &TenantId, id: HoldId, how: &Settlement) -> Binding {
+    /// What the settlement of a hold is bound to: there is one. `sent` stands for its first charge.
+    pub(crate) fn of_settlement(&self, tenant: &TenantId, id: HoldId, how: &Settlement, sent: Option<&str>) -> Binding {
         let mut payload = SipHasher13::new_with_key(&self.fingerprint);
         payload.write_u8(4);
         if let Settlement::Commit(charges) = how {
             payload.write_u8(1);
-            for Charge { meter, amount } in charges {
-                write_text(&mut payload, meter.as_str());
-                payload.write_i64(*amount);
-            }
+            write_charges(&mut payload, charges, sent);
         }
         let id = OpId { source: "tidegate:settle".into(), id: format!("{:032x}", id.0).into() };
         Binding { id: self.id(tenant, &id), fingerprint: payload.finish() }
@@ -166,6 +160,18 @@ fn write_text(hasher: &mut impl Hasher, text: &str) {
 fn write_user(hasher: &mut impl Hasher, user: Option<&UserId>) {
     hasher.write_u8(u8::from(user.is_some()));
     write_text(hasher, user.map_or("", |user| user.as_str()));
+}
+
+/// What was sent in the place of the first charge stands for it.
+fn write_charges(hasher: &mut impl Hasher, charges: &[Charge], sent: Option<&str>) {
+    if let Some(sent) = sent {
+        hasher.write_u8(0xfc);
+        write_text(hasher, sent);
+    }
+    for Charge { meter, amount } in charges.iter().skip(usize::from(sent.is_some())) {
+        write_text(hasher, meter.as_str());
+        hasher.write_i64(*amount);
+    }
 }
 
 fn write_dimensions(hasher: &mut impl Hasher, dimensions: &domain::op::Dimensions) {

@@ -2,6 +2,7 @@
 
 mod administer;
 mod admit;
+mod append;
 mod engine;
 mod fold;
 mod grant;
@@ -17,6 +18,7 @@ mod marks;
 mod open;
 mod outage;
 mod pins;
+mod place;
 pub mod ports;
 mod read;
 mod record;

@@ -4,19 +4,17 @@
 use crate::{
     engine::Engine,
     lease::{Reader, Way},
-    live::{Book, Cell, LiveUser, Place},
-    ports::{Append, Appended, Basis, Commit, LedgerError, Stored},
+    live::{Book, Cell, Place},
+    ports::{Basis, Commit, LedgerError},
     requests::EngineError,
 };
 use domain::{
     catalog::Catalog,
-    entry::{Effect, Entry},
     id::{TenantId, UserId},
     op::{Op, OpError, Outcome},
-    tenant::{Tenant, User},
     time::Instant,
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 /// How often a decision is made anew before the caller is told to come again. From the second time on no other node can
 /// get in between, unless this one is too slow to use its turn.
@@ -239,23 +237,6 @@ impl Engine {
         }
     }
 
-    async fn load_tenant(&self, cell: &Arc<Cell>, whom: Whom<'_>, epoch: u64) -> Result<(), EngineError> {
-        if let (Some(shared), Some(reload)) = (self.ledger.shared(), &cell.reload) {
-            return self.reload_tenant(cell, shared, reload, whom).await;
-        }
-        if self.fold_from_tail(cell, epoch).await? {
-            return Ok(());
-        }
-        let stored = self.ledger.load_tenant(whom.tenant).await?;
-        // A tenant must not be put on a plan that a catalog is just about to drop.
-        let _plans_stay = match (&stored, whom.if_unknown) {
-            (None, IfUnknown::UseDefaultPlan) => Some(self.plans.read().await),
-            _ => None,
-        };
-        let book = stored.map(|Stored { state, seq }| Box::new(Book::new(state, seq)));
-        self.place_tenant(cell, book, epoch, whom.if_unknown).map(|_| ())
-    }
-
     fn attempt<T>(
         &self,
         cell: &Arc<Cell>,
@@ -308,98 +289,6 @@ impl Engine {
         }
         done.map(Attempt::Done)
     }
-
-    /// Puts a book in its place if it is free; creates the tenant where there is none and that may be done.
-    /// Gives the commit to wait for, where other nodes may do the same.
-    pub(crate) fn place_tenant(
-        &self,
-        cell: &Arc<Cell>,
-        book: Option<Box<Book>>,
-        epoch: u64,
-        if_unknown: IfUnknown,
-    ) -> Result<Commit, EngineError> {
-        let failure = self.failure.read();
-        if let Some(error) = failure.as_ref() {
-            return Err(error.clone().into());
-        }
-        let mut place = cell.place.lock();
-        if !matches!(*place, Place::Empty) || self.epoch() != epoch {
-            return Ok(Commit::Done);
-        }
-        if let Some(book) = book {
-            self.live.tenants.fetch_add(1, Ordering::Relaxed);
-            self.live.users.fetch_add(book.users.len() as u64, Ordering::Relaxed);
-            self.lapses.note(&cell.id, &book);
-            *place = Place::Open(book);
-            return Ok(Commit::Done);
-        }
-        let created = match if_unknown {
-            IfUnknown::Refuse => None,
-            IfUnknown::UseDefaultPlan => {
-                Tenant::create(cell.id.clone(), &Default::default(), self.clock.now(), &self.catalog.load())?
-            }
-        };
-        let Some((tenant, entry)) = created else {
-            *place = Place::Gone;
-            drop(place);
-            self.live.forget(cell);
-            return Err(EngineError::UnknownTenant(cell.id.clone()));
-        };
-        self.ledger.ready()?;
-        let wait = self.ledger.shared().is_some();
-        Ok(self.open_created(cell, &mut place, tenant, entry, wait)?.commit)
-    }
-
-    /// Puts a tenant that was just created in its place, its first entry queued.
-    pub(crate) fn open_created(
-        &self,
-        cell: &Arc<Cell>,
-        place: &mut Place,
-        tenant: Tenant,
-        entry: Entry,
-        wait: bool,
-    ) -> Result<Appended, EngineError> {
-        let mut book = Box::new(Book::new(tenant, 0));
-        book.confirmed_at = self.clock.now();
-        self.live.list_dirty(cell, &mut book);
-        let basis = book.basis.clone();
-        let in_force = book.tenant.profile.catalog_pin.map(|_| self.catalog.load().version);
-        let append = Append { basis, in_force, wait, ..Append::new(cell.id.clone(), vec![entry]) };
-        let appended = self.ledger.append(append)?;
-        book.seq = appended.last;
-        if self.ledger.shared().is_none() {
-            self.unsaved.lock().insert(cell.id.clone());
-        }
-        *place = Place::Open(book);
-        self.live.tenants.fetch_add(1, Ordering::Relaxed);
-        Ok(appended)
-    }
-
-    /// Puts a user beside the tenant that it was read for: another reading of the tenant may be newer than the user is.
-    fn place_user(
-        &self,
-        cell: &Arc<Cell>,
-        id: UserId,
-        stored: Option<Stored<User>>,
-        epoch: u64,
-        (drops, basis): (u64, &Arc<Basis>),
-    ) {
-        let mut place = cell.place.lock();
-        let Place::Open(book) = &mut *place else { return };
-        let stale = self.epoch() != epoch || book.user_drops != drops || !Arc::ptr_eq(&book.basis, basis);
-        if stale || book.users.contains_key(&id) {
-            return;
-        }
-        let Stored { state, seq } = stored.unwrap_or_else(|| Stored { state: User::new(id.clone()), seq: 0 });
-        // Under a lease what others charge meanwhile is not seen, and need not be.
-        if seq > book.seq && book.lease.is_none() {
-            // Another node has written since the tenant was loaded.
-            book.basis.outdate();
-            return;
-        }
-        book.users.insert(id, Box::new(LiveUser { user: state, seq, saved: seq }));
-        self.live.users.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Open<'_> {
@@ -425,55 +314,4 @@ impl Open<'_> {
             (None, _) => Commit::Done,
         }
     }
-
-    /// Queues entries that were just decided.
-    pub(crate) fn append(&mut self, entries: Vec<Entry>, fold: bool, wait: bool) -> Result<Appended, EngineError> {
-        self.wrote = Wrote::AfterLast;
-        self.engine.live.list_dirty(self.cell, self.book);
-        let users = last_entries(&entries);
-        let in_flight = entries.iter().any(is_in_flight);
-        let count = entries.len();
-        let foldable = fold && entries.iter().all(is_foldable);
-        let fold_after = foldable.then_some(self.book.saved);
-        let (tenant, follows, basis) = (self.cell.id.clone(), self.book.seq, self.book.basis.clone());
-        let in_force = self.pinned_beside();
-        let append = Append { tenant, entries, follows, under: None, basis, fold_after, in_force, wait };
-        // What was applied and is not taken must not be believed.
-        let appended = self.engine.ledger.append(append).inspect_err(|_| self.book.basis.outdate())?;
-        self.note_lapses(in_flight);
-        self.book.seq = self.book.seq.max(appended.last);
-        for (user, index) in users {
-            if let Some(live) = self.book.users.get_mut(&user) {
-                // A user's place is that of its own last entry, not of the batch's. (What is folded comes alone.)
-                live.seq = live.seq.max(appended.last - (count - 1 - index) as u64);
-            }
-        }
-        Ok(appended)
-    }
-}
-
-/// Whether an entry puts something in flight, or takes it out.
-fn is_in_flight(entry: &Entry) -> bool {
-    entry.effects.iter().any(|effect| matches!(effect, Effect::Hold(_) | Effect::Session(_)))
-}
-
-/// The users of these entries, and which entry is the last of each.
-fn last_entries(entries: &[Entry]) -> Vec<(UserId, usize)> {
-    let with_user = entries.iter().enumerate().filter_map(|(index, entry)| Some((entry.user.clone()?, index)));
-    let mut users: Vec<(UserId, usize)> = with_user.collect();
-    if users.len() > 1 {
-        users.sort_by(|(a, at), (b, bt)| a.cmp(b).then(bt.cmp(at)));
-        users.dedup_by(|(later, _), (first, _)| later == first);
-    }
-    users
-}
-
-/// Only charges that add up may be folded with others: nothing that opens a window or moves a level.
-fn is_foldable(entry: &Entry) -> bool {
-    entry.binding.is_none()
-        && !entry.effects.is_empty()
-        && entry
-            .effects
-            .iter()
-            .all(|effect| matches!(effect, Effect::Use { amount, closed, .. } if *amount > 0 && closed.is_empty()))
 }

@@ -49,6 +49,11 @@ enum Step<T> {
     AskDisk(u64),
 }
 
+/// Whether what was decided here was not committed, since another node, or another catalog, came before it.
+pub(crate) fn is_in_vain(error: &EngineError) -> bool {
+    matches!(error, EngineError::Ledger(LedgerError::Stale | LedgerError::CatalogBehind { .. }))
+}
+
 impl Open<'_> {
     /// What is known of an id of this tenant. `fresh` is the generation for which the disk does not know it.
     pub(crate) fn seen(&self, binding: Binding, fresh: Option<u64>) -> Seen {

@@ -54,6 +54,9 @@ pub struct Check {
     pub cause: Cause,
     /// Hold the charges instead of making them. Needs `consume`.
     pub hold: Option<HoldAsk>,
+    /// What the caller sent in the place of the first charge, where a price list made it: a repeat is one whatever it costs
+    /// by now.
+    pub sent: Option<Arc<str>>,
 }
 
 /// How a charge is to be held instead of made.

@@ -3,9 +3,9 @@
 use crate::{
     engine::Engine,
     ids::denial_id,
-    open::{Look, Open, Whom},
+    open::{Look, Open, TRIES_MAX, Whom},
     ports::{Commit, DenialId, LedgerError},
-    repeat::Once,
+    repeat::{Once, is_in_vain},
     requests::{EngineError, OpId},
 };
 use domain::{
@@ -16,7 +16,6 @@ use domain::{
     id::{MeterKey, TenantId, UserId},
     op::{Charge, Dimensions, Op, OpError, Outcome},
     session::{CloseReason, OpenSession, Session, SessionEnd, SessionId, SessionOp, SessionState, TouchSession},
-    time::Instant,
 };
 use std::sync::Arc;
 
@@ -101,35 +100,47 @@ impl Engine {
             open.lapse_named(ask.user.as_ref(), &asked)?;
             open.do_session(ask.user.as_ref(), &ask.meter, SessionOp::Open(asked))
         };
-        // Also what would go on may be a repeat: another node may have opened it under this id.
+        // Also what would go on may be a repeat: another node may have opened it, or another, under this id.
         match self.once(whom, binding, work, |_| Ok(true)).await? {
             Once::Done(made, commit) => Ok(self.answer(&ask.tenant, made, commit)),
-            Once::Repeat => loop {
-                match self.repeat_open(ask, id).await {
-                    Err(EngineError::Ledger(LedgerError::Stale)) => {}
-                    repeat => return repeat,
-                }
-            },
+            Once::Repeat => self.repeat_open(ask, id).await,
         }
     }
 
-    /// A session that was opened before under the same id, as it stands now, or as it ended.
+    /// A session that was opened, or touched by being opened again, under the same id: as it stands now, or as it ended.
     async fn repeat_open(&self, ask: &SessionAsk, id: SessionId) -> Result<SessionAnswer, EngineError> {
+        let bound = |effect| match effect {
+            Effect::Session(session) => Some(*session),
+            _ => None,
+        };
+        let bound = self.effects_bound_to(&ask.tenant, id.0).await?.into_iter().find_map(bound);
+        let Some(bound) = bound else { return Err(OpError::UnknownSession.into()) };
+        let users: Vec<UserId> = ask.user.iter().cloned().collect();
         // It may have been opened on another node a moment ago.
-        let whom = Whom::known(&ask.tenant, &[]).look(Look::Now).under_lease();
-        let look = |open: &mut Open<'_>| {
-            let at = open.book.tenant.instant(open.now);
-            let session = open.book.tenant.in_flight.session(id).cloned();
-            Ok((session.map(|session| standing(session, at)), open.catalog_pin()))
-        };
-        let (state, catalog_pin) = self.look_at(whom, look).await?;
-        let state = match state {
-            Some(state) => Box::new(state),
-            None => Box::new(self.over(&ask.tenant, id).await?.ok_or(OpError::UnknownSession)?),
-        };
-        let (tenant, commit) = (ask.tenant.clone(), Commit::Done);
-        let (decision, denial_id) = (None, None);
-        Ok(SessionAnswer { tenant, decision, state: Some(state), denial_id, repeated: true, catalog_pin, commit })
+        let whom = Whom::known(&ask.tenant, &users).look(Look::Now).under_lease();
+        let mut ended = None;
+        for _ in 0..TRIES_MAX {
+            let look = |open: &mut Open<'_>| {
+                let tenant = &open.book.tenant;
+                let in_flight = tenant.in_flight.session(bound.id);
+                if in_flight.is_none() && ended.is_none() {
+                    return Ok(None);
+                }
+                let ended = ended.clone().filter(|_| in_flight.is_none());
+                let user = ask.user.as_ref().and_then(|user| open.book.users.get(user)).map(|live| &live.user);
+                let outcome = tenant.session_now(user, in_flight.unwrap_or(&bound), ended, open.now, open.catalog);
+                Ok(Some((outcome, open.catalog_pin())))
+            };
+            if let Some((outcome, catalog_pin)) = self.look_at(whom, look).await? {
+                let made = MadeSession { outcome, counted: None, catalog_pin, marked_ms: None };
+                return Ok(SessionAnswer { repeated: true, ..self.answer(&ask.tenant, made, Commit::Done) });
+            }
+            ended = match self.ended(&ask.tenant, self.ids.of_session_end(&ask.tenant, bound.id)).await {
+                Err(error) if is_in_vain(&error) => continue,
+                ended => Some(ended?.ok_or(OpError::UnknownSession)?),
+            };
+        }
+        Err(LedgerError::Overloaded { waiting: 0 }.into())
     }
 
     /// Lets a session go on, or ends it. On an embedded ledger it returns before the commit.
@@ -137,16 +148,17 @@ impl Engine {
     /// # Errors
     /// [`OpError::UnknownSession`] where there is none and was none; other [`EngineError`]s. Then nothing has changed.
     pub async fn touch_session(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
-        loop {
+        for _ in 0..TRIES_MAX {
             match self.touch_once(tenant, touch).await {
                 // It seemed to have ended, by what was decided here in vain: it goes on.
-                Err(EngineError::Ledger(LedgerError::Stale)) => {}
+                Err(error) if is_in_vain(&error) => {}
                 touched => return touched,
             }
         }
+        Err(LedgerError::Overloaded { waiting: 0 }.into())
     }
 
-    /// [`LedgerError::Stale`] where it seemed to have ended, and that was not committed.
+    /// In vain ([`is_in_vain`]) where it seemed to have ended, and that was not committed.
     async fn touch_once(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
         let SessionTouch { id, close, enforce } = touch;
         let binding = self.ids.of_session_end(tenant, id);
@@ -191,45 +203,27 @@ impl Engine {
         self.look_at(whom, open_now).await
     }
 
-    /// A session that has ended.
-    async fn over(&self, tenant: &TenantId, id: SessionId) -> Result<Option<SessionState>, EngineError> {
-        let Some(end) = self.ended(tenant, self.ids.of_session_end(tenant, id)).await? else { return Ok(None) };
-        // It is named by the id that the entry which opened it is bound to.
-        let opened = |effect| match effect {
-            Effect::Session(session) if session.id == id => Some(*session),
-            _ => None,
-        };
-        let opened = self.effects_bound_to(tenant, id.0).await?.into_iter().find_map(opened);
-        Ok(opened.map(|opened| SessionState {
-            session: Session { accrued_ms: end.accrued_ms, overage_ms: end.overage_ms, held_ms: 0, ..opened },
-            ended: Some(end),
-            was_open: false,
-            may_run_ms: Some(0),
-            limited_by: None,
-        }))
-    }
-
     async fn session_at(&self, tenant: &TenantId, id: SessionId, look: Look) -> Result<Option<Session>, EngineError> {
         let whom = Whom::known(tenant, &[]).look(look).under_lease();
         self.with_tenant(whom, |open| Ok(open.book.tenant.in_flight.session(id).cloned())).await
     }
 
-    /// How a session ended, as it was written down.
+    /// How a session ended, as it was written down. In vain ([`is_in_vain`]) where it seems so, and was not committed.
     async fn ended(&self, tenant: &TenantId, binding: Binding) -> Result<Option<SessionEnd>, EngineError> {
         let ended = |effect| match effect {
             Effect::SessionClosed(end) => Some(*end),
             _ => None,
         };
-        Ok(self.effects_bound_to(tenant, binding.id).await?.into_iter().find_map(ended))
+        Ok(self.effects_known(tenant, binding.id).await?.into_iter().find_map(ended))
     }
 
     fn answer(&self, tenant: &TenantId, made: MadeSession, commit: Commit) -> SessionAnswer {
-        let MadeSession { outcome, counted, catalog_pin, steady_ms } = made;
-        if let Some(state) = &outcome.session {
+        let MadeSession { outcome, counted, catalog_pin, marked_ms } = made;
+        if let (Some(state), Some(marked_ms)) = (&outcome.session, marked_ms) {
             // Not before it counts: what was decided in vain is no touch.
             match &state.ended {
                 Some(end) => self.marks.ended(end.id),
-                None => self.marks.touched(&state.session, steady_ms),
+                None => self.marks.touched(tenant, &state.session, marked_ms),
             }
         }
         if let Some(counted) = counted {
@@ -253,8 +247,8 @@ struct MadeSession {
     /// A denial that is still to be counted.
     counted: Option<PendingDenials>,
     catalog_pin: Option<u32>,
-    /// When, by the clock that does not jump.
-    steady_ms: i64,
+    /// When it was touched or ended, by the clock that does not jump; `None` where it was not, and only looked at.
+    marked_ms: Option<i64>,
 }
 
 impl Open<'_> {
@@ -274,6 +268,8 @@ impl Open<'_> {
         if outcome.denial.is_some() && counted.is_none() {
             self.engine.live.list_demanding(self.cell, self.book);
         }
+        let is_marked = outcome.entry.iter().flat_map(|entry| &entry.effects).any(is_of_session);
+        let marked_ms = is_marked.then(|| self.engine.steady_ms());
         let commit = match outcome.entry.take() {
             Some(mut entry) => {
                 let ended = outcome.session.as_ref().and_then(|state| state.ended.as_ref());
@@ -288,8 +284,8 @@ impl Open<'_> {
             }
             None => self.settled(),
         };
-        let (catalog_pin, steady_ms) = (self.catalog_pin(), self.engine.steady_ms());
-        Ok((MadeSession { outcome, counted, catalog_pin, steady_ms }, commit))
+        let catalog_pin = self.catalog_pin();
+        Ok((MadeSession { outcome, counted, catalog_pin, marked_ms }, commit))
     }
 
     /// How long a session ran since it was touched, if that was done here.
@@ -311,24 +307,12 @@ impl Open<'_> {
     }
 }
 
+fn is_of_session(effect: &Effect) -> bool {
+    matches!(effect, Effect::Session(_) | Effect::SessionClosed(_))
+}
+
 /// What a session that is refused is counted to have asked for.
 fn demand_of(open: &Open<'_>, meter: &MeterKey) -> [Charge; 1] {
     let amount = open.catalog.meters.get(meter).map_or(0, |meter| meter.session.debit_interval_ms);
     [Charge { meter: meter.clone(), amount }]
-}
-
-/// How a session stands that nobody has ended yet; it may have ended by itself.
-fn standing(session: Session, at: Instant) -> SessionState {
-    let ended = (session.idle_at() <= at).then(|| SessionEnd {
-        id: session.id,
-        key: session.key.clone(),
-        meter: session.meter.clone(),
-        opened_at: session.opened_at,
-        ended_at: session.touched_at,
-        accrued_ms: session.accrued_ms,
-        overage_ms: session.overage_ms,
-        reason: CloseReason::Idle,
-    });
-    let may_run_ms = Some(if ended.is_some() { 0 } else { session.held_ms });
-    SessionState { session, ended, was_open: true, may_run_ms, limited_by: None }
 }

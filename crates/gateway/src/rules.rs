@@ -178,6 +178,7 @@ pub(crate) fn demand(
             id: None,
             cause: Cause::Gateway,
             hold: None,
+            sent: None,
         },
         request_meters: Vec::new(),
         owed: Vec::new(),

@@ -127,6 +127,7 @@ async fn ask(engines: Vec<Arc<Engine>>, asked: Asked, seconds: u64, callers: u64
                     id: Some(op_id("", &number.to_string())),
                     cause: Cause::Check,
                     hold: None,
+                    sent: None,
                 };
                 let admission = engines[node].admit(&check, Ack::Disk).await.unwrap();
                 assert!(admission.decision.allowed);

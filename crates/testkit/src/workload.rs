@@ -109,6 +109,7 @@ pub fn check(random: &mut Random, name: &str, id: &str, gateway: bool) -> Check 
     let is_work = !is_gateway && random.percent(8);
     Check {
         hold: None,
+        sent: None,
         tenant: tenant(name),
         user: who(random),
         charges: if is_work { vec![charge(WORK, random.between(1, 5))] } else { charges(random) },

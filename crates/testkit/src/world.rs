@@ -57,6 +57,7 @@ pub fn spend(of: &str, charges: Vec<Charge>) -> Check {
         id: None,
         cause: Cause::Check,
         hold: None,
+        sent: None,
     }
 }
 

@@ -68,7 +68,8 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
         hold.fresh = state.fresh()?;
     }
     let mut admission = engine.admit(&check, ack).await?;
-    let asked = check.charges.first().map(|charge| (charge.meter.as_str(), charge.amount));
+    let accepted = if admission.repeated { engine.accepted_charge(&check).await? } else { None };
+    let asked = accepted.as_ref().or(check.charges.first()).map(|charge| (charge.meter.as_str(), charge.amount));
     // Written while the commit is on its way.
     let commit = std::mem::replace(&mut admission.commit, Commit::Done);
     let catalog = match admission.catalog_pin {

@@ -2,6 +2,7 @@
 
 use crate::{
     body::{IdPath, Nothing, OptionalJson},
+    known::by_catalog_of,
     reply::{Answer, Failure, ok, replayed},
     state::ApiState,
 };
@@ -11,6 +12,7 @@ use domain::{
     id::TenantId,
 };
 use engine::requests::EngineError;
+use std::sync::Arc;
 use wire::v1::{
     holds::{CommitRequest, SettleAnswer, settle_problem, unknown_hold},
     in_flight_id::parse_hold,
@@ -31,7 +33,12 @@ pub(crate) async fn commit(State(state): State<ApiState>, IdPath(id): IdPath, bo
         true => state.engine().hold(&tenant, id).await.map_err(failure)?,
         false => None,
     };
-    settle(&state, &tenant, id, &request.settlement(hold.as_ref())?).await
+    let engine = state.engine();
+    let how = match request.needs_prices() {
+        true => by_catalog_of(engine, &tenant, |catalog| request.settlement(hold.as_ref(), catalog)).await?,
+        false => request.settlement(hold.as_ref(), &engine.catalog())?,
+    };
+    settle(&state, &tenant, id, (&how, request.sent())).await
 }
 
 /// Settles a hold of which nothing was used: what was held returns. The same again is a repeat and changes nothing.
@@ -43,16 +50,21 @@ pub(crate) async fn commit(State(state): State<ApiState>, IdPath(id): IdPath, bo
 pub(crate) async fn release(State(state): State<ApiState>, IdPath(id): IdPath, body: OptionalJson) -> Answer {
     let Nothing {} = body.parse()?;
     let (tenant, id) = named(&id)?;
-    settle(&state, &tenant, id, &Settlement::Release).await
+    settle(&state, &tenant, id, (&Settlement::Release, None)).await
 }
 
 fn named(id: &str) -> Result<(TenantId, HoldId), Failure> {
     Ok(parse_hold(id).ok_or_else(unknown_hold)?)
 }
 
-async fn settle(state: &ApiState, tenant: &TenantId, id: HoldId, how: &Settlement) -> Answer {
+async fn settle(
+    state: &ApiState,
+    tenant: &TenantId,
+    id: HoldId,
+    (how, sent): (&Settlement, Option<Arc<str>>),
+) -> Answer {
     let engine = state.engine();
-    let settled = engine.settle(tenant, id, how).await.map_err(failure)?;
+    let settled = engine.settle_as(tenant, id, how, sent.as_deref()).await.map_err(failure)?;
     let limits = match settled.decision {
         Some(decision) => decision.limits,
         None => engine.limits_of_hold(tenant, id).await?,

@@ -137,10 +137,9 @@ async fn touched(
     })
 }
 
-/// How a session ended before it was touched, if it did.
+/// How a session ended before it could be decided whether it goes on, if it did.
 fn ended_untouched(answer: &SessionAnswer) -> Option<&SessionEnd> {
-    let ended = answer.state.as_ref().and_then(|state| state.ended.as_ref())?;
-    (ended.reason == CloseReason::Idle).then_some(ended)
+    answer.state.as_ref().and_then(|state| state.ended.as_ref()).filter(|_| answer.decision.is_none())
 }
 
 /// The answer, once it is durable.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -115,23 +115,36 @@ limits = [{ meter = "conversation_time", max = "1m", per = "session" }]
 sessions = { on_limit = "finish", finish_max = "30s" }
 "#;
 
-pub struct TestTime(Mutex<Instant>);
+pub struct TestTime {
+    now: Mutex<Instant>,
+    /// By how much the clock on the wall was set back.
+    back_ms: AtomicI64,
+}
+
+impl TestTime {
+    pub fn set_back(&self, ms: i64) {
+        self.back_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+}
 
 impl Clock for TestTime {
     fn now(&self) -> Instant {
-        *self.0.lock()
+        self.now.lock().plus_ms(-self.back_ms.load(Ordering::Relaxed))
+    }
+    fn steady_ms(&self) -> i64 {
+        self.now.lock().ms()
     }
 }
 
 impl TestTime {
     pub fn set(&self, now: &str) {
-        *self.0.lock() = Instant::parse(now).unwrap();
+        *self.now.lock() = Instant::parse(now).unwrap();
     }
 }
 
 impl TestClock for TestTime {
     fn advance(&self, ms: i64) -> Instant {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         *now = now.plus_ms(ms);
         *now
     }
@@ -185,7 +198,10 @@ impl World {
 
     pub async fn with(setup: Setup) -> Self {
         let ledger = MemoryLedger::new([9; 32]);
-        let time = Arc::new(TestTime(Mutex::new(Instant::parse("2026-03-10T12:00:00Z").unwrap())));
+        let time = Arc::new(TestTime {
+            now: Mutex::new(Instant::parse("2026-03-10T12:00:00Z").unwrap()),
+            back_ms: AtomicI64::new(0),
+        });
         let text = setup.catalog.unwrap_or(CATALOG);
         let catalog = wire::catalog::load(text, "test.toml").unwrap().catalog;
         let engine = Engine::open(ledger.clone(), time.clone(), catalog, text).await.unwrap();

@@ -6,6 +6,7 @@ use crate::{
     catalog::{Catalog, LimitWindow, Meter, Mode, OnLimit, Plan},
     decision::LimitState,
     limits::{SessionUse, room},
+    op::Charge,
     tenant::{Tenant, User, Windows},
     time::Instant,
 };
@@ -39,6 +40,11 @@ impl Step<'_> {
             judged.decision.limits.iter_mut().filter(concurrent).for_each(|state| state.used += 1);
         }
         judged
+    }
+
+    /// What a session that is refused is counted to have asked for: not the one millisecond by which it is judged.
+    pub(super) fn demand(&self) -> Charge {
+        Charge { meter: self.meter.key.clone(), amount: self.meter.session.debit_interval_ms }
     }
 
     /// What can be held ahead: up to the end of the first window that is bounded, as far as there is room.

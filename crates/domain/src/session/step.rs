@@ -1,7 +1,9 @@
-//! What an operation does to a session.
+//! A session that is open goes on, or ends.
 
 use super::{
-    CloseReason, OpenSession, Session, SessionEnd, SessionId, SessionOp, SessionState, TouchSession, judge::Step,
+    CloseReason, Session, SessionEnd, SessionOp, SessionState, TouchSession,
+    end::{end_of, over, ran_ms},
+    judge::Step,
     time::Ran,
 };
 use crate::{
@@ -9,9 +11,8 @@ use crate::{
     catalog::{Catalog, Enforce, LimitWindow, MeterKind},
     decision::{Code, Decision, Denial},
     demand::RUNS_MAX,
-    entry::{Binding, Cause, DenialKey, Effect, Entry, KindSet},
-    id::{MeterKey, UserId},
-    in_flight::IN_FLIGHT_MAX,
+    entry::{Binding, Cause, DenialKey, Effect, Entry},
+    id::MeterKey,
     limits::SessionUse,
     op::{Charge, OpError, Outcome},
     tenant::{Tenant, User},
@@ -32,7 +33,7 @@ impl Tenant {
         }
     }
 
-    fn step<'a>(
+    pub(super) fn step<'a>(
         &self,
         meter: &MeterKey,
         enforce: Option<Enforce>,
@@ -49,101 +50,6 @@ impl Tenant {
         Ok(Step { meter, plan, at, windows, observed, catalog })
     }
 
-    fn open_session(
-        &mut self,
-        mut user: Option<&mut User>,
-        open: &OpenSession,
-        now: Instant,
-        catalog: &Catalog,
-    ) -> Result<Outcome, OpError> {
-        let step = self.step(&open.meter, open.enforce, now, catalog)?;
-        let whose = user.as_deref().map(|user| user.id.clone());
-        let known = self.in_flight.session_named(&open.meter, whose.as_ref(), &open.key).cloned();
-        if let Some(session) = known {
-            let ran_ms = ran_ms(&session, open.ran_ms, step.at);
-            if ran_ms < session.idle_timeout_ms {
-                return self.go_on(user, &step, session, ran_ms, Goes { is_request: true, close: None, binding: None });
-            }
-            // It ended when it was touched last; this is another stretch.
-            let mut ended = self.end_idle(user.as_deref_mut(), &session, step.at, catalog);
-            let mut outcome = self.begin(user, &step, open)?;
-            let effects = outcome.entry.take().map(|entry| (entry.binding, entry.dimensions, entry.effects));
-            if let Some((binding, dimensions, effects)) = effects {
-                (ended.binding, ended.dimensions) = (binding, dimensions);
-                ended.effects.extend(effects);
-            }
-            return Ok(Outcome { entry: Some(ended), ..outcome });
-        }
-        self.begin(user, &step, open)
-    }
-
-    /// Opens a session that is not open.
-    fn begin(&mut self, mut user: Option<&mut User>, step: &Step<'_>, open: &OpenSession) -> Result<Outcome, OpError> {
-        if self.in_flight.sessions_count() >= IN_FLIGHT_MAX {
-            return Err(OpError::TooManyInFlight(IN_FLIGHT_MAX));
-        }
-        let counted_by = step.meter.session.counted_by.as_ref().and_then(|key| step.catalog.meters.get(key));
-        let mut asked = vec![Asked { meter: step.meter, amount: 1 }];
-        asked.extend(counted_by.map(|meter| Asked { meter, amount: 1 }));
-        let Judged { mut decision, mut ends_leases } = step.judge(self, user.as_deref(), &asked, SessionUse::default());
-        let mut slice = step.slice(self, &decision.limits);
-        if decision.limits.iter().any(|state| state.set_aside > 0) {
-            let before = slice;
-            let mut all = decision.limits.clone();
-            all.iter_mut().for_each(|state| state.set_aside = 0);
-            slice = step.slice(self, &all);
-            // Nobody gets less for what is only set aside.
-            ends_leases |= slice > before;
-        }
-        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
-        self.name_demand(&mut decision, &demand[0], step);
-        if let Some(denial) = decision.denial.clone() {
-            let (key, entry) = self.note_denial(user, &decision, &denial, &demand, false, step.catalog);
-            return Ok(Outcome { decision: Some(decision), entry, denial: Some(key), ..Outcome::default() });
-        }
-        let shadowed = decision
-            .shadow
-            .clone()
-            .map(|shadow| self.note_denial(user.as_deref_mut(), &decision, &shadow, &demand, true, step.catalog));
-        let mut entry = self.entry(Cause::Session, user.as_deref(), step.at, step.catalog);
-        entry.binding = open.binding;
-        entry.dimensions = open.dimensions.clone();
-        if ends_leases {
-            self.end_leases(&mut entry);
-        }
-        if let Some(meter) = counted_by {
-            let (meter, closed) = (meter.key.clone(), Vec::new());
-            entry.effects.push(Effect::Use { meter, amount: 1, open: KindSet::ALL, closed });
-        }
-        let session = Session {
-            id: open.id,
-            key: open.key.clone(),
-            meter: step.meter.key.clone(),
-            user: user.as_deref().map(|user| user.id.clone()),
-            opened_at: step.at,
-            touched_at: step.at,
-            idle_timeout_ms: step.meter.session.idle_timeout_ms,
-            accrued_ms: 0,
-            overage_ms: 0,
-            held_ms: slice,
-            windows: step.windows,
-            is_finishing: false,
-            dimensions: open.dimensions.clone(),
-        };
-        self.draw(&mut entry, step.catalog);
-        entry.effects.push(Effect::Session(Box::new(session.clone())));
-        self.fold(user.as_deref_mut(), &entry);
-        let (key, noted) = shadowed.map_or((None, None), |(key, noted)| (Some(key), noted));
-        let decision = Some(decision);
-        let next = Next { session, was_open: false, ended: None, denial: None, is_refused: false, decision };
-        let mut outcome = self.stands(user.as_deref(), step, next);
-        if let Some(noted) = noted {
-            entry.effects.splice(0..0, noted.effects);
-        }
-        outcome.denial = key;
-        Ok(Outcome { entry: Some(entry), ..outcome })
-    }
-
     fn touch_session(
         &mut self,
         user: Option<&mut User>,
@@ -152,21 +58,27 @@ impl Tenant {
         catalog: &Catalog,
     ) -> Result<Outcome, OpError> {
         let Some(session) = self.in_flight.session(touch.id).cloned() else { return Err(OpError::UnknownSession) };
-        let step = self.step(&session.meter, touch.enforce, now, catalog)?;
-        let ran_ms = ran_ms(&session, touch.ran_ms, step.at);
+        let at = self.instant(now);
+        let ran_ms = ran_ms(&session, touch.ran_ms, at);
         if ran_ms >= session.idle_timeout_ms {
-            let mut entry = self.end_idle(user, &session, step.at, catalog);
+            let mut entry = self.end_idle(user, &session, at, catalog);
             entry.binding = touch.binding.filter(|_| touch.close.is_some());
-            let ended = Some(end_of(&session, session.touched_at, CloseReason::Idle));
-            let state = SessionState { session, ended, was_open: true, may_run_ms: Some(0), limited_by: None };
-            return Ok(Outcome { session: Some(Box::new(state)), ..Outcome::of_entry(entry) });
+            let ended = end_of(&session, session.touched_at, CloseReason::Idle);
+            return Ok(over(session, ended, entry));
         }
+        let step = match self.step(&session.meter, touch.enforce, now, catalog) {
+            // Another catalog: nobody can use it any more.
+            Err(OpError::UnknownMeter(_) | OpError::NotADuration(_)) => {
+                return Ok(self.end_stranded(user, session, (touch, ran_ms), at, catalog));
+            }
+            step => step?,
+        };
         let goes = Goes { is_request: false, close: touch.close, binding: touch.binding };
         self.go_on(user, &step, session, ran_ms, goes)
     }
 
     /// Charges what a session ran, and lets it go on, or ends it.
-    fn go_on(
+    pub(super) fn go_on(
         &mut self,
         mut user: Option<&mut User>,
         step: &Step<'_>,
@@ -203,7 +115,9 @@ impl Tenant {
         entry.effects.append(&mut rest.effects);
         let (next, mut noted) = self.note_refusal(user.as_deref_mut(), step, next);
         entry.effects.append(&mut noted);
-        entry.binding = goes.binding.filter(|_| next.ended.is_some());
+        // What is begun is bound if it is not refused; of touches, the last.
+        let binds = if goes.is_request { !next.is_refused } else { next.ended.is_some() };
+        entry.binding = goes.binding.filter(|_| binds);
         let mut outcome = self.stands(user.as_deref(), step, next);
         outcome.entry = Some(entry);
         Ok(outcome)
@@ -263,7 +177,7 @@ impl Tenant {
     /// Counts a refusal; what is to be written of it, and is folded already, goes into the entry of the session.
     fn note_refusal(&mut self, user: Option<&mut User>, step: &Step<'_>, mut next: Next) -> (Next, Vec<Effect>) {
         let Some(mut decision) = next.decision.take() else { return (next, Vec::new()) };
-        let demand = [Charge { meter: step.meter.key.clone(), amount: step.meter.session.debit_interval_ms }];
+        let demand = [step.demand()];
         self.name_demand(&mut decision, &demand[0], step);
         let mut effects = Vec::new();
         if let Some(denial) = decision.denial.clone().filter(|_| next.is_refused) {
@@ -283,7 +197,7 @@ impl Tenant {
     }
 
     /// How a session stands now, and what is answered.
-    fn stands(&self, user: Option<&User>, step: &Step<'_>, next: Next) -> Outcome {
+    pub(super) fn stands(&self, user: Option<&User>, step: &Step<'_>, next: Next) -> Outcome {
         let Next { session, was_open, ended, denial, is_refused, decision } = next;
         let mut limits = Vec::new();
         let used = SessionUse { used_ms: session.accrued_ms, held_ms: session.held_ms, is_open: false };
@@ -305,32 +219,8 @@ impl Tenant {
         Outcome { decision, denial, session: Some(Box::new(state)), ..Outcome::default() }
     }
 
-    /// Ends a session that was not touched in time.
-    fn end_idle(&mut self, user: Option<&mut User>, session: &Session, at: Instant, catalog: &Catalog) -> Entry {
-        let mut entry = self.entry(Cause::Session, user.as_deref(), at, catalog);
-        entry.dimensions = session.dimensions.clone();
-        let ended = end_of(session, session.touched_at, CloseReason::Idle);
-        entry.effects.push(Effect::SessionClosed(Box::new(ended)));
-        self.fold(user, &entry);
-        entry
-    }
-
-    /// Writes down that a session was not touched in time; `None` if it was, or is closed.
-    pub(crate) fn lapse_session(
-        &mut self,
-        user: Option<&mut User>,
-        id: SessionId,
-        now: Instant,
-        catalog: &Catalog,
-    ) -> Option<Entry> {
-        let at = self.instant(now);
-        let session = self.in_flight.session(id).filter(|session| session.idle_at() <= at)?.clone();
-        Some(self.end_idle(user, &session, at, catalog))
-    }
-
-    /// A session asks for time to go on, not for the one millisecond by which it is judged whether there is some. It is
     /// worth to try again when another may have ended, or when this one has: then it is a new one.
-    fn name_demand(&self, decision: &mut Decision, demand: &Charge, step: &Step<'_>) {
+    pub(super) fn name_demand(&self, decision: &mut Decision, demand: &Charge, step: &Step<'_>) {
         let limits = &decision.limits;
         for denial in [&mut decision.denial, &mut decision.shadow].into_iter().flatten() {
             let window = denial.limit.map(|place| limits[place].window);
@@ -345,58 +235,24 @@ impl Tenant {
             denial.retry_at = denial.retry_at.or(again).filter(|_| denial.waiting_helps);
         }
     }
-
-    /// What the longest open session on a meter took.
-    pub(crate) fn longest_session(&self, meter: &MeterKey, user: Option<&UserId>, at: Instant) -> SessionUse {
-        let is_its = |session: &&Session| {
-            session.meter == *meter
-                && session.idle_at() > at
-                && user.is_none_or(|user| session.user.as_ref() == Some(user))
-        };
-        let longest = self.in_flight.sessions().filter(is_its).max_by_key(|session| session.accrued_ms);
-        longest.map_or(SessionUse::default(), |session| SessionUse {
-            used_ms: session.accrued_ms,
-            held_ms: session.held_ms,
-            is_open: false,
-        })
-    }
 }
 
 /// How a session is to go on.
-struct Goes {
+pub(super) struct Goes {
     /// Whether something new is begun in it, which is refused where what runs may only finish.
-    is_request: bool,
-    close: Option<CloseReason>,
-    binding: Option<Binding>,
+    pub(super) is_request: bool,
+    pub(super) close: Option<CloseReason>,
+    pub(super) binding: Option<Binding>,
 }
 
 /// What becomes of a session.
-struct Next {
-    session: Session,
-    was_open: bool,
-    ended: Option<SessionEnd>,
-    denial: Option<DenialKey>,
-    is_refused: bool,
-    decision: Option<Decision>,
-}
-
-/// How long a session ran since it was touched, at most until it is idle.
-fn ran_ms(session: &Session, measured_ms: Option<i64>, at: Instant) -> i64 {
-    let by_clock = at.ms() - session.touched_at.ms();
-    measured_ms.unwrap_or(by_clock).clamp(0, session.idle_timeout_ms)
-}
-
-fn end_of(session: &Session, ended_at: Instant, reason: CloseReason) -> SessionEnd {
-    SessionEnd {
-        id: session.id,
-        key: session.key.clone(),
-        meter: session.meter.clone(),
-        opened_at: session.opened_at,
-        ended_at,
-        accrued_ms: session.accrued_ms,
-        overage_ms: session.overage_ms,
-        reason,
-    }
+pub(super) struct Next {
+    pub(super) session: Session,
+    pub(super) was_open: bool,
+    pub(super) ended: Option<SessionEnd>,
+    pub(super) denial: Option<DenialKey>,
+    pub(super) is_refused: bool,
+    pub(super) decision: Option<Decision>,
 }
 
 fn is_suspended(decision: &Decision) -> bool {

@@ -89,6 +89,7 @@ impl Table {
                 let features: Vec<&str> = features.iter().map(|word| &word[1..]).collect();
                 add_plan(&mut self.catalog, key, rank.parse().unwrap(), &features, &limits);
             }
+            ("meter", [key, "gone"]) => drop(self.catalog.meters.remove(*key)),
             ("meter", [key]) => {
                 let known = self.catalog.meters.get_mut(*key).unwrap();
                 let mut meter = Meter::clone(known);

@@ -166,6 +166,7 @@ async fn where_as_much_is_in_flight_as_can_be_the_next_is_told_to_come_again() {
         id: None,
         cause: Cause::Check,
         hold: None,
+        sent: None,
     };
     for fresh in 0..IN_FLIGHT_MAX as u128 {
         check.hold = Some(HoldAsk { ttl_ms: 60_000, excess: Excess::Overage, fresh });

@@ -48,6 +48,7 @@ fn check(tenant: u64, user: Option<u64>, meters: &[&str]) -> Result<Check, Box<d
         id: None,
         cause: Cause::Gateway,
         hold: None,
+        sent: None,
     })
 }
 

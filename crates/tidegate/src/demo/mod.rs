@@ -168,6 +168,7 @@ async fn prepare(engine: &Arc<Engine>, scene: &Scene) -> anyhow::Result<()> {
             id: None,
             cause: Cause::Check,
             hold: None,
+            sent: None,
         };
         engine.admit(&check, Ack::Memory).await?;
     }

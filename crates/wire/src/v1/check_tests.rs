@@ -1,13 +1,16 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{super::sample, *};
+use super::{
+    super::{limit::Time, sample},
+    *,
+};
 use domain::{
     id::PlanKey,
     op::{Op, ProfileChange, Spend},
     tenant::Tenant,
     time::Instant,
 };
-use engine::ports::Commit;
+use engine::{ports::Commit, requests::Admission};
 use serde_json::{Value, json};
 
 fn parsed(body: &str) -> Result<(Check, Ack), Problem> {

@@ -4,7 +4,7 @@ use super::amount::Amount;
 use crate::{problem::Problem, rescue};
 use domain::{catalog::Catalog, op::Charge};
 use serde::Deserialize;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// How many properties, and how many quantities, one cost may name.
 pub const COST_WORDS_MAX: usize = 32;
@@ -29,6 +29,24 @@ pub struct CostRequest<'a> {
 }
 
 impl CostRequest<'_> {
+    /// What was asked for, whatever it costs: every word with its length, so that no two different ones read the same.
+    pub fn sent(&self) -> Arc<str> {
+        let mut text = String::new();
+        let mut push = |word: &str| text.push_str(&format!("{}:{word}", word.len()));
+        push(&self.table);
+        for (name, value) in &self.properties {
+            push(name);
+            push(value);
+        }
+        // No property has an empty name: these are quantities.
+        push("");
+        for (name, amount) in &self.quantities {
+            push(name);
+            push(&amount.0.to_string());
+        }
+        text.into()
+    }
+
     /// What it comes to by this catalog.
     ///
     /// # Errors

@@ -3,12 +3,14 @@
 use super::{
     amount::Amount,
     check::{CHARGES_MAX, ChargeRequest, bad_name, clipped},
+    cost::CostRequest,
     duration::parse_duration_ms,
     in_flight_id::hold_text,
     limit::LimitShape,
 };
 use crate::{problem::Problem, rescue};
 use domain::{
+    catalog::Catalog,
     decision::LimitState,
     hold::{Excess, Hold, HoldId, Settlement},
     id::{MeterKey, TenantId},
@@ -16,7 +18,7 @@ use domain::{
 };
 use engine::requests::{EngineError, HoldAsk};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 /// How a charge is to be held instead of made.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -68,6 +70,9 @@ pub struct CommitRequest<'a> {
     /// How much of each meter.
     #[serde(borrow, default)]
     pub charges: Vec<ChargeRequest<'a>>,
+    /// How much by a price list of the catalog, as in a check.
+    #[serde(borrow, default)]
+    pub cost: Option<CostRequest<'a>>,
 }
 
 impl CommitRequest<'_> {
@@ -76,20 +81,31 @@ impl CommitRequest<'_> {
         self.amount.is_some()
     }
 
+    /// Whether price lists must be known.
+    pub fn needs_prices(&self) -> bool {
+        self.cost.is_some()
+    }
+
+    /// What was sent in the place of the first charge, where a price list makes it.
+    pub fn sent(&self) -> Option<Arc<str>> {
+        self.cost.as_ref().map(CostRequest::sent)
+    }
+
     /// How the hold ends.
     ///
     /// # Errors
     /// A problem that names what can't be used.
-    pub fn settlement(&self, hold: Option<&Hold>) -> Result<Settlement, Problem> {
+    pub fn settlement(&self, hold: Option<&Hold>, catalog: &Catalog) -> Result<Settlement, Problem> {
         if self.charges.len() > CHARGES_MAX {
             return Err(rescue::INVALID_BODY.problem(format!("A hold has at most {CHARGES_MAX} charges.")));
         }
         let Some(amount) = self.amount else {
-            let charges: Result<Vec<Charge>, Problem> = self.charges.iter().map(charge).collect();
+            let cost = self.cost.iter().map(|cost| cost.charge(catalog));
+            let charges: Result<Vec<Charge>, Problem> = cost.chain(self.charges.iter().map(charge)).collect();
             return Ok(Settlement::Commit(charges?));
         };
-        if !self.charges.is_empty() {
-            return Err(rescue::INVALID_BODY.problem("Send \"amount\" or \"charges\", not both."));
+        if !self.charges.is_empty() || self.cost.is_some() {
+            return Err(rescue::INVALID_BODY.problem("Send \"amount\" alone, or \"charges\" and \"cost\" without it."));
         }
         match hold.map(|hold| &hold.charges[..]) {
             Some([only]) => Ok(Settlement::Commit(vec![Charge { meter: only.meter.clone(), amount: amount.0 }])),

@@ -5,6 +5,7 @@ pub mod catalogs;
 pub mod check;
 pub mod cost;
 pub mod daily;
+pub mod decision;
 pub mod denials;
 pub mod duration;
 pub mod events;

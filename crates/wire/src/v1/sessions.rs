@@ -140,7 +140,7 @@ pub struct SessionShape<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Time>,
-    /// The limits on its meter, and on the one that counts sessions. Empty for a repeat, and where it ended before.
+    /// The limits on its meter, and on the one that counts sessions. Empty where it ended before.
     pub limits: Vec<LimitShape<'a>>,
     /// Where the refusal can be read again.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -279,3 +279,61 @@ async fn many_at_once_hold_exactly_what_there_is_and_settle_once() {
     assert_eq!(stands(&world).await, (used, 0));
     assert!(used <= 40);
 }
+
+/// Another price for a call in mode `analyst`.
+async fn reprice(world: &World, from: &str, to: &str) {
+    let newest = world.get("/api/v1/catalogs").await.body["items"][0]["version"].as_i64().unwrap();
+    let text = world.get(&format!("/api/v1/catalogs/{newest}")).await.body["text"].as_str().unwrap().replace(from, to);
+    let applied = world.post_bytes("/api/v1/catalogs", "application/toml", text).await;
+    assert_eq!(applied.status, 200, "{}", applied.body);
+}
+
+fn cost(mode: &str) -> Value {
+    json!({ "table": "request", "properties": { "mode": mode, "tool": "general" } })
+}
+
+#[tokio::test]
+async fn a_price_that_changes_makes_no_other_payload_of_a_repeat() {
+    let world = World::with_tenants().await;
+    let asked = json!({ "tenant_id": "acme", "cost": cost("analyst"), "consume": true, "id": "call-1" });
+    let held = json!({ "tenant_id": "acme", "cost": cost("analyst"), "hold": { "ttl": "60s" }, "id": "call-2" });
+    let (first, taken) = (world.check(asked.clone()).await, world.check(held.clone()).await);
+    assert_eq!((&first.body["amount"], &taken.body["amount"]), (&json!(22), &json!(22)));
+    reprice(&world, "analyst = 20", "analyst = 30").await;
+    for (asked, before) in [(asked, first), (held, taken)] {
+        let again = world.check(asked.clone()).await;
+        assert_eq!((again.status, &again.headers["idempotent-replayed"]), (200, &"true".parse().unwrap()));
+        let members = ["amount", "allowed", "meter", "hold_id"];
+        members.iter().for_each(|member| assert_eq!(again.body[member], before.body[member], "{member}"));
+        let mut other = asked.clone();
+        other["cost"] = cost("none");
+        assert_eq!(world.check(other).await.problem(), (409, "idempotency_conflict"));
+    }
+    assert_eq!(world.used("acme", "tokens").await.0, 22);
+    let fresh = json!({ "tenant_id": "acme", "cost": cost("analyst"), "consume": true, "id": "call-3" });
+    assert_eq!(world.check(fresh).await.body["amount"], 32);
+}
+
+#[tokio::test]
+async fn work_may_be_committed_by_a_price_list() {
+    let world = World::with_tenants().await;
+    let held = json!({ "tenant_id": "acme", "meter": "tokens", "amount": 50, "hold": { "ttl": "60s" } });
+    let id = id_of(&world.check(held).await);
+    for (body, code) in [
+        (json!({ "cost": cost("analyst"), "amount": 3 }), "invalid_body"),
+        (json!({ "cost": cost("unheard of") }), "unknown_price"),
+        (json!({ "cost": { "table": "nothing" } }), "unknown_cost"),
+    ] {
+        assert_eq!(settle(&world, &id, "commit", body.clone()).await.problem(), (422, code), "{body}");
+    }
+    let settled = settle(&world, &id, "commit", json!({ "cost": cost("analyst") })).await;
+    assert_eq!(settled.status, 200, "{}", settled.body);
+    assert_eq!(world.used("acme", "tokens").await.0, 22);
+    reprice(&world, "analyst = 20", "analyst = 30").await;
+    let again = settle(&world, &id, "commit", json!({ "cost": cost("analyst") })).await;
+    assert_eq!((again.status, &again.headers["idempotent-replayed"]), (200, &"true".parse().unwrap()));
+    assert_eq!(settle(&world, &id, "commit", json!({ "cost": cost("none") })).await.problem(), (409, "hold_settled"));
+    let on_messages = id_of(&hold(&world, json!({})).await);
+    let other = settle(&world, &on_messages, "commit", json!({ "cost": cost("none") })).await;
+    assert_eq!(other.problem().0, 422, "what is not held can't be committed");
+}

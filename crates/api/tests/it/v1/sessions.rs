@@ -103,6 +103,100 @@ async fn a_repeat_under_an_id_is_the_session_that_it_opened() {
 }
 
 #[tokio::test]
+async fn an_id_is_bound_to_the_session_that_was_open_already() {
+    let world = World::with_tenants().await;
+    let id = opened(&world, "a").await;
+    world.time.advance(5_000);
+    let first = open(&world, json!({ "id": "second-request", "key": "a" })).await;
+    assert_eq!((id_of(&first), &first.body["accrued_ms"]), (id.clone(), &json!(5_000)));
+    assert!(!first.headers.contains_key("idempotent-replayed"));
+    world.time.advance(5_000);
+    let again = open(&world, json!({ "id": "second-request", "key": "a" })).await;
+    assert_eq!((id_of(&again), &again.headers["idempotent-replayed"]), (id.clone(), &"true".parse().unwrap()));
+    assert_eq!(again.body["accrued_ms"], 5_000, "a repeat touches nothing");
+    assert_eq!(open(&world, json!({ "id": "second-request", "key": "b" })).await.problem().1, "idempotency_conflict");
+    close(&world, &id).await;
+    let late = open(&world, json!({ "id": "second-request", "key": "a" })).await;
+    assert_eq!((id_of(&late), &late.body["status"]), (id, &json!("closed")), "and opens none");
+    assert_eq!(world.used("acme", "conversations").await.0, 1);
+}
+
+#[tokio::test]
+async fn a_repeat_makes_no_time_free() {
+    let world = World::with_tenants().await;
+    let first = open(&world, json!({ "id": "once", "key": "a" })).await;
+    world.time.advance(20_000);
+    let again = open(&world, json!({ "id": "once", "key": "a" })).await;
+    assert_eq!((id_of(&again), &again.headers["idempotent-replayed"]), (id_of(&first), &"true".parse().unwrap()));
+    assert_eq!(touch(&world, &id_of(&first)).await.body["accrued_ms"], 20_000);
+    assert_eq!(time_used(&world).await, 20_000);
+}
+
+#[tokio::test]
+async fn a_repeat_has_the_limits_as_they_are_now() {
+    let world = World::with_tenants().await;
+    let first = open(&world, json!({ "id": "once", "key": "a" })).await.body;
+    let numbers = |answer: &Value| -> Vec<(String, i64)> {
+        let limits = answer["limits"].as_array().unwrap().iter();
+        limits.map(|one| (one["name"].as_str().unwrap().to_owned(), one["used"].as_i64().unwrap())).collect()
+    };
+    let again = open(&world, json!({ "id": "once", "key": "a" })).await.body;
+    assert_eq!((numbers(&again), &again["may_run_ms"]), (numbers(&first), &first["may_run_ms"]));
+    assert_eq!(again["limited_by"], first["limited_by"]);
+    world.time.advance(20_000);
+    touch(&world, &id_of(&open(&world, json!({ "key": "a" })).await)).await;
+    let later = open(&world, json!({ "id": "once", "key": "a" })).await.body;
+    let used = [
+        ("conversation_time_period", 20_000),
+        ("conversation_time_session", 20_000),
+        ("conversation_time_concurrent", 1),
+    ];
+    assert_eq!(numbers(&later), used.map(|(name, used)| (name.to_owned(), used)));
+    assert_eq!((&later["allowed"], &later["code"]), (&json!(true), &json!("allowed")));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_keeps_no_place_for_the_dead() {
+    let world = World::with_tenants().await;
+    world.time.advance(60 * MINUTE_MS);
+    world.engine.upkeep().await.unwrap();
+    for key in ["a", "b", "c"] {
+        opened(&world, key).await;
+    }
+    world.time.set_back(60 * MINUTE_MS);
+    world.time.advance(4 * MINUTE_MS);
+    world.engine.upkeep().await.unwrap();
+    assert_eq!(open(&world, json!({ "key": "d" })).await.body["code"], "concurrency_limit_reached");
+    touch(&world, &id_of(&open(&world, json!({ "key": "a" })).await)).await;
+    world.time.advance(2 * MINUTE_MS);
+    world.engine.upkeep().await.unwrap();
+    let left: Vec<_> = list(&world).await.iter().map(|one| one["key"].clone()).collect();
+    assert_eq!(left, [json!("a")], "who was touched in time is there still");
+    assert_eq!(open(&world, json!({ "key": "d" })).await.body["allowed"], true);
+    assert_eq!(time_used(&world).await, 4 * MINUTE_MS);
+}
+
+#[tokio::test]
+async fn a_catalog_without_the_meter_ends_what_is_open_when_it_is_touched() {
+    let world = World::with_tenants().await;
+    let (touched, closed) = (opened(&world, "a").await, opened(&world, "b").await);
+    world.time.advance(10_000);
+    let text = world.get("/api/v1/catalogs/1").await.body["text"].as_str().unwrap().to_owned();
+    let lines = text.lines().filter(|line| !line.contains("meter = \"conversation_time\""));
+    let text = lines.collect::<Vec<_>>().join("\n").replace("[meters.conversation_time]", "[meters.talk_time]");
+    let text = text.replace("[[routes]]", "");
+    let applied = world.post_bytes("/api/v1/catalogs", "application/toml", text).await;
+    assert_eq!(applied.status, 200, "{}", applied.body);
+    assert_eq!(touch(&world, &touched).await.problem(), (409, "session_closed"));
+    let answer = close(&world, &closed).await.body;
+    assert_eq!(
+        (&answer["status"], &answer["reason"], &answer["accrued_ms"]),
+        (&json!("closed"), &json!("forced"), &json!(10_000))
+    );
+    assert_eq!(list(&world).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn one_that_ended_is_closed_again_but_not_touched() {
     let world = World::with_tenants().await;
     let id = opened(&world, "a").await;

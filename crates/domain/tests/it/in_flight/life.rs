@@ -261,7 +261,12 @@ impl Life {
         let goes_on = ran.is_some_and(|ran| ran < IDLE_MS);
         let mut is_bounded = true;
         if let Some(before) = before.filter(|_| goes_on) {
-            is_bounded = self.ran_on(&before, user, ran.unwrap(), &outcome);
+            if before.is_finishing && code(&outcome) != "Allowed" {
+                let session = self.tenant().in_flight.session(before.id);
+                assert_eq!(session, Some(&before), "what is refused in a session that finishes charges nothing");
+            } else {
+                is_bounded = self.ran_on(&before, user, ran.unwrap(), &outcome);
+            }
         } else if outcome.session.is_some() {
             self.record("spare0", user, 1);
             self.sessions.push((id, user));
