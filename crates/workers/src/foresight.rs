@@ -133,7 +133,8 @@ pub async fn is_due(engine: &Engine) -> Result<bool, EngineError> {
     let Some(run) = runs.last() else { return Ok(false) };
     // A night goes through all tenants, and drops what it did not write: so any row tells.
     let newest = book.fleet(&FleetQuery { limit: 1, ..FleetQuery::default() }).await?;
-    Ok(newest.first().map_or(run.tenants_done > 0, |row| row.made_at < run.ended_at))
+    let has_meters = !engine.catalog().meters.is_empty();
+    Ok(newest.first().map_or(run.tenants_done > 0 && has_meters, |row| row.made_at < run.ended_at))
 }
 
 /// Makes, keeps and judges the forecasts of all tenants.

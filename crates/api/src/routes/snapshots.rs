@@ -8,6 +8,7 @@ use crate::{
 };
 use axum::{body::Body, extract::State, response::Response};
 use bytes::Bytes;
+use domain::day::Day;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use std::{
@@ -33,6 +34,12 @@ use wire::{
 pub(crate) async fn close(State(state): State<ApiState>, OptionalJson(body): OptionalJson) -> Answer {
     let request: SnapshotRequest = body.map_or_else(|| Ok(SnapshotRequest::default()), |body| parse(&body))?;
     let asked = request.into_asked(state.engine().now())?;
+    let keep_days = state.parts.snapshots.keep_days().await.map_err(Failure::from)?;
+    let first = Day::of(state.engine().now()) + -keep_days;
+    if asked.day < first {
+        let detail = format!("\"day\" is {}: history is kept from {first} on.", asked.day);
+        return Err(rescue::INVALID_REQUEST.problem(detail).into());
+    }
     if let Some(tenant) = &asked.tenant {
         // Said now, and not in the last line.
         state.engine().tenant(tenant).await?;

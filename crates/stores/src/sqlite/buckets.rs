@@ -19,7 +19,9 @@ use domain::{
     time::Instant,
 };
 use engine::ports::{HistoryPage, HistoryQuery, HistoryState, LedgerError, Seq};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OptionalExtension, Row, ToSql, TransactionBehavior, params, params_from_iter, types::Value,
+};
 use std::{
     sync::{
         Arc,
@@ -263,13 +265,7 @@ impl DropRows {
             // The last bucket that ended by then.
             let through_ms = from.ms() - resolution.length_ms();
             for is_part in [false, true] {
-                dropped += transaction
-                    .prepare_cached(
-                        "DELETE FROM history WHERE (grain, start_ms, tenant, user, dimensions, meter) IN (
-                             SELECT grain, start_ms, tenant, user, dimensions, meter FROM history
-                             WHERE grain = ?1 AND start_ms <= ?2 LIMIT ?3)",
-                    )?
-                    .execute(params![grain(resolution, is_part), through_ms, DROP_ROWS])?;
+                dropped += drop_some(&transaction, grain(resolution, is_part).into(), through_ms)?;
             }
         }
         if dropped > 0 || kept != known.kept {
@@ -278,6 +274,30 @@ impl DropRows {
         }
         Ok(dropped > 0)
     }
+}
+
+/// Drops the first rows of a grain that begin by then; how many. Through the place of the last of them: so that they are found by the
+/// index alone, however many rows begin at once.
+fn drop_some(conn: &Connection, grain: i64, through_ms: i64) -> rusqlite::Result<usize> {
+    let last = conn
+        .prepare_cached(
+            "SELECT start_ms, tenant, user, dimensions, meter FROM history WHERE grain = ?1 AND start_ms <= ?2
+             ORDER BY start_ms, tenant, user, dimensions, meter LIMIT 1 OFFSET ?3",
+        )?
+        .query_row(params![grain, through_ms, DROP_ROWS - 1], |row| {
+            (0..5).map(|column| row.get::<_, Value>(column)).collect::<rusqlite::Result<Vec<Value>>>()
+        })
+        .optional()?;
+    let Some(last) = last else {
+        let mut rest = conn.prepare_cached("DELETE FROM history WHERE grain = ?1 AND start_ms <= ?2")?;
+        return rest.execute(params![grain, through_ms]);
+    };
+    let place = std::iter::once(Value::Integer(grain)).chain(last);
+    conn.prepare_cached(
+        "DELETE FROM history
+         WHERE grain = ?1 AND (start_ms, tenant, user, dimensions, meter) <= (?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params_from_iter(place))
 }
 
 impl Work for DropRows {

@@ -18,7 +18,7 @@ use domain::{
 use engine::ports::{
     BoxFuture, Days, LedgerError, MeterSnapshots, Snapshot, SnapshotRun, Snapshots, Taken, TenantSnapshots,
 };
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params, types::Value};
 use std::{sync::Arc, time::Instant as Moment};
 
 /// Rows written or dropped before the time is looked at.
@@ -237,17 +237,24 @@ impl Work for PutRun {
 pub(super) struct Drop(pub(super) Day);
 
 impl Drop {
+    /// Through the place of the last row of the step: so that what is deleted is found by the index alone, however many rows a day has.
     fn step(&self, conn: &Connection) -> rusqlite::Result<bool> {
-        let dropped = conn
+        let last = conn
             .prepare_cached(
-                "DELETE FROM snapshots WHERE (day, tenant, meter) IN
-                 (SELECT day, tenant, meter FROM snapshots WHERE day < ?1 ORDER BY day, tenant, meter LIMIT ?2)",
+                "SELECT day, tenant, meter FROM snapshots WHERE day < ?1 ORDER BY day, tenant, meter LIMIT 1 OFFSET ?2",
             )?
-            .execute([i64::from(self.0.number()), STEP_ROWS as i64])?;
-        if dropped == 0 {
+            .query_row([i64::from(self.0.number()), STEP_ROWS as i64 - 1], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Value>(1)?, row.get::<_, Value>(2)?))
+            })
+            .optional()?;
+        let Some((day, tenant, meter)) = last else {
+            conn.prepare_cached("DELETE FROM snapshots WHERE day < ?1")?.execute([self.0.number()])?;
             conn.prepare_cached("DELETE FROM snapshot_runs WHERE day < ?1")?.execute([self.0.number()])?;
-        }
-        Ok(dropped > 0)
+            return Ok(false);
+        };
+        conn.prepare_cached("DELETE FROM snapshots WHERE (day, tenant, meter) <= (?1, ?2, ?3)")?
+            .execute(params![day, tenant, meter])?;
+        Ok(true)
     }
 }
 

@@ -95,11 +95,16 @@ impl Server {
             _ => return Err(wrong()),
         };
         let mut server = Self { wire: BufReader::new(wire) };
-        match credentials.split_once(':') {
-            _ if credentials.is_empty() => {}
-            Some(("", password)) => drop(server.call(&["AUTH", &decoded(password)]).await?),
-            Some((user, password)) => drop(server.call(&["AUTH", &decoded(user), &decoded(password)]).await?),
-            None => drop(server.call(&["AUTH", &decoded(credentials)]).await?),
+        let (user, password) = credentials.split_once(':').unwrap_or(("", credentials));
+        let (user, password) = (decoded(user), decoded(password));
+        let auth = match (user.is_empty(), password.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(server.call(&["AUTH", &password]).await),
+            (false, _) => Some(server.call(&["AUTH", &user, &password]).await),
+        };
+        // Its own words are not repeated: a server that does not know the command quotes what was sent, the password.
+        if let Some(Err(_)) = auth {
+            return Err("it does not accept the user or the password of its address".into());
         }
         if !database.is_empty() && database != "0" {
             server.call(&["SELECT", database]).await?;

@@ -70,6 +70,12 @@ fn text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
+/// What SQLite says; of a file that can't be opened only that, for its words name the path.
 fn told(error: &rusqlite::Error) -> String {
-    format!("SQLite: {error}")
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::NotADatabase) => {
+            "SQLite: the file can't be opened as a database".to_owned()
+        }
+        _ => format!("SQLite: {error}"),
+    }
 }
