@@ -78,10 +78,14 @@ pub(crate) fn months_back(start: Day, end: Day, back_to: Day) -> Vec<(Day, Day)>
     let mut first = start;
     while first > back_to {
         let last = first + -1;
-        let (month, month_end) = calendar_month(last);
-        // The same day of the month as today's window, or the month's last where it has no such day.
-        let begun = month.max((month + (start.civil().2 - 1)).min(month_end));
-        first = if begun <= last { begun } else { month };
+        // The same day of the month as today's window, or the month's last where it has no such day: in the month of that last
+        // day, or else in the one before.
+        let begun = |(month, month_end): (Day, Day)| (month + (start.civil().2 - 1)).min(month_end);
+        let around = calendar_month(last);
+        first = match begun(around) {
+            day if day <= last => day,
+            _ => begun(calendar_month(around.0 + -1)),
+        };
         windows.push((first, last));
     }
     windows.reverse();

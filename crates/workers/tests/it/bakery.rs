@@ -234,6 +234,7 @@ async fn no_error_shows_a_password_and_no_source_is_waited_for_for_ever() {
     };
     assert_eq!(reason("m_silent"), "no answer within 300 ms");
     assert_eq!(reason("m_http"), "no answer within 300 ms");
-    assert!(reason("m_wrong").contains("WRONGPASS"), "{}", reason("m_wrong"));
+    // Not in the words of the server, which may quote what was sent.
+    assert_eq!(reason("m_wrong"), "it does not accept the user or the password of its address");
     assert!(lines.iter().any(|line| matches!(line, SnapshotLine::NotCollected { .. })));
 }

@@ -6,7 +6,7 @@ use super::{
     proxy::{Mode, Proxy},
     run, two, until,
 };
-use crate::world::{done, wait};
+use crate::world::{done, retain, wait};
 use domain::{
     entry::{Effect, Entry},
     id::TenantId,
@@ -235,7 +235,7 @@ fn what_was_charged_under_a_lease_verifies_and_is_cut_from_the_front() {
     let days = |days| days * DAY_MS;
     let retention =
         Retention { dedupe_ms: days(3), journal_ms: days(5), denials_ms: days(20), history_ms: days(1_000) };
-    wait(one.retain(retention, first.plus_ms(days(5) + 125))).unwrap();
+    retain(&*one, retention, first.plus_ms(days(5) + 125)).unwrap();
     assert_eq!(database.sql("SELECT seq::text FROM @.entries ORDER BY seq"), ["5", "6", "7", "8", "9"]);
     let report = verified();
     assert!(report.is_clean() && report.entries == 5, "{:?}", report.differences);
