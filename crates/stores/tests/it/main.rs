@@ -3,6 +3,7 @@
 
 mod conformance;
 mod forecasts;
+mod granted;
 mod in_flight;
 #[cfg(feature = "postgres")]
 mod postgres;

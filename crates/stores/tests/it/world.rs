@@ -1,6 +1,6 @@
 //! A seeded world of tenants that makes entries and knows what their folds must be.
 
-use crate::in_flight;
+use crate::{granted, in_flight};
 use domain::{
     decision::Code,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Profile, Status},
@@ -445,6 +445,12 @@ impl World {
         }
         if entry.binding.is_some() || self.random.one_in(2) {
             entry.effects.extend(in_flight::effect(&mut self.random, tenant, entry, windows));
+        }
+        if self.random.one_in(4) {
+            entry.effects.extend(granted::effect(&mut self.random, tenant, entry));
+        }
+        if self.random.one_in(20) {
+            entry.effects.push(granted::shared(&mut self.random, tenant));
         }
     }
 
