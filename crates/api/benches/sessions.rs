@@ -1,6 +1,6 @@
 //! What a session costs beside a check: `cargo bench -p api --bench sessions -- [rounds] [seconds] [directory]`.
 //!
-//! Each on a SQLite file, durable, in closed loops, in interleaved rounds; opening and closing count as one. The ratio
+//! Beside checks with and without an id. Each on a SQLite file, durable, in closed loops, in interleaved rounds; opening and closing count as one. The ratio
 //! of the rates counts.
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use domain::{
 use engine::{
     Engine,
     ports::{Clock, Commit},
-    requests::{Ack, Check},
+    requests::{Ack, Check, OpId},
     session::{SessionAsk, SessionTouch, Touched},
 };
 use std::{
@@ -54,6 +54,17 @@ impl Clock for Now {
     }
 }
 
+/// What is done again and again.
+#[derive(Clone, Copy)]
+enum What {
+    /// A check that is charged.
+    Check,
+    /// The same under an id, which makes a repeat harmless.
+    CheckOnce,
+    /// A session is opened and closed.
+    Session,
+}
+
 #[derive(Clone)]
 struct Bench {
     engine: Arc<Engine>,
@@ -61,8 +72,10 @@ struct Bench {
 }
 
 impl Bench {
-    async fn check(&self) {
-        let tenant = tenant(self.next.fetch_add(1, Ordering::Relaxed));
+    /// A check that is charged; under an id where it `is_repeatable`.
+    async fn check(&self, is_repeatable: bool) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let tenant = tenant(number);
         let check = Check {
             tenant,
             user: None,
@@ -71,7 +84,7 @@ impl Bench {
             consume: true,
             enforce: None,
             dimensions: Vec::new(),
-            id: None,
+            id: is_repeatable.then(|| OpId { source: "".into(), id: number.to_string().into() }),
             cause: Cause::Check,
             hold: None,
             sent: None,
@@ -105,7 +118,7 @@ impl Bench {
     }
 
     /// How many a second, by so many loops at once.
-    async fn rate(&self, loops: u64, seconds: f64, sessions: bool) -> f64 {
+    async fn rate(&self, loops: u64, seconds: f64, what: What) -> f64 {
         let began = std::time::Instant::now();
         let tasks: Vec<_> = (0..loops)
             .map(|_| {
@@ -113,9 +126,10 @@ impl Bench {
                 tokio::spawn(async move {
                     let mut done = 0_u64;
                     while began.elapsed() < Duration::from_secs_f64(seconds) {
-                        match sessions {
-                            true => bench.session().await,
-                            false => bench.check().await,
+                        match what {
+                            What::Check => bench.check(false).await,
+                            What::CheckOnce => bench.check(true).await,
+                            What::Session => bench.session().await,
                         }
                         done += 1;
                     }
@@ -153,15 +167,18 @@ fn main() {
         let engine = Engine::open(ledger, Arc::new(Now), catalog, CATALOG).await.unwrap();
         let bench = Bench { engine, next: Arc::default() };
         for loops in LOOPS {
-            let (mut checks, mut sessions) = (Vec::new(), Vec::new());
+            let mut rates: [Vec<f64>; 3] = Default::default();
             for _ in 0..rounds {
-                checks.push(bench.rate(loops, seconds, false).await);
-                sessions.push(bench.rate(loops, seconds, true).await);
+                for (what, rates) in [What::Check, What::CheckOnce, What::Session].into_iter().zip(&mut rates) {
+                    rates.push(bench.rate(loops, seconds, what).await);
+                }
             }
-            let (checks, sessions) = (median(checks), median(sessions));
+            let [checks, once, sessions] = rates.map(median);
             println!(
-                "{loops:>3} at once: {checks:>9.0} checks/s, {sessions:>9.0} sessions opened and closed/s: one costs {:.2} checks",
-                checks / sessions
+                "{loops:>3} at once: {checks:.0} checks/s, {once:.0} under ids, {sessions:.0} sessions opened and closed/s: \
+                one costs {:.2} checks, {:.2} under ids",
+                checks / sessions,
+                once / sessions
             );
         }
     });

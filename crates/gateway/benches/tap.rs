@@ -23,8 +23,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How much of a stream the model writes at once: a few deltas.
-const WRITE_BYTES: usize = 4096;
+const USAGE: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":22,\"total_tokens\":33}}\n\n";
+/// How much of a stream the model writes at once: a delta, as models do, and a few.
+const WRITES_BYTES: [usize; 2] = [DELTA.len(), 4096];
+const DELTA: &str = "data: {\"id\":\"chatcmpl-123\",\"object\":\"chat.completion.chunk\",\"created\":1694268190,\"model\":\"m\",\
+    \"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
 const ROUTES: [&str; 3] = ["/plain", "/read", "/asked"];
 
 struct Now;
@@ -36,11 +40,7 @@ impl Clock for Now {
 
 /// A stream of deltas of about this size, with its usage at the end.
 fn chat(bytes: usize) -> Vec<u8> {
-    let delta = "data: {\"id\":\"chatcmpl-123\",\"object\":\"chat.completion.chunk\",\"created\":1694268190,\"model\":\"m\",\
-        \"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
-    let usage =
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":22,\"total_tokens\":33}}\n\n";
-    [delta.repeat(bytes / delta.len()).as_str(), usage, "data: [DONE]\n\n"].concat().into_bytes()
+    [DELTA.repeat(bytes / DELTA.len()).as_str(), USAGE, "data: [DONE]\n\n"].concat().into_bytes()
 }
 
 fn per_second(what: &str, bytes: usize, took: Duration) -> f64 {
@@ -51,23 +51,28 @@ fn per_second(what: &str, bytes: usize, took: Duration) -> f64 {
 
 /// The reader alone, fed what the upstream writes at once, and pieces that fall into the middle of events.
 fn alone(body: &[u8]) {
-    for size in [64, 1000, WRITE_BYTES, 65_536] {
+    // What was just received is in the cache.
+    let part = Bytes::copy_from_slice(&body[..DELTA.len() * 1_000]);
+    let turns = body.len() / part.len();
+    for size in [DELTA.len(), 1000, 4096, 65_536] {
         let mut tap = Tap::new(Format::Events, Encoding::Identity);
         let begun = Instant::now();
-        body.chunks(size).for_each(|chunk| tap.feed(chunk));
+        (0..turns).for_each(|_| part.chunks(size).for_each(|chunk| tap.feed(chunk)));
+        let took = begun.elapsed();
+        tap.feed(USAGE.as_bytes());
         assert_eq!(tap.usage(true).and_then(|usage| usage.total()), Some(33));
-        per_second(&format!("tap, {size} bytes at a time"), body.len(), begun.elapsed());
-        let (mut flow, whole) = (EventFlow::new(true), Bytes::copy_from_slice(body));
+        per_second(&format!("tap, {size} bytes at a time"), turns * part.len(), took);
+        let mut flow = EventFlow::new(true);
         let begun = Instant::now();
-        for at in (0..whole.len()).step_by(size) {
-            black_box(flow.feed(&whole.slice(at..(at + size).min(whole.len()))));
+        for at in (0..turns).flat_map(|_| (0..part.len()).step_by(size)) {
+            black_box(flow.feed(&part.slice(at..(at + size).min(part.len()))));
         }
-        per_second(&format!("taking out, {size} bytes at a time"), body.len(), begun.elapsed());
+        per_second(&format!("taking out, {size} bytes at a time"), turns * part.len(), begun.elapsed());
     }
 }
 
 /// Answers every request with the body.
-async fn model(body: Arc<Vec<u8>>) -> SocketAddr {
+async fn model(body: Arc<Vec<u8>>, write_bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -84,7 +89,7 @@ async fn model(body: Arc<Vec<u8>>) -> SocketAddr {
                     let head =
                         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
                     stream.write_all(head.as_bytes()).await.unwrap();
-                    for chunk in body.chunks(WRITE_BYTES) {
+                    for chunk in body.chunks(write_bytes) {
                         let written = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
                         if stream.write_all(&written).await.is_err() {
                             return;
@@ -160,19 +165,26 @@ fn main() {
     alone(&body);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let length = body.len();
-        let gateway = start(model(Arc::new(body)).await).await;
-        let mut took: [Vec<Duration>; 3] = Default::default();
-        for _ in 0..rounds {
-            for (path, took) in ROUTES.iter().zip(&mut took) {
-                took.push(stream(gateway, path).await);
-            }
+        let (length, body) = (body.len(), Arc::new(body));
+        for write_bytes in WRITES_BYTES {
+            println!("streams written {write_bytes} bytes at a time");
+            compare(length, start(model(body.clone(), write_bytes).await).await, rounds).await;
         }
-        let medians = took.map(|mut took| {
-            took.sort_unstable();
-            took[took.len() / 2]
-        });
-        let rates: Vec<f64> = ROUTES.iter().zip(medians).map(|(path, took)| per_second(path, length, took)).collect();
-        println!("read: {:.3} of plain; read and taken out: {:.3}", rates[1] / rates[0], rates[2] / rates[0]);
     });
+}
+
+/// Whole streams of each route, in turns.
+async fn compare(length: usize, gateway: SocketAddr, rounds: usize) {
+    let mut took: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..rounds {
+        for (path, took) in ROUTES.iter().zip(&mut took) {
+            took.push(stream(gateway, path).await);
+        }
+    }
+    let medians = took.map(|mut took| {
+        took.sort_unstable();
+        took[took.len() / 2]
+    });
+    let rates: Vec<f64> = ROUTES.iter().zip(medians).map(|(path, took)| per_second(path, length, took)).collect();
+    println!("read: {:.3} of plain; read and taken out: {:.3}", rates[1] / rates[0], rates[2] / rates[0]);
 }

@@ -18,14 +18,7 @@ use engine::{
     ports::LedgerError,
     requests::{Ack, Admission, Check, EngineError, HoldAsk},
 };
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 use wire::catalog::ChargeWhen;
 
@@ -69,21 +62,6 @@ pub(crate) struct Waiting {
 impl Default for Waiting {
     fn default() -> Self {
         Self { settlements: Arc::new(Semaphore::new(WAITING_MAX)), doubts: Arc::new(Semaphore::new(DOUBTS_MAX)) }
-    }
-}
-
-/// Names that nobody has drawn before, on any node: numbers under two keys that the system drew for this process.
-#[derive(Default)]
-pub(crate) struct HoldNames {
-    keys: [RandomState; 2],
-    drawn: AtomicU64,
-}
-
-impl HoldNames {
-    fn draw(&self) -> u128 {
-        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = self.keys.each_ref().map(|key| u128::from(key.hash_one(number)));
-        high << 64 | low
     }
 }
 
@@ -212,7 +190,7 @@ pub(crate) async fn take(
 
 async fn hold(settler: &Settler, check: &Check) -> Result<Admission, EngineError> {
     let engine = &settler.engine;
-    let ask = HoldAsk { ttl_ms: HELD_MS, excess: Excess::Overage, fresh: settler.hold_names.draw() };
+    let ask = HoldAsk { ttl_ms: HELD_MS, excess: Excess::Overage, fresh: settler.names.draw() };
     let held = Check { hold: Some(ask), ..check.clone() };
     let error = match engine.admit(&held, Ack::Disk).await {
         // Of these nothing is written.

@@ -16,6 +16,7 @@ mod frames;
 mod gateway;
 mod hold;
 mod identity;
+mod names;
 mod observe;
 pub mod path;
 mod priced;

@@ -1,10 +1,7 @@
 //! What a request owes when it is over, whoever ended it: charges given back, and charges measured afterwards. Both
 //! are settled on drop, by a task of their own, so that no vanished client can stop them.
 
-use crate::{
-    hold::{HoldNames, Waiting},
-    observe::GatewayObserver,
-};
+use crate::{hold::Waiting, names::Names, observe::GatewayObserver};
 use domain::{
     hold::{HoldId, Settlement},
     id::{MeterKey, TenantId, UserId},
@@ -38,7 +35,7 @@ pub(crate) struct Settler {
     observer: Arc<dyn GatewayObserver>,
     runtime: Handle,
     open: Arc<Open>,
-    pub(crate) hold_names: Arc<HoldNames>,
+    pub(crate) names: Arc<Names>,
     pub(crate) waiting: Waiting,
 }
 
@@ -57,7 +54,7 @@ impl Settler {
             observer,
             runtime,
             open: Arc::default(),
-            hold_names: Arc::default(),
+            names: Arc::default(),
             waiting: Waiting::default(),
         })
     }

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     future::Future,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -108,15 +107,12 @@ pub(crate) struct Keeper {
     settler: Settler,
     due: Mutex<BTreeMap<(i64, u64), Weak<Stream>>>,
     numbers: AtomicU64,
-    /// Two hashes of a number by keys that the system drew: an id that nobody draws again.
-    names: [RandomState; 2],
 }
 
 impl Keeper {
     /// A keeper whose task lives as long as it does.
     pub(crate) fn start(settler: &Settler) -> Arc<Self> {
-        let (due, numbers, names) = (Mutex::default(), AtomicU64::new(0), [RandomState::new(), RandomState::new()]);
-        let keeper = Arc::new(Self { settler: settler.clone(), due, numbers, names });
+        let keeper = Arc::new(Self { settler: settler.clone(), due: Mutex::default(), numbers: AtomicU64::new(0) });
         let known = Arc::downgrade(&keeper);
         settler.spawn(async move {
             let mut look = tokio::time::interval(LOOK_EVERY);
@@ -141,9 +137,7 @@ impl Keeper {
 
     /// A number that nobody has drawn before, here or on another node.
     pub(super) fn fresh(&self) -> u128 {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = &self.names;
-        u128::from(high.hash_one(number)) << 64 | u128::from(low.hash_one(number))
+        self.settler.names.draw()
     }
 
     /// A stream in a session that was just opened or touched.

@@ -22,20 +22,12 @@ pub(super) fn may_report(bytes: &[u8]) -> bool {
     USAGE.find(bytes).is_some()
 }
 
-/// The same of bytes that came in two parts, the first of them short.
-pub(super) fn may_report_across(held: &[u8], bytes: &[u8]) -> bool {
-    const EACH: usize = USAGE_KEY.len() - 1;
-    if may_report(bytes) {
-        return true;
-    }
-    if held.is_empty() {
-        return false;
-    }
-    let (end, start) = (&held[held.len().saturating_sub(EACH)..], &bytes[..bytes.len().min(EACH)]);
-    let mut seam = [0; 2 * EACH];
-    seam[..end.len()].copy_from_slice(end);
-    seam[end.len()..end.len() + start.len()].copy_from_slice(start);
-    may_report(held) || may_report(&seam)
+/// Whether what came in two parts may report usage because of the bytes where they meet.
+pub(super) fn may_report_at_seam(held: &[u8], bytes: &[u8]) -> bool {
+    (1..USAGE_KEY.len()).any(|length| {
+        let (start, end) = USAGE_KEY.split_at(length);
+        held.ends_with(start) && bytes.starts_with(end)
+    })
 }
 
 /// Where the last blank line ends. Whatever came before, an event ends there.
@@ -110,6 +102,8 @@ pub struct EventReader {
     boundaries: Boundaries,
     /// The beginning of an event that is not there whole.
     held: Vec<u8>,
+    /// Whether that may report usage by itself.
+    held_reports: bool,
     /// The search in an event that is too large to be held.
     large: Option<Box<EventScan>>,
     last: Option<Usage>,
@@ -135,21 +129,22 @@ impl EventReader {
     /// The next bytes of the stream.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         bytes = self.skip_plain(bytes);
-        while !bytes.is_empty() {
-            match self.boundaries.next(bytes) {
-                Some(length) => {
-                    let (event, rest) = bytes.split_at(length);
-                    self.end_event(event);
-                    bytes = rest;
-                }
-                None => return self.hold(bytes),
-            }
+        let mut has_ended = false;
+        while let Some(length) = self.boundaries.next(bytes) {
+            let (event, rest) = bytes.split_at(length);
+            self.end_event(event);
+            (bytes, has_ended) = (rest, true);
         }
+        if has_ended {
+            self.held_reports = self.held_reports && may_report(bytes);
+        }
+        self.hold(bytes);
     }
 
     /// The quick way through what has no `usage` in it: only what follows the last blank line is of interest.
     fn skip_plain<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        if self.large.is_some() || may_report_across(&self.held, bytes) {
+        if self.large.is_some() || self.held_reports || may_report_at_seam(&self.held, bytes) || may_report(bytes) {
+            self.held_reports = true;
             return bytes;
         }
         match after_last_blank_line(bytes) {

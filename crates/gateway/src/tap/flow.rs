@@ -5,7 +5,7 @@
 
 use super::{
     Boundaries, EVENT_HELD_MAX_BYTES, EventScan,
-    events::{after_last_blank_line, may_report, may_report_across},
+    events::{after_last_blank_line, may_report, may_report_at_seam},
 };
 use bytes::Bytes;
 use http_body::Frame;
@@ -84,10 +84,9 @@ impl EventFlow {
 
     /// The quick way through what is passed on as it is: where the last event ends, if none before may be taken out.
     fn plain_end(&self, bytes: &[u8]) -> Option<usize> {
-        if self.strips_usage && may_report_across(&self.held, bytes) {
-            return None;
-        }
-        after_last_blank_line(bytes)
+        let held = &self.held;
+        let reports = || may_report_at_seam(held, bytes) || may_report(bytes) || may_report(held);
+        if self.strips_usage && reports() { None } else { after_last_blank_line(bytes) }
     }
 
     /// What was kept back, with room for so much more.
