@@ -106,13 +106,14 @@ impl Tenant {
         entry.effects.push(Effect::Session(Box::new(session.clone())));
         self.fold(user.as_deref_mut(), &entry);
 
-        // What comes after is decided on what is charged now.
-        let mut rest = Entry { effects: Vec::new(), ..entry.clone() };
+        // What comes after is decided on what is charged now. How the session stands then is written once, as it is left.
+        entry.effects.pop();
+        let charged = std::mem::take(&mut entry.effects);
         let ends_at = ran.from.plus_ms(took.charged_ms());
         let is_cut = took.charged_ms() < ran_ms;
-        let next = self.next(user.as_deref(), step, session, &mut rest, (ends_at, is_cut), &goes);
-        self.fold(user.as_deref_mut(), &rest);
-        entry.effects.append(&mut rest.effects);
+        let next = self.next(user.as_deref(), step, session, &mut entry, (ends_at, is_cut), &goes);
+        self.fold(user.as_deref_mut(), &entry);
+        entry.effects.splice(0..0, charged);
         let (next, mut noted) = self.note_refusal(user.as_deref_mut(), step, next);
         entry.effects.append(&mut noted);
         // What is begun is bound if it is not refused; of touches, the last.
