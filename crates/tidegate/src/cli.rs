@@ -132,6 +132,16 @@ pub struct ServeArgs {
     /// How long history is kept by minutes [default: 2d]
     #[arg(long, value_name = "TIME", env = "TIDEGATE_LEDGER_HISTORY_MINUTES")]
     pub history_minutes: Option<String>,
+    /// How the names of variables begin that the catalog may name for its snapshot sources: what this node has in other
+    /// variables stays with the node [default: TIDEGATE_SOURCE_]
+    #[arg(long, value_name = "PREFIX", env = "TIDEGATE_SNAPSHOTS_VARIABLES")]
+    pub snapshots_variables: Option<String>,
+    /// The directory below which the catalog may name files of secrets for its snapshot sources [default: none]
+    #[arg(long, value_name = "DIRECTORY", env = "TIDEGATE_SNAPSHOTS_SECRETS")]
+    pub snapshots_secrets: Option<PathBuf>,
+    /// The directory below which the catalog may name SQLite files as snapshot sources [default: none]
+    #[arg(long, value_name = "DIRECTORY", env = "TIDEGATE_SNAPSHOTS_SQLITE")]
+    pub snapshots_sqlite: Option<PathBuf>,
     /// With a ledger on PostgreSQL: the file in which this node keeps what limits with outage = "open" let through while
     /// PostgreSQL is away. Its own, and on a disk that outlives the node
     #[arg(long, value_name = "FILE", env = "TIDEGATE_LEDGER_SPOOL")]

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use wire::cors::CorsOrigins;
+use workers::collect::{self, Allowed};
 
 /// Where things are when nobody says otherwise.
 pub const GATEWAY_LISTEN: &str = "127.0.0.1:8080";
@@ -43,6 +44,9 @@ pub const VARIABLES: &[&str] = &[
     "TIDEGATE_LEDGER_HISTORY_MINUTES",
     "TIDEGATE_LEDGER_SPOOL",
     "TIDEGATE_LEDGER_OUTAGE_AFTER",
+    "TIDEGATE_SNAPSHOTS_VARIABLES",
+    "TIDEGATE_SNAPSHOTS_SECRETS",
+    "TIDEGATE_SNAPSHOTS_SQLITE",
     "TIDEGATE_ADMIN_KEY",
     "TIDEGATE_ADMIN_KEY_FILE",
     "TIDEGATE_DRAIN_TIMEOUT",
@@ -192,6 +196,8 @@ pub struct Settings {
     pub metrics_open: bool,
     /// Which web pages may call from a browser.
     pub cors_origins: CorsOrigins,
+    /// What of this node a catalog may name as a source of snapshots.
+    pub sources: Allowed,
 }
 
 impl Settings {
@@ -247,6 +253,7 @@ impl Settings {
                     .into()
             ));
         }
+        let sources = sources(args, &ledger)?;
         Ok(Self {
             catalog: args.config.clone(),
             gateway_listen: (gateway_listen != "off").then(|| gateway_listen.to_owned()),
@@ -266,6 +273,7 @@ impl Settings {
             test_clock: args.test_clock,
             metrics_open,
             cors_origins,
+            sources,
         })
     }
 
@@ -274,7 +282,7 @@ impl Settings {
         let listen = self.gateway_listen.as_deref().unwrap_or("off");
         let upstream = self.gateway_upstream.as_ref().map(Uri::to_string).unwrap_or_default();
         let format = if self.log.format == LogFormat::Json { "json" } else { "human" };
-        let spool = self.spool.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let admin_key = if self.admin_key.is_some() { "[secret]" } else { "" };
         [
             ("TIDEGATE_CATALOG_FILE", self.catalog.display().to_string()),
@@ -290,8 +298,11 @@ impl Settings {
             ("TIDEGATE_LEDGER_HISTORY", format!("{}s", self.retention.history_ms / 1000)),
             ("TIDEGATE_LEDGER_HISTORY_QUARTERS", format!("{}s", self.history_kept.quarters_ms / 1000)),
             ("TIDEGATE_LEDGER_HISTORY_MINUTES", format!("{}s", self.history_kept.minutes_ms / 1000)),
-            ("TIDEGATE_LEDGER_SPOOL", spool),
+            ("TIDEGATE_LEDGER_SPOOL", path(&self.spool)),
             ("TIDEGATE_LEDGER_OUTAGE_AFTER", format!("{}ms", self.outage_after_ms)),
+            ("TIDEGATE_SNAPSHOTS_VARIABLES", self.sources.variables.clone()),
+            ("TIDEGATE_SNAPSHOTS_SECRETS", path(&self.sources.secrets)),
+            ("TIDEGATE_SNAPSHOTS_SQLITE", path(&self.sources.sqlite)),
             ("TIDEGATE_ADMIN_KEY", admin_key.to_owned()),
             ("TIDEGATE_DRAIN_TIMEOUT", format!("{}ms", self.drain_ms)),
             ("TIDEGATE_LOG_FORMAT", format.to_owned()),
@@ -301,6 +312,29 @@ impl Settings {
         .map(|(name, value)| format!("{name}={value}\n"))
         .collect()
     }
+}
+
+/// What of this node a catalog may name as a source of snapshots.
+fn sources(args: &ServeArgs, ledger: &LedgerUrl) -> Result<Allowed, WrongSetting> {
+    let directory = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+    Ok(Allowed {
+        variables: source_variables(given(args.snapshots_variables.as_deref()).unwrap_or(collect::VARIABLES))?,
+        secrets: directory(&args.snapshots_secrets),
+        sqlite: directory(&args.snapshots_sqlite),
+        ledger: if let LedgerUrl::Sqlite(path) = ledger { Some(path.clone()) } else { None },
+    })
+}
+
+/// How the names of variables begin that a catalog may name: never the node's own.
+fn source_variables(beginning: &str) -> Result<String, WrongSetting> {
+    let own = VARIABLES.iter().find(|own| own.starts_with(beginning));
+    own.map_or(Ok(beginning.to_owned()), |own| {
+        Err(WrongSetting(format!(
+            "TIDEGATE_SNAPSHOTS_VARIABLES is {beginning:?}: a catalog could name {own}, which is the node's own; write \
+             e.g. {}",
+            collect::VARIABLES
+        )))
+    })
 }
 
 /// A value that was really given: compose files and manifests set variables to nothing where they mean "not set".
@@ -360,7 +394,14 @@ pub fn parse_upstream(name: &str, text: &str) -> Result<Uri, WrongSetting> {
 
 /// Variables that look like ours but are not: probably slips.
 pub fn unknown_variables() -> Vec<String> {
-    let sections = ["TIDEGATE_GATEWAY_", "TIDEGATE_API_", "TIDEGATE_LEDGER_", "TIDEGATE_ADMIN_", "TIDEGATE_LOG_"];
+    let sections = [
+        "TIDEGATE_GATEWAY_",
+        "TIDEGATE_API_",
+        "TIDEGATE_LEDGER_",
+        "TIDEGATE_ADMIN_",
+        "TIDEGATE_LOG_",
+        "TIDEGATE_SNAPSHOTS_",
+    ];
     let name = |name: std::ffi::OsString| name.into_string().ok();
     std::env::vars_os()
         .filter_map(|(variable, _)| name(variable))

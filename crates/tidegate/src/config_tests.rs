@@ -39,3 +39,14 @@ fn secrets_are_never_shown() {
     let secret = Secret::new("tg_very_secret");
     assert!(!format!("{secret:?}").contains("very"));
 }
+
+#[test]
+fn no_catalog_may_name_the_nodes_own_variables() {
+    for beginning in ["TIDEGATE_SOURCE_", "APP_", "TIDEGATE_SNAPSHOTS_OF_"] {
+        assert_eq!(source_variables(beginning).unwrap(), beginning);
+    }
+    for beginning in ["TIDEGATE_", "T", "", "TIDEGATE_ADMIN_KEY", "TIDEGATE_LEDGER_"] {
+        let told = source_variables(beginning).unwrap_err().to_string();
+        assert!(told.contains("TIDEGATE_SNAPSHOTS_VARIABLES") && told.contains("TIDEGATE_SOURCE_"), "{told}");
+    }
+}

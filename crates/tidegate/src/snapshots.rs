@@ -6,16 +6,17 @@ use engine::{Engine, ports::BoxFuture, requests::EngineError};
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 use wire::v1::snapshots::{SnapshotAsked, SnapshotLine};
-use workers::snapshot::Keeper;
+use workers::{collect::Allowed, snapshot::Keeper};
 
 /// The one who closes days on this node.
 pub struct Desk(pub Arc<Keeper>);
 
 impl Desk {
     /// For a node that is called so among others.
-    pub fn new(engine: &Arc<Engine>, figures: &Arc<Figures>, node: &str) -> Self {
+    pub fn new(engine: &Arc<Engine>, figures: &Arc<Figures>, node: &str, allowed: Allowed) -> Self {
         let figures = figures.clone();
-        Self(Keeper::new(engine.clone(), node.to_owned(), Arc::new(move |summary| figures.day_closed(summary))))
+        let ended = Arc::new(move |summary: &_| figures.day_closed(summary));
+        Self(Keeper::new(engine.clone(), node.to_owned(), allowed, ended))
     }
 }
 

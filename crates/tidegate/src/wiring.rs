@@ -75,6 +75,9 @@ impl Node {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        for refusal in settings.sources.refusals(&loaded.snapshots) {
+            tracing::warn!("{refusal}");
+        }
         let spool = outages::spool(&settings, &*ledger, &loaded.catalog)?;
         let engine = Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await?;
         let figures = Arc::new(Figures::new(&engine));
@@ -106,7 +109,7 @@ impl Node {
             _ => None,
         };
         let node = keys::node_name()?;
-        let desk = snapshots::Desk::new(&engine, &figures, &node);
+        let desk = snapshots::Desk::new(&engine, &figures, &node, settings.sources.clone());
         let keeper = desk.0.clone();
         let door = Door::new(ApiState::new(ApiParts {
             engine: engine.clone(),

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod cloudevents;
+pub mod collected;
 pub mod cors;
 pub mod csv;
 pub mod denial;

@@ -39,6 +39,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use tower::ServiceExt;
 use wire::cors::CorsOrigins;
+use workers::collect::Allowed;
 
 /// The admin key of the demo. It guards nothing: all of it is gone when the demo ends.
 const ADMIN_KEY: &str = "demo-key-of-the-admin";
@@ -123,6 +124,7 @@ fn settings(args: &DemoArgs, upstream: &str, log: LogSettings) -> anyhow::Result
         test_clock: false,
         metrics_open: true,
         cors_origins: CorsOrigins::default(),
+        sources: Allowed::default(),
     })
 }
 

@@ -17,7 +17,7 @@ rank = 0
 schedule = "off"
 [snapshots.sources.app]
 kind = "sqlite"
-url_env = "APP_DATABASE"
+url_env = "TIDEGATE_SOURCE_APP"
 [snapshots.meters.products]
 source = "app"
 query = "SELECT tenant_id, count(*) AS value FROM products GROUP BY tenant_id"
@@ -41,7 +41,7 @@ async fn a_day_is_closed_by_the_command_and_by_the_schedule() {
     let place = Place::new(CATALOG);
     let app = place.ledger().with_file_name("app.db");
     let mut serve = place.serve();
-    serve.arg("--test-clock").env("APP_DATABASE", &app);
+    serve.arg("--test-clock").env("TIDEGATE_SOURCE_APP", &app).env("TIDEGATE_SNAPSHOTS_SQLITE", app.parent().unwrap());
     let node = Node::start(serve);
     for tenant in ["acme", "bloom"] {
         node.put_tenant(tenant, json!({ "plan": "free" })).await;

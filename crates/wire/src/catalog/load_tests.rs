@@ -253,10 +253,10 @@ fn every_key_of_snapshots_means_something() {
     assert_eq!((rules.schedule, rules.zone.name(), rules.keep_days), (expected, "Europe/Madrid", 90));
     let app = &rules.sources["app"];
     assert_eq!((app.kind, app.timeout_ms, app.rows_max), (SourceKind::Postgres, 5_000, 5_000));
-    assert_eq!(app.url, Setting::Environment("APP_DATABASE_URL".into()));
+    assert_eq!(app.url, Setting::Environment("TIDEGATE_SOURCE_APP".into()));
     assert_eq!(rules.sources["files"].url, Setting::Plain("app.db".into()));
     assert_eq!(rules.sources["cache"].url, Setting::File("secrets/redis".into()));
-    let authorization = Some(Setting::Environment("SERVICE_AUTHORIZATION".into()));
+    let authorization = Some(Setting::Environment("TIDEGATE_SOURCE_SERVICE".into()));
     assert_eq!(rules.sources["service"].authorization, authorization);
     let stored = &rules.collectors["stored"];
     assert!(stored.knows_days() && !stored.missing_is_zero && stored.value_max == 1_000);

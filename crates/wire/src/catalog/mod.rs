@@ -17,6 +17,7 @@ mod pattern;
 mod plans;
 mod priced;
 mod problem;
+mod query;
 mod report;
 mod routes;
 mod sessions;
@@ -31,8 +32,9 @@ pub use costs::COST_VALUE_MAX_CHARS;
 pub use dimensions::bounded;
 pub use gateway::*;
 pub use problem::{Excerpt, Problem};
+pub use query::{DAY_END, Query};
 pub use routes::Specificity;
-pub use snapshots::{Collector, DAY_END, How, KeyPattern, Setting, SnapshotRules, Source, SourceKind};
+pub use snapshots::{Collector, How, KeyPattern, Setting, SnapshotRules, Source, SourceKind};
 pub use starter::starter;
 
 use domain::{

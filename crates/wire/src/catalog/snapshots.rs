@@ -4,6 +4,7 @@
 use super::{
     keys,
     problem::quoted,
+    query::Query,
     report::Report,
     table::{Declared, Node, Table, Text, resolve},
 };
@@ -19,8 +20,6 @@ const SOURCES_MAX: usize = 32;
 const QUERY_MAX_CHARS: usize = 10_000;
 const TIMEOUT_MS: i64 = 60_000;
 const ROWS_MAX: i64 = 1_000_000;
-/// What a query names when it can tell the value at the end of any day.
-pub const DAY_END: &str = ":day_end";
 const TENANT: &str = "{tenant}";
 const DAY: &str = "{day}";
 
@@ -97,7 +96,7 @@ pub enum How {
         /// Whom to ask.
         source: Arc<str>,
         /// What.
-        sql: Arc<str>,
+        query: Query,
     },
     /// Keys of Redis, one for each tenant.
     Keys {
@@ -135,7 +134,7 @@ impl Collector {
     /// Whether it can tell the value at the end of any day, and not only what it is now.
     pub fn knows_days(&self) -> bool {
         match &self.how {
-            How::Query { sql, .. } => sql.contains(DAY_END),
+            How::Query { query, .. } => query.knows_days(),
             How::Keys { pattern, .. } => pattern.text.contains(DAY),
             How::Get { path, .. } => path.contains(DAY),
             How::Pushed => true,
@@ -220,7 +219,8 @@ fn source(report: &mut Report<'_>, name: Text<'_>, node: Node<'_>) -> Option<Sou
     let kind = text.and_then(|text| super::table::one_of(report, text, "`kind` of a source", KINDS));
     let url = setting(report, &mut table, ["url", "url_env", "url_file"]);
     if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.key_span(key).is_some()) {
-        let help = "write url_env = \"APP_DATABASE_URL\" (a variable), url_file (a file), or url where it is no secret";
+        let help =
+            "write url_env = \"TIDEGATE_SOURCE_APP\" (a variable), url_file (a file), or url where it is no secret";
         report.error_help(table.span, format!("{} does not say where it is", table.about), help);
     }
     let authorization = setting(report, &mut table, ["", "authorization_env", "authorization_file"]);
@@ -249,7 +249,7 @@ fn setting(report: &mut Report<'_>, table: &mut Table<'_>, places: [&'static str
     match place {
         0 if text.text.contains('@') || text.text.contains("password") => {
             let message = format!("`{}` holds credentials: secrets stay out of the catalog", places[0]);
-            report.error_veiled(text.span, message, "name a variable that holds it: url_env = \"APP_DATABASE_URL\"");
+            report.error_veiled(text.span, message, "name a variable that holds it: url_env = \"TIDEGATE_SOURCE_APP\"");
             None
         }
         0 => Some(Setting::Plain(value)),
@@ -292,8 +292,8 @@ fn how(report: &mut Report<'_>, table: &mut Table<'_>, name: Text<'_>, source: &
     }
     match source.kind {
         SourceKind::Postgres | SourceKind::Sqlite => {
-            let sql = text.text.trim().trim_end_matches(';').into();
-            Some(How::Query { source: source_name, sql })
+            let query = Query::new(text.text.trim().trim_end_matches(';'), source.kind);
+            Some(How::Query { source: source_name, query })
         }
         SourceKind::Redis if text.text.matches(TENANT).count() == 1 => {
             Some(How::Keys { source: source_name, pattern: KeyPattern { text: text.text.into() } })

@@ -2,12 +2,14 @@
 //! meter, for all tenants. What is asked can't change anything there, is given a time limit, and is read row by row, so
 //! that a bad row spoils its own tenant only. Where a source is, and with which password, is no part of any error.
 
+mod allowed;
 mod http;
 mod postgres;
 mod redis;
-mod secret;
 mod sqlite;
 mod tls;
+
+pub use allowed::{Allowed, VARIABLES};
 
 use domain::day::Day;
 use std::time::Duration;
@@ -25,11 +27,20 @@ pub struct Row {
 /// The longest name of a tenant that is read: one byte more than any may have.
 const TENANT_MAX_BYTES: usize = domain::id::NAME_MAX_BYTES + 1;
 
+/// The longest reason that is told, in characters: a server's own words may be as many as it likes.
+const REASON_MAX_CHARS: usize = 1_000;
+
 /// Asks for a meter.
 ///
 /// # Errors
-/// Why nothing can be believed: no answer in time, a broken query, more rows than there may be.
-pub async fn collect(rules: &SnapshotRules, collector: &Collector, day: Day) -> Result<Vec<Row>, String> {
+/// Why nothing can be believed: a source that this node does not allow, no answer in time, a broken query, more rows than
+/// there may be.
+pub async fn collect(
+    allowed: &Allowed,
+    rules: &SnapshotRules,
+    collector: &Collector,
+    day: Day,
+) -> Result<Vec<Row>, String> {
     let (How::Query { source: name, .. } | How::Keys { source: name, .. } | How::Get { source: name, .. }) =
         &collector.how
     else {
@@ -37,27 +48,37 @@ pub async fn collect(rules: &SnapshotRules, collector: &Collector, day: Day) -> 
     };
     let source = rules.sources.get(name).ok_or_else(|| format!("there is no source {name:?}"))?;
     let limit = Duration::from_millis(source.timeout_ms);
-    match tokio::time::timeout(limit, ask(source, &collector.how, day)).await {
-        Ok(rows) => rows,
-        Err(_) => Err(format!("no answer within {} ms", source.timeout_ms)),
+    match tokio::time::timeout(limit, ask(allowed, source, &collector.how, day)).await {
+        Ok(rows) => rows.map_err(|reason| reason.chars().take(REASON_MAX_CHARS).collect()),
+        Err(_) => Err(late(source)),
     }
 }
 
-async fn ask(source: &Source, how: &How, day: Day) -> Result<Vec<Row>, String> {
-    let url = secret::read(&source.url)?;
+fn late(source: &Source) -> String {
+    format!("no answer within {} ms", source.timeout_ms)
+}
+
+async fn ask(allowed: &Allowed, source: &Source, how: &How, day: Day) -> Result<Vec<Row>, String> {
+    let url = allowed.read(&source.url)?;
     match (how, source.kind) {
-        (How::Query { sql, .. }, SourceKind::Postgres) => postgres::ask(&url, source, sql, day).await,
-        (How::Query { sql, .. }, SourceKind::Sqlite) => sqlite::ask(&url, source, sql, day).await,
+        (How::Query { query, .. }, SourceKind::Postgres) => postgres::ask(&url, source, query, day).await,
+        (How::Query { query, .. }, SourceKind::Sqlite) => {
+            sqlite::ask(allowed.sqlite_file(&url)?, source, query, day).await
+        }
         (How::Keys { pattern, .. }, SourceKind::Redis) => {
             let (before, after) = pattern.around(&day.to_string());
             redis::ask(&url, source, &before, &after).await
         }
-        (How::Get { path, .. }, SourceKind::Http) => http::ask(&url, source, path, day).await,
+        (How::Get { path, .. }, SourceKind::Http) => {
+            let authorization = source.authorization.as_ref().map(|setting| allowed.read(setting)).transpose()?;
+            http::ask(&url, authorization.as_deref(), source, path, day).await
+        }
         _ => Err("the source is of another kind".into()),
     }
 }
 
 /// Takes rows until there are too many.
+#[derive(Debug)]
 struct Rows {
     rows: Vec<Row>,
     max: usize,

@@ -1,46 +1,68 @@
 //! A query of PostgreSQL, in a transaction that can't write.
 
-use super::{Row, Rows, integer, tls};
+use super::{Row, Rows, TENANT_MAX_BYTES, integer, tls};
 use domain::day::Day;
 use futures_util::{TryStreamExt, pin_mut};
+use tokio::task::JoinSet;
 use tokio_postgres::{
     Client, Config, NoTls,
     config::SslMode,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use wire::catalog::{DAY_END, Source};
+use wire::catalog::{Query, Source};
 
-/// Asks.
-pub(super) async fn ask(url: &str, source: &Source, sql: &str, day: Day) -> Result<Vec<Row>, String> {
-    let (client, connection) = connect(url, source).await?;
-    let rows = query(&client, source, sql, day).await;
-    connection.abort();
-    rows
+/// How the end of the day is written where the query names it.
+const DAY_END_PARAMETER: &str = "($1::text::timestamptz)";
+/// The longest number that is read, in characters.
+const VALUE_MAX_CHARS: usize = 100;
+
+/// Asks. Whoever stops waiting hangs up.
+pub(super) async fn ask(url: &str, source: &Source, query: &Query, day: Day) -> Result<Vec<Row>, String> {
+    let mut connection = JoinSet::new();
+    let client = connect(url, source, &mut connection).await?;
+    rows(&client, source, query, day).await
 }
 
-async fn connect(url: &str, source: &Source) -> Result<(Client, tokio::task::JoinHandle<()>), String> {
+async fn connect(url: &str, source: &Source, connection: &mut JoinSet<()>) -> Result<Client, String> {
     // The reason would quote the URL, which holds a password.
     let mut config: Config = url.parse().map_err(|_| "its URL is not one of PostgreSQL".to_owned())?;
     config.application_name("tidegate snapshot");
     config.connect_timeout(std::time::Duration::from_millis(source.timeout_ms));
     if config.get_ssl_mode() == SslMode::Disable {
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| told(&error))?;
-        return Ok((client, tokio::spawn(async move { drop(connection.await) })));
+        let (client, wire) = config.connect(NoTls).await.map_err(|error| told(&error))?;
+        connection.spawn(async move { drop(wire.await) });
+        return Ok(client);
     }
     let tls = MakeRustlsConnect::new(tls::client()?);
-    let (client, connection) = config.connect(tls).await.map_err(|error| told(&error))?;
-    Ok((client, tokio::spawn(async move { drop(connection.await) })))
+    let (client, wire) = config.connect(tls).await.map_err(|error| told(&error))?;
+    connection.spawn(async move { drop(wire.await) });
+    Ok(client)
 }
 
-async fn query(client: &Client, source: &Source, sql: &str, day: Day) -> Result<Vec<Row>, String> {
-    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", source.timeout_ms);
-    client.batch_execute(&begin).await.map_err(|error| told(&error))?;
+/// A transaction that can't write and ends by itself. Days are UTC days: a `timestamp` without a zone is compared with their
+/// ends as UTC, wherever the server is. And texts are read there as they were here, when the parameter was looked for.
+fn begin(source: &Source) -> String {
+    format!(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL timezone = 'UTC'; \
+         SET LOCAL standard_conforming_strings = on",
+        source.timeout_ms
+    )
+}
+
+async fn rows(client: &Client, source: &Source, query: &Query, day: Day) -> Result<Vec<Row>, String> {
+    client.batch_execute(&begin(source)).await.map_err(|error| told(&error))?;
     let day_end = format!("{}T00:00:00Z", day + 1);
-    let (asked, names_day) = with_parameter(sql);
-    // As texts: every kind of number has one, and a sum of bigint is a numeric.
-    let asked = format!("SELECT tenant_id::text, value::text FROM (\n{asked}\n) AS asked");
-    let params: Vec<(&(dyn ToSql + Sync), Type)> = if names_day { vec![(&day_end, Type::TEXT)] } else { Vec::new() };
+    // As texts: every kind of number has one, and a sum of bigint is a numeric. No longer than can mean something: a row is
+    // held in memory whole.
+    let asked = format!(
+        "SELECT left(tenant_id::text, {TENANT_MAX_BYTES}), left(value::text, {VALUE_MAX_CHARS}) FROM (\n{}\n) AS asked",
+        query.with_day_end(DAY_END_PARAMETER)
+    );
+    let params: Vec<(&(dyn ToSql + Sync), Type)> = match query.knows_days() {
+        true => vec![(&day_end, Type::TEXT)],
+        false => Vec::new(),
+    };
     let stream = client.query_typed_raw(&asked, params).await.map_err(|error| told(&error))?;
     pin_mut!(stream);
     let mut rows = Rows::new(source);
@@ -50,23 +72,6 @@ async fn query(client: &Client, source: &Source, sql: &str, day: Day) -> Result<
         rows.push(tenant, text(1).map_or_else(|| Err("it is NULL".to_owned()), integer))?;
     }
     Ok(rows.rows)
-}
-
-/// The query with its parameter as PostgreSQL has it. `::day_end` is a cast, not the parameter.
-fn with_parameter(sql: &str) -> (String, bool) {
-    let mut written = String::with_capacity(sql.len());
-    let (mut rest, mut names_day) = (sql, false);
-    while let Some(at) = rest.find(DAY_END) {
-        let (before, after) = (&rest[..at], &rest[at + DAY_END.len()..]);
-        let is_name =
-            !before.ends_with(':') && !after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_');
-        written.push_str(before);
-        written.push_str(if is_name { "($1::text::timestamptz)" } else { DAY_END });
-        names_day |= is_name;
-        rest = after;
-    }
-    written.push_str(rest);
-    (written, names_day)
 }
 
 /// What the server or the network said; the driver names no password.
@@ -84,19 +89,4 @@ fn told(error: &tokio_postgres::Error) -> String {
         cause = because.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_parameter;
-
-    #[test]
-    fn the_day_is_a_parameter_wherever_it_is_named() {
-        let written = |sql| with_parameter(sql).0;
-        let parameter = "($1::text::timestamptz)";
-        assert_eq!(written("at < :day_end AND b >= :day_end"), format!("at < {parameter} AND b >= {parameter}"));
-        for sql in ["SELECT 1", "x::day_end", ":day_ending", ":day_end2"] {
-            assert_eq!(with_parameter(sql), (sql.to_owned(), false));
-        }
-    }
 }

@@ -19,6 +19,8 @@ const READ_KEYS: usize = 500;
 const LINE_MAX_BYTES: usize = 8 * 1024;
 const TEXT_MAX_BYTES: usize = 64 * 1024;
 const LIST_MAX: usize = 100_000;
+/// The longest reply: as much is held until it was read.
+const REPLY_MAX_BYTES: usize = 64 << 20;
 
 /// What a server answers.
 #[derive(Debug, PartialEq)]
@@ -69,6 +71,8 @@ impl<T: tokio::io::AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 struct Server {
     wire: BufReader<Box<dyn Wire>>,
+    /// How much longer the reply may be that is being read.
+    left_bytes: usize,
 }
 
 impl Server {
@@ -94,7 +98,7 @@ impl Server {
             }
             _ => return Err(wrong()),
         };
-        let mut server = Self { wire: BufReader::new(wire) };
+        let mut server = Self { wire: BufReader::new(wire), left_bytes: 0 };
         let (user, password) = credentials.split_once(':').unwrap_or(("", credentials));
         let (user, password) = (decoded(user), decoded(password));
         let auth = match (user.is_empty(), password.is_empty()) {
@@ -137,6 +141,7 @@ impl Server {
         let broken = |error: std::io::Error| format!("the connection broke off: {error}");
         self.wire.write_all(&bytes).await.map_err(broken)?;
         self.wire.flush().await.map_err(broken)?;
+        self.left_bytes = REPLY_MAX_BYTES;
         self.reply(0).await
     }
 
@@ -167,7 +172,15 @@ impl Server {
         }
     }
 
+    /// Counts what is held of a reply: its bytes, and what each of its parts takes beside them.
+    fn hold(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.left_bytes.checked_sub(bytes + size_of::<Reply>());
+        self.left_bytes = left.ok_or_else(|| format!("a reply has more than {} MiB", REPLY_MAX_BYTES >> 20))?;
+        Ok(())
+    }
+
     async fn text(&mut self, length: usize) -> Result<Reply, String> {
+        self.hold(length)?;
         let mut bytes = vec![0; length + 2];
         self.wire.read_exact(&mut bytes).await.map_err(|error| format!("the connection broke off: {error}"))?;
         bytes.truncate(length);
@@ -180,6 +193,7 @@ impl Server {
         let read = bounded.read_until(b'\n', &mut line).await;
         read.map_err(|error| format!("the connection broke off: {error}"))?;
         let line = line.strip_suffix(b"\r\n").ok_or_else(strange)?;
+        self.hold(line.len())?;
         String::from_utf8(line.to_vec()).map_err(|_| strange())
     }
 }

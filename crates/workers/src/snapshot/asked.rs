@@ -69,7 +69,7 @@ async fn ask(work: &mut Work<'_>, rules: &SnapshotRules, meter: &MeterKey, colle
     let (engine, day) = (work.engine, work.asked.day);
     let (at, begun) = (engine.now(), engine.steady_ms());
     let answered = match collector.knows_days() || day + 1 == Day::of(at) {
-        true => collect(rules, collector, day).await,
+        true => collect(work.allowed, rules, collector, day).await,
         false => Err("it can tell only what it is now, and so fills yesterday only; name the day in it".to_owned()),
     };
     let rows = match answered {

@@ -1,6 +1,7 @@
 //! One closing of a day at a time, on one node at a time: asked for, or when the schedule says so.
 
 use super::{close, rules, start_of};
+use crate::collect::Allowed;
 use domain::{day::Day, time::Instant};
 use engine::{
     Engine,
@@ -36,14 +37,16 @@ pub struct Keeper {
     engine: Arc<Engine>,
     /// What this node is called among those that share the job.
     node: String,
+    /// What of this node the catalog may name as a source.
+    allowed: Allowed,
     busy: Arc<Mutex<()>>,
     ended: Ended,
 }
 
 impl Keeper {
     /// For a node.
-    pub fn new(engine: Arc<Engine>, node: String, ended: Ended) -> Arc<Self> {
-        Arc::new(Self { engine, node, busy: Arc::default(), ended })
+    pub fn new(engine: Arc<Engine>, node: String, allowed: Allowed, ended: Ended) -> Arc<Self> {
+        Arc::new(Self { engine, node, allowed, busy: Arc::default(), ended })
     }
 
     /// Begins to close a day, whether or not anybody listens to the end; `None` while this node closes one.
@@ -69,7 +72,7 @@ impl Keeper {
             Ok(None) => return fail(&lines, "another node is closing a day: ask again when it is through").await,
             Err(error) => return fail(&lines, &error.to_string()).await,
         };
-        let mut work = std::pin::pin!(close(&self.engine, &asked, &lines));
+        let mut work = std::pin::pin!(close(&self.engine, &self.allowed, &asked, &lines));
         let summary = loop {
             match tokio::time::timeout(TURN / 4, &mut work).await {
                 Ok(summary) => break summary,

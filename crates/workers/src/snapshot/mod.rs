@@ -14,6 +14,7 @@ mod tenant;
 pub use keeper::{Ended, Keeper};
 
 use self::{asked::Asked, counted::Counted};
+use crate::collect::Allowed;
 use domain::{
     day::Day,
     history::Resolution,
@@ -55,9 +56,16 @@ pub(crate) fn start_of(day: Day) -> Instant {
 }
 
 /// Closes a day and tells of it; the last line says how it went. If nobody listens any more it goes on all the same.
-pub async fn close(engine: &Arc<Engine>, asked: &SnapshotAsked, lines: &mpsc::Sender<SnapshotLine>) -> SnapshotSummary {
+/// Of what the catalog names as sources, what is allowed on this node is asked.
+pub async fn close(
+    engine: &Arc<Engine>,
+    allowed: &Allowed,
+    asked: &SnapshotAsked,
+    lines: &mpsc::Sender<SnapshotLine>,
+) -> SnapshotSummary {
     let begun = engine.steady_ms();
-    let mut work = Work { engine, asked, lines, summary: SnapshotSummary::default(), is_heard: AtomicBool::new(true) };
+    let (summary, is_heard) = (SnapshotSummary::default(), AtomicBool::new(true));
+    let mut work = Work { engine, allowed, asked, lines, summary, is_heard };
     work.summary.day = asked.day.to_string();
     work.summary.dry_run = asked.dry_run;
     work.begin().await;
@@ -97,6 +105,7 @@ pub async fn rules(engine: &Engine) -> Result<Arc<SnapshotRules>, EngineError> {
 
 struct Work<'a> {
     engine: &'a Arc<Engine>,
+    allowed: &'a Allowed,
     asked: &'a SnapshotAsked,
     lines: &'a mpsc::Sender<SnapshotLine>,
     summary: SnapshotSummary,

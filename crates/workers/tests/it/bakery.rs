@@ -125,7 +125,7 @@ async fn expect_values(world: &World, number: i64, with_users: bool) {
 async fn nine_meters_of_a_thousand_tenants_are_taken_and_one_broken_query_spoils_one() {
     let (app, cache, folder) = (Postgres::new().await, Redis::start(), tempfile::tempdir().unwrap());
     tables(&app, folder.path(), &cache).await;
-    let world = World::new(&catalog(folder.path(), "members"), "2026-03-05 10:00").await;
+    let world = World::with_sources_in(folder.path(), &catalog(folder.path(), "members"), "2026-03-05 10:00").await;
     tenants(&world).await;
     world.set_clock("2026-03-06 02:00");
     let summary = world.close_day("2026-03-05").await;
@@ -142,7 +142,7 @@ async fn nine_meters_of_a_thousand_tenants_are_taken_and_one_broken_query_spoils
     assert_eq!(world.kept(&name(3)).await, before);
 
     // The table of users is called otherwise: that is named, and the other eight are there.
-    let broken = World::new(&catalog(folder.path(), "membres"), "2026-03-05 10:00").await;
+    let broken = World::with_sources_in(folder.path(), &catalog(folder.path(), "membres"), "2026-03-05 10:00").await;
     tenants(&broken).await;
     broken.set_clock("2026-03-06 02:00");
     let summary = broken.close_day("2026-03-05").await;
@@ -168,7 +168,7 @@ async fn a_bad_row_spoils_its_own_tenant_and_is_named() {
     cache.run(
         "SET jobs:a 7\nSET jobs:b seven\nSET jobs:c 101\nSET jobs:d -1\nLPUSH jobs:e 1\nSET jobs:stranger 1\nSET jobs:no/name 1\n",
     );
-    let world = World::new(&catalog, "2026-03-05 10:00").await;
+    let world = World::with_sources_in(folder.path(), &catalog, "2026-03-05 10:00").await;
     for name in ["a", "b", "c", "d", "e", "f"] {
         world.put_tenant(name, None).await;
     }
@@ -206,7 +206,7 @@ async fn no_error_shows_a_password_and_no_source_is_waited_for_for_ever() {
         fs::write(folder.path().join(file), text).unwrap();
     }
     let mut catalog = String::from("[plans.free]\nrank = 0\n");
-    let folder = folder.path().display();
+    let shown = folder.path().display();
     for (source, kind, how) in [
         ("wrong", "redis", "keys = \"a:{tenant}\""),
         ("silent", "postgres", "query = \"SELECT 1\""),
@@ -216,11 +216,11 @@ async fn no_error_shows_a_password_and_no_source_is_waited_for_for_ever() {
     ] {
         catalog += &format!(
             "[meters.m_{source}]\nkind = \"gauge\"\n[snapshots.sources.{source}]\nkind = \"{kind}\"\n\
-             url_file = \"{folder}/{source}\"\ntimeout = \"300ms\"\n[snapshots.meters.m_{source}]\n\
+             url_file = \"{shown}/{source}\"\ntimeout = \"300ms\"\n[snapshots.meters.m_{source}]\n\
              source = \"{source}\"\n{how}\n"
         );
     }
-    let world = World::new(&catalog, "2026-03-05 10:00").await;
+    let world = World::with_sources_in(folder.path(), &catalog, "2026-03-05 10:00").await;
     world.put_tenant("acme", None).await;
     world.set_clock("2026-03-06 02:00");
     let asked = SnapshotAsked { day: day("2026-03-05"), tenant: None, dry_run: false, per_tenant: false };

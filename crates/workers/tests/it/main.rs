@@ -5,4 +5,5 @@ mod bakery;
 mod days;
 mod foresight;
 mod servers;
+mod sources;
 mod world;

@@ -11,14 +11,17 @@ use engine::{
     ports::{Clock, Days, Ledger, MeterSnapshots, Taken},
     requests::{Event, EventOutcome, OpId},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 use stores::memory::MemoryLedger;
 use tokio::sync::mpsc;
 use wire::v1::snapshots::{SnapshotAsked, SnapshotLine, SnapshotSummary};
-use workers::snapshot::close;
+use workers::{collect::Allowed, snapshot::close};
 
 struct Told(AtomicI64);
 
@@ -31,6 +34,7 @@ impl Clock for Told {
 pub struct World {
     pub engine: Arc<Engine>,
     clock: Arc<Told>,
+    pub allowed: Allowed,
 }
 
 /// An instant, written `2026-03-05 10:30`.
@@ -51,7 +55,14 @@ impl World {
         let ledger: Arc<dyn Ledger> = MemoryLedger::new([7; 32]);
         let loaded = wire::catalog::load(catalog, "tidegate.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
         let engine = Engine::open(ledger, clock.clone(), loaded.catalog, catalog).await.unwrap();
-        Self { engine, clock }
+        Self { engine, clock, allowed: Allowed::default() }
+    }
+
+    /// The same where sources lie in a directory.
+    pub async fn with_sources_in(folder: &Path, catalog: &str, now: &str) -> Self {
+        let folder = Some(folder.to_owned());
+        let allowed = Allowed { secrets: folder.clone(), sqlite: folder, ..Allowed::default() };
+        Self { allowed, ..Self::new(catalog, now).await }
     }
 
     pub fn set_clock(&self, now: &str) {
@@ -91,7 +102,7 @@ impl World {
         let kept = HistoryKept { minutes_ms: 30 * DAY_MS, quarters_ms: 90 * DAY_MS, days_ms: 400 * DAY_MS };
         while self.engine.fold_history(kept).await.unwrap().more {}
         let (lines, mut listener) = mpsc::channel(10_000);
-        let summary = close(&self.engine, &asked, &lines).await;
+        let summary = close(&self.engine, &self.allowed, &asked, &lines).await;
         let mut told = Vec::new();
         while let Ok(line) = listener.try_recv() {
             told.push(line);
