@@ -3,7 +3,7 @@
 
 usage: run.py GROUP [--rounds 3] [--secs 8] [--warm 2] [--conns 32] [--only a,b] [--out results.jsonl]
 
-Groups: http gateway events open inproc start memory build.
+Groups: http gateway events open inproc sessions start memory build.
 
 Rounds are interleaved (A B C, A B C, ...), so that a drift of the machine's speed touches every target alike: quote the
 ratios. All servers of a group run for the whole group (an idle one costs no CPU); each is stopped by its own pid."""

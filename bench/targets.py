@@ -27,6 +27,14 @@ def load(kind, port, **options):
     return run
 
 
+def sessions(args):
+    """Opening and closing a session, two requests of it, beside a check that charges, both durable."""
+    node = tidegate("tidegate", 27530, "sessions")
+    url = "http://127.0.0.1:27530/"
+    return [("tidegate-check-disk", [node], wrk(url, "tidegate_check.lua", ACK="disk")),
+            ("tidegate-sessions (half of a session a request)", [node], wrk(url, "tidegate_sessions.lua"))]
+
+
 def redis_bench(kind):
     """An atomic check and increment in Lua, which has no HTTP, no idempotency key and no record of events."""
     port = str(REDIS[kind])
@@ -172,5 +180,6 @@ def inproc(_args):
             ("map-str", [], store("inproc", "1", "S", "str"))]
 
 
-GROUPS = {"http": http, "gateway": gateway, "events": events, "open": open_loop, "inproc": inproc}
+GROUPS = {"http": http, "gateway": gateway, "events": events, "open": open_loop, "inproc": inproc,
+          "sessions": sessions}
 ONCE = {"start": once.start_again, "memory": once.memory, "build": once.build}
