@@ -108,6 +108,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/denials/{id}", Access::OwnRows),
     endpoint("GET", "/api/v1/entries", Access::Read),
     endpoint("POST", "/api/v1/snapshots", Access::Admin),
+    endpoint("POST", "/api/v1/snapshots/counted", Access::Admin),
     endpoint("POST", "/api/v1/usage-forecast/track-usage", Access::Ingest),
     endpoint("GET", "/api/v1/keys", Access::Admin),
     endpoint("POST", "/api/v1/keys", Access::Admin),

@@ -74,15 +74,17 @@ impl Tenant {
         Ok(Effect::Use { meter: meter.clone(), amount, open, closed: Vec::new() })
     }
 
-    /// Use of a day alone, that is over or open.
+    /// Use of a day alone, that is over or open: no other window that is open gains it. It counts at an instant that has the
+    /// day's date in UTC as well, so that history by UTC days has it on that date; of a day that is not over yet, now at the latest.
     fn use_on(&self, day: Day, meter: &MeterKey, movement: Movement, at: Instant) -> Result<Effect, OpError> {
         let Movement::Add(amount) = movement else { return Err(OpError::NotAGauge(meter.clone())) };
         let start = self.profile.zone.start_of(day);
         if start > at {
             return Err(OpError::TooEarly { at: start, future_ms: 0 });
         }
+        let when = self.profile.zone.middle_of(day).min(at);
         let now = self.windows_at(at);
-        let (open, mut closed) = Tenant::split_windows(&self.windows_of_past(start, &now), &now);
+        let (open, mut closed) = Tenant::split_windows(&self.windows_of_past(when, &now), &now);
         closed.retain(|late| matches!(late.kind, WindowKind::Day | WindowKind::Minute));
         let open = if open.has(WindowKind::Day) { KindSet::NONE.with(WindowKind::Day) } else { KindSet::NONE };
         Ok(Effect::Use { meter: meter.clone(), amount, open, closed })

@@ -100,6 +100,15 @@ impl Zone {
         let date = date.and_then(|(year, (month, day))| civil::Date::new(year, month, day).ok());
         date.map_or(Instant::EPOCH, |date| start_of_date(&self.zone, date))
     }
+    /// An instant of this date that has the same date in UTC: the middle of what both days share. (Noon of the zone would
+    /// not do: where clocks are 12 hours and more ahead of UTC or behind it, that is another day there.) Of a date that
+    /// the zone's clocks never showed, where the next one begins.
+    pub fn middle_of(&self, day: Day) -> Instant {
+        let (start, end) = (self.start_of(day), self.start_of(day + 1));
+        let (utc_start, utc_end) = (Self::utc().start_of(day), Self::utc().start_of(day + 1));
+        let (from, until) = (start.max(utc_start), end.min(utc_end));
+        if from < until { from.plus_ms((until.ms() - from.ms()) / 2) } else { start }
+    }
     /// The rules of the zone.
     pub(crate) fn tz(&self) -> &TimeZone {
         &self.zone

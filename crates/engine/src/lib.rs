@@ -3,6 +3,7 @@
 mod administer;
 mod admit;
 mod append;
+mod counted;
 mod engine;
 mod fold;
 mod grant;
@@ -31,6 +32,7 @@ mod snapshot;
 mod tail;
 mod upkeep;
 
+pub use counted::CountedDays;
 pub use engine::{Engine, EngineOptions, EngineStats, LeaseOptions};
 pub use history::{HistoryAsked, HistoryFolded, HistoryKept, HistoryPoint, HistoryPoints, HistoryReader, HistoryRows};
 pub use hold::Settled;

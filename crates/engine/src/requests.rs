@@ -196,6 +196,9 @@ pub enum EngineError {
         /// What it is asked for before.
         since: Instant,
     },
+    /// History has not caught up with what was recorded.
+    #[error("history is behind what was recorded; it catches up by itself")]
+    HistoryBehind,
     /// More users and dimensions than an answer may tell apart.
     #[error("the answer would tell more than {max} series apart")]
     TooManySeries {

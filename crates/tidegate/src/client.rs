@@ -24,11 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a node said that it will not do, whoever asks.
 #[derive(Debug)]
-pub struct Refused(String);
+pub struct Refused {
+    said: String,
+    code: String,
+}
+
+impl Refused {
+    /// The code of the problem, for programs.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.said)
     }
 }
 impl std::error::Error for Refused {}
@@ -217,7 +227,10 @@ impl Client {
                 anyhow!("the node at {base} refuses the key in TIDEGATE_API_KEY: {said}")
             }
             (StatusCode::FORBIDDEN, _) => anyhow!("the key may not do this: {said}"),
-            (status, _) => Refused(format!("{said} ({})", status.as_u16())).into(),
+            (status, _) => {
+                let code = problem["code"].as_str().unwrap_or_default().to_owned();
+                Refused { said: format!("{said} ({})", status.as_u16()), code }.into()
+            }
         }
     }
 }

@@ -124,6 +124,8 @@ kinds! {
     PLANS_IN_USE = 409 "plans_in_use" "Tenants are on plans that the catalog lacks";
     /// A stretch of time of which history is not kept any more, at least not so fine.
     HISTORY_NOT_KEPT = 422 "history_not_kept" "History is not kept that far back";
+    /// History is folded behind what is recorded, and has not caught up.
+    HISTORY_BEHIND = 503 "history_behind" "History has not caught up yet";
     /// More buckets or series than an answer may have.
     HISTORY_TOO_WIDE = 422 "history_too_wide" "This is too much history for one answer";
 
@@ -218,6 +220,9 @@ pub fn problem_of(error: &EngineError) -> Problem {
              UTC, which are kept longer.",
             since.rfc3339()
         )),
+        EngineError::HistoryBehind => HISTORY_BEHIND
+            .problem("Not everything that was recorded is in history yet. It catches up by itself: ask again.")
+            .retry_after(1),
         EngineError::TooManySeries { max } => HISTORY_TOO_WIDE.problem(format!(
             "The answer would tell more than {max} series apart. Name a meter, a user or a dimension, or ask for less time."
         )),

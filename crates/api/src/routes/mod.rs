@@ -3,6 +3,7 @@
 mod adjustments;
 mod catalogs;
 pub(crate) mod check;
+mod counted;
 mod daily;
 mod denials;
 mod entries;
@@ -75,6 +76,7 @@ pub(crate) fn described() -> OpenApiRouter<ApiState> {
         .routes(routes!(entries::list))
         .routes(routes!(snapshots::close))
         .routes(routes!(snapshots::track))
+        .routes(routes!(counted::close))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(token::create))

@@ -37,6 +37,7 @@ fn body_for(path: &str, tenant: &str) -> Value {
         "/api/v1/tokens" => json!({ "tenant_id": tenant }),
         "/api/v1/test/clock" => json!({ "advance": "1s" }),
         "/api/v1/usage-forecast/track-usage" => json!({ "tenant_id": tenant, "metrics": { "documents": 1 } }),
+        "/api/v1/snapshots/counted" => json!({ "tenant_id": tenant, "meters": [] }),
         path if path.ends_with("/adjustments") => json!({ "meter": "documents", "add": 1, "reason": "test" }),
         path if path.ends_with("/overrides") => json!([]),
         path if path.ends_with("/{id}") => json!({}),

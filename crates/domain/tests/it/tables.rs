@@ -31,6 +31,8 @@ tables! {
     LATE_EVENTS, late_events, "late_events.txt";
     /// Limits of one tenant, and corrections.
     ADMINISTRATION, administration, "administration.txt";
+    /// Use of days before there was this ledger.
+    IMPORTED_DAYS, imported_days, "imported_days.txt";
     /// Soft and shadow limits, and observing.
     MODES, modes, "modes.txt";
     /// Unmet demand: counted in runs, written down later.

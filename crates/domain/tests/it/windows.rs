@@ -2,7 +2,10 @@
 //! instant inside it has the same window, and the next begins where it ends.
 
 use crate::world::at;
-use domain::time::{Frame, Instant, Window, WindowKind, Zone};
+use domain::{
+    day::Day,
+    time::{Frame, Instant, Window, WindowKind, Zone},
+};
 use proptest::prelude::*;
 
 /// Ordinary ones, and every oddity known: half-hour DST, quarter-hour offsets, DST at midnight, a day that never was,
@@ -111,6 +114,43 @@ fn change_of_clocks_after(zone: &str, instant: Instant) -> Option<Instant> {
         day = frame.window(WindowKind::Day, day.end);
     }
     None
+}
+
+proptest! {
+    #![proptest_config(crate::config(2_000, "windows"))]
+
+    /// Wherever clocks are at most a day from UTC: the middle of a date has that date by both.
+    #[test]
+    fn the_middle_of_a_date_has_it_in_utc_as_well(
+        zone in prop_oneof![zone(), prop::sample::select(&FARTHEST[..])],
+        days in 1..33_000,
+    ) {
+        let day = Day::from_number(days);
+        let middle = Zone::named(zone).unwrap().middle_of(day);
+        prop_assert_eq!(Day::of(middle), day, "{} {}", zone, day);
+        let local = frame(zone, Instant::EPOCH).window(WindowKind::Day, middle);
+        // A date that was skipped lies where the next begins.
+        let begins = Zone::named(zone).unwrap().start_of(day);
+        prop_assert_eq!(local.start, begins, "{} {}", zone, day);
+    }
+}
+
+/// The ends of the world: clocks 14 hours ahead of UTC, 12 behind it, and 13 by turns.
+const FARTHEST: [&str; 4] = ["Pacific/Kiritimati", "Etc/GMT+12", "Pacific/Auckland", "Pacific/Honolulu"];
+
+#[test]
+fn middles_of_known_dates() {
+    let day = Day::parse("2027-01-08").unwrap();
+    for (zone, middle) in [
+        ("UTC", "2027-01-08T12:00:00Z"),
+        ("Europe/Madrid", "2027-01-08T11:30:00Z"),
+        ("Pacific/Auckland", "2027-01-08T05:30:00Z"),
+        ("Pacific/Honolulu", "2027-01-08T17:00:00Z"),
+        ("Pacific/Kiritimati", "2027-01-08T05:00:00Z"),
+        ("Etc/GMT+12", "2027-01-08T18:00:00Z"),
+    ] {
+        assert_eq!(Zone::named(zone).unwrap().middle_of(day).rfc3339(), middle, "{zone}");
+    }
 }
 
 fn shown(zone: &str, kind: WindowKind, instant: &str) -> String {

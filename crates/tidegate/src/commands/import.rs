@@ -1,6 +1,7 @@
 //! `tidegate import`: tenants, opening balances and daily history from CSV, through the API of a running node. Every line has
 //! an id of its own, so that an import that broke off is simply run again.
 
+mod closing;
 mod rows;
 
 use super::wait_for;
@@ -11,15 +12,19 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use rows::{Kind, Row};
+use closing::{Closed, Told};
+use rows::{Kind, OfDay, Row};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
 /// The largest file that is read.
 const FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Lines that are sent at once.
 const AT_ONCE: usize = 16;
+/// How often it is asked again while history catches up with what was just sent, and how long it is waited in between.
+const BEHIND_TRIES: usize = 600;
+const BEHIND_WAIT: Duration = Duration::from_secs(1);
 /// Lines with problems that are shown.
 const SHOWN: usize = 20;
 
@@ -33,7 +38,8 @@ pub struct ImportArgs {
     /// matter (without a window, a counter's value is that of the billing period)
     #[arg(long, value_name = "FILE")]
     pub balances: Option<PathBuf>,
-    /// What was used on days that are over: tenant_id, date, meter, used, and user_id
+    /// What was used on days that are over: tenant_id, date, meter, and used (with user_id where it matters) or, of a gauge,
+    /// the level when the day ended. Forecasts know of these days at once
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
     /// Say what would be done and what is wrong, and change nothing
@@ -49,7 +55,9 @@ struct Report {
     kind: Kind,
     file: PathBuf,
     done: usize,
-    failed: Vec<(usize, String)>,
+    failed: Failed,
+    /// Of history: what became daily history.
+    closed: Option<Closed>,
 }
 
 /// Imports what is given, in the order in which it depends on each other.
@@ -67,11 +75,8 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for (kind, file) in files {
         let (rows, failed) = read(kind, file)?;
-        let mut report = Report { kind, file: file.clone(), done: 0, failed };
-        match args.dry_run {
-            true => report.done = rows.len(),
-            false => wait_for(send(&client, rows, &mut report))?,
-        }
+        let mut report = Report { kind, file: file.clone(), done: 0, failed, closed: None };
+        wait_for(import(&client, args.dry_run, rows, &mut report))?;
         report.failed.sort();
         reports.push(report);
     }
@@ -93,46 +98,113 @@ fn read(kind: Kind, file: &PathBuf) -> anyhow::Result<(Vec<Row>, Failed)> {
     rows::read(kind, &records).with_context(shown)
 }
 
-/// Sends rows, some at once. Whoever can't be reached ends it: the same again goes on.
-async fn send(client: &Arc<Client>, rows: Vec<Row>, report: &mut Report) -> anyhow::Result<()> {
-    let mut bar = ProgressBar::new("importing");
+/// Sends what a file holds, or only counts it.
+async fn import(client: &Arc<Client>, dry_run: bool, rows: Vec<Row>, report: &mut Report) -> anyhow::Result<()> {
+    if report.kind != Kind::History {
+        report.done = match dry_run {
+            true => rows.len(),
+            false => send(client, "importing", rows, &mut report.failed).await?.len(),
+        };
+        return Ok(());
+    }
+    let bounds = closing::bounds(client).await?;
+    let done: Vec<(usize, Option<OfDay>)> = match dry_run {
+        true => rows.into_iter().map(|row| (row.line, row.of_day)).collect(),
+        false => send(client, "importing", rows, &mut report.failed).await?,
+    };
+    let mut told = Told::default();
+    for (line, of_day) in done {
+        match of_day {
+            // A node refuses it; so does who only counts.
+            Some(of) if !Told::takes_level(bounds, &of) => {
+                let why =
+                    format!("of {} no level is kept: write a day from {} to {}", of.day, bounds.first, bounds.last + 1);
+                report.failed.push((line, why));
+            }
+            Some(of) => {
+                told.note(line, &of);
+                report.done += 1;
+            }
+            None => {}
+        }
+    }
+    let mut refused = Vec::new();
+    if !dry_run {
+        send(client, "closing days", told.requests(), &mut refused).await?;
+    }
+    report.closed = Some(told.closed(bounds, &refused));
+    report
+        .failed
+        .extend(refused.into_iter().map(|(line, why)| (line, format!("its tenant's days are in no forecast: {why}"))));
+    Ok(())
+}
+
+/// Sends rows, some at once; gives those that were taken. Whoever can't be reached ends it: the same again goes on.
+async fn send(
+    client: &Arc<Client>,
+    what: &'static str,
+    rows: Vec<Row>,
+    failed: &mut Failed,
+) -> anyhow::Result<Vec<(usize, Option<OfDay>)>> {
+    let mut bar = ProgressBar::new(what);
     let total = rows.len() as u64;
-    let mut sending: JoinSet<(usize, anyhow::Result<Value>)> = JoinSet::new();
+    let mut sending: JoinSet<(usize, Option<OfDay>, anyhow::Result<Value>)> = JoinSet::new();
     let mut rows = rows.into_iter();
-    let mut finished = 0;
+    let (mut done, mut finished) = (Vec::new(), 0);
     loop {
         while sending.len() < AT_ONCE {
             let Some(row) = rows.next() else { break };
             let client = client.clone();
-            sending.spawn(async move { (row.line, client.send(row.method, &row.path, Some(&row.body)).await) });
+            sending.spawn(async move {
+                let answer = patiently(&client, &row).await;
+                (row.line, row.of_day, answer)
+            });
         }
         let Some(sent) = sending.join_next().await else { break };
-        let (line, answer) = sent.context("a line could not be sent")?;
+        let (line, of_day, answer) = sent.context("a line could not be sent")?;
         match answer {
-            Ok(_) => report.done += 1,
+            Ok(_) => done.push((line, of_day)),
             Err(error) if !error.is::<Refused>() => {
                 bar.end();
                 return Err(error.context("the import broke off; run it again, nothing is counted twice"));
             }
-            Err(error) => report.failed.push((line, error.to_string())),
+            Err(error) => failed.push((line, error.to_string())),
         }
         finished += 1;
         bar.at(finished, total);
     }
     bar.end();
-    Ok(())
+    Ok(done)
+}
+
+/// Sends a row, and again while history has not caught up.
+async fn patiently(client: &Client, row: &Row) -> anyhow::Result<Value> {
+    let mut tries = 0;
+    loop {
+        let answer = client.send(row.method.clone(), &row.path, Some(&row.body)).await;
+        let refused = answer.as_ref().err().and_then(|error| error.downcast_ref::<Refused>());
+        tries += 1;
+        if tries > BEHIND_TRIES || refused.is_none_or(|refused| refused.code() != "history_behind") {
+            return answer;
+        }
+        tokio::time::sleep(BEHIND_WAIT).await;
+    }
 }
 
 fn show(args: &ImportArgs, reports: &[Report]) -> anyhow::Result<()> {
     if args.node.json {
         let file = |report: &Report| {
             let failed = report.failed.iter().map(|(line, why)| json!({ "line": line, "reason": why }));
-            json!({
+            let mut shown = json!({
                 "kind": report.kind.word(),
                 "file": report.file.display().to_string(),
                 "done": report.done,
                 "failed": failed.collect::<Vec<_>>(),
-            })
+            });
+            if let Some(closed) = &report.closed {
+                shown["snapshot_days"] = closed.days.into();
+            }
+            shown
         };
         let files: Vec<Value> = reports.iter().map(file).collect();
         return output::json(&json!({ "dry_run": args.dry_run, "files": files }));
@@ -144,6 +216,13 @@ fn show(args: &ImportArgs, reports: &[Report]) -> anyhow::Result<()> {
         table.row(vec![kind, file, report.done.to_string(), report.failed.len().to_string()]);
     }
     output::line(&table.shown(""))?;
+    for closed in reports.iter().filter_map(|report| report.closed.as_ref()) {
+        let became = if args.dry_run { "would become" } else { "became" };
+        let Closed { days, first, last } = closed;
+        output::line(&format!(
+            "{days} days of tenants {became} snapshots, of those from {first} to {last}: forecasts read them"
+        ))?;
+    }
     for report in reports {
         for (line, why) in report.failed.iter().take(SHOWN) {
             output::line(&format!("{}:{line}: {why}", report.file.display()))?;

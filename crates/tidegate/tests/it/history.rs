@@ -1,6 +1,7 @@
 //! History through the binary: brought along, folded by the node itself, kept through a restart, and taken out.
 
 use crate::harness::{ADMIN_KEY, Node, Place, binary, run_command};
+use domain::day::Day;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -121,5 +122,62 @@ async fn what_is_imported_is_exported_by_day() {
     assert!(status.success(), "{problem}");
     let row: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
     assert_eq!((&row["tenant_id"], &row["used"]), (&json!("acme"), &json!(7)));
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_over_with_daily_history_has_a_forecast_at_once() {
+    let place = Place::new(CATALOG);
+    let node = place.start(None);
+    let folder = tempfile::tempdir().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let today = Day::from_number((now.as_secs() / 86_400) as i32);
+    let tenants = write(folder.path(), "tenants.csv", "tenant_id,plan,timezone\nacme,free,Pacific/Auckland\n");
+    let mut lines = vec!["tenant_id,date,meter,used,level".to_owned()];
+    for back in 1..=60 {
+        let date = today + -back;
+        lines.push(format!("acme,{date},messages,{},", if back % 7 == 0 { 0 } else { 2 }));
+        lines.push(format!("acme,{date},documents,,{}", 100 - back));
+    }
+    lines.push(format!("acme,{},documents,,{}", today + -3_000, 1));
+    let history = write(folder.path(), "history.csv", &lines.join("\n"));
+    let report = |args: &[&str]| {
+        let (status, shown, problem) = command(&node, &[&["import", "--json"], args].concat());
+        let report: Value = serde_json::from_str(&shown).unwrap_or_else(|_| panic!("{shown} {problem}"));
+        let of_history = report["files"].as_array().unwrap().last().unwrap().clone();
+        (status.code(), of_history)
+    };
+    let files = ["--tenants", &tenants, "--history", &history];
+    let (code, told) = report(&[&files[..], &["--dry-run"]].concat());
+    assert_eq!((code, &told["done"], &told["snapshot_days"]), (Some(1), &json!(120), &json!(60)), "{told}");
+    assert_eq!(told["failed"][0]["line"], 122, "a level of a day that is not kept");
+    assert_eq!(node.api(http::Method::GET, "/api/v1/tenants/acme", None).await.status, 404);
+    for _ in 0..2 {
+        let (code, told) = report(&files);
+        assert_eq!((code, &told["done"], &told["snapshot_days"]), (Some(1), &json!(120), &json!(60)), "{told}");
+        assert_eq!(told["failed"].as_array().unwrap().len(), 1, "{told}");
+    }
+    let path = "/api/v1/usage-forecast?tenant_id=acme";
+    let forecast = node.api(http::Method::GET, path, None).await.json();
+    for metric in ["messages", "documents"] {
+        let metrics = forecast["metrics"].as_array().unwrap();
+        let metric = metrics.iter().find(|found| found["metric"] == metric).unwrap();
+        assert_ne!(metric["status"], "insufficient_data", "{metric}");
+        assert!(metric["trend_data"].as_array().unwrap().len() >= 29, "{metric}");
+        assert!(metric["daily_growth_rate"].as_f64().unwrap() > 0.5, "{metric}");
+    }
+    let kept = node.api(http::Method::GET, "/api/v1/snapshots?tenant_id=acme&days=100", None).await.json();
+    for meter in kept["items"][0]["meters"].as_array().unwrap() {
+        let days = meter["days"].as_array().unwrap();
+        assert_eq!((days.len(), &days[0]["day"]), (60, &json!((today + -60).to_string())), "{meter}");
+        let value = |back: usize| days[60 - back]["value"].as_i64().unwrap();
+        match meter["meter"].as_str() {
+            Some("messages") => assert_eq!((value(7), value(6), value(60)), (0, 2, 2)),
+            _ => assert_eq!((value(7), value(60)), (93, 40)),
+        }
+    }
+    let (status, shown, _) = command(&node, &[&["import"], &files[..]].concat());
+    assert_eq!(status.code(), Some(1));
+    assert!(shown.contains("60 days of tenants became snapshots"), "{shown}");
     node.stop();
 }

@@ -4,6 +4,7 @@ pub mod amount;
 pub mod catalogs;
 pub mod check;
 pub mod cost;
+pub mod counted;
 pub mod daily;
 pub mod decision;
 pub mod denials;

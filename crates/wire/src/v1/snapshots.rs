@@ -3,12 +3,13 @@
 use super::check::bad_name;
 use crate::{
     problem::Problem,
-    rescue::{INVALID_BODY, UNKNOWN_METER},
+    rescue::{INVALID_BODY, UNKNOWN_METER, problem_of_op},
 };
 use domain::{
-    catalog::{AMOUNT_MAX, Catalog},
+    catalog::{AMOUNT_MAX, Catalog, MeterKind},
     day::Day,
     id::{MeterKey, TenantId},
+    op::OpError,
     time::Instant,
 };
 use engine::ports::{Snapshot, SnapshotSource, Taken};
@@ -19,7 +20,7 @@ use utoipa::ToSchema;
 /// Failures of single tenants that are told of one by one; further ones are counted.
 pub const FAILURES_NAMED_MAX: usize = 100;
 /// How many meters one call may tell of.
-const METRICS_MAX: usize = 256;
+pub(super) const METRICS_MAX: usize = 256;
 
 /// Asks to close a day.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -74,7 +75,7 @@ impl SnapshotRequest {
     }
 }
 
-fn day(text: &str, field: &str) -> Result<Day, Problem> {
+pub(super) fn day(text: &str, field: &str) -> Result<Day, Problem> {
     let wrong = || {
         let shown: String = text.chars().take(40).collect();
         INVALID_BODY.problem(format!("\"{field}\" is {shown:?}: write a day such as \"2026-03-31\"."))
@@ -190,6 +191,9 @@ pub struct TrackUsageRequest {
     /// Values by meter: a gauge's level at the day's end, what any other meter used that day, in its smallest unit.
     #[serde(default)]
     pub metrics: BTreeMap<String, i64>,
+    /// Levels at the day's end, of gauges alone: whoever brings levels along is told where a meter is none.
+    #[serde(default)]
+    pub levels: BTreeMap<String, i64>,
     /// One meter, instead of `metrics`.
     pub metric: Option<String>,
     /// Its value.
@@ -230,6 +234,13 @@ impl TrackUsageRequest {
             (None, None) => {}
             _ => return Err(INVALID_BODY.problem("\"metric\" and \"value\" go together.")),
         }
+        for (name, level) in std::mem::take(&mut self.levels) {
+            let key = meter(catalog, &name)?;
+            if catalog.meters.get(&key).is_none_or(|known| known.kind != MeterKind::Gauge) {
+                return Err(problem_of_op(&OpError::NotAGauge(key)));
+            }
+            self.metrics.insert(name, level);
+        }
         if self.metrics.is_empty() || self.metrics.len() > METRICS_MAX {
             let detail = format!("Write 1 to {METRICS_MAX} values: \"metrics\": {{\"products\": 35}}.");
             return Err(INVALID_BODY.problem(detail));
@@ -249,7 +260,7 @@ impl TrackUsageRequest {
     }
 }
 
-fn meter(catalog: &Catalog, name: &str) -> Result<MeterKey, Problem> {
+pub(super) fn meter(catalog: &Catalog, name: &str) -> Result<MeterKey, Problem> {
     catalog.meters.keys().find(|key| key.as_str() == name).cloned().ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
         UNKNOWN_METER.problem(format!("The catalog has no meter {shown:?}."))

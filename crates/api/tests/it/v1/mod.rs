@@ -1,5 +1,6 @@
 mod catalogs;
 mod check;
+mod counted;
 mod denials;
 mod entries;
 mod events;
