@@ -13,6 +13,7 @@
 //! are at whole quarters of an hour from UTC, so quarters answer for the hours, days and months of every zone.
 
 use crate::{
+    day::Day,
     entry::{ClosedWindow, Effect, Entry, KindSet},
     id::{DimensionKey, MeterKey, TenantId, UserId},
     time::{DAY_MS, Instant, Window, WindowKind},
@@ -126,6 +127,24 @@ impl KeptFrom {
     /// From when on buckets of this length are kept.
     pub fn of(&self, resolution: Resolution) -> Instant {
         self.0[resolution as usize]
+    }
+
+    /// The first day in UTC of which nothing can be missing.
+    pub fn first_whole_day(&self) -> Day {
+        let from = self.of(Resolution::Day);
+        let day = Day::of(from);
+        if Resolution::Day.is_boundary(from) { day } else { day + 1 }
+    }
+
+    /// From when on nothing can be missing of the buckets of both lengths: the start of a bucket of the coarser one.
+    pub fn both_from(&self, finer: Resolution, coarser: Resolution) -> Instant {
+        let from = self.of(finer).max(self.of(coarser));
+        if from == Instant::EPOCH { from } else { coarser.start_of(from).plus_ms(coarser.length_ms()) }
+    }
+
+    /// Whether nothing can be missing of the bucket around an instant, and of those after it.
+    pub fn is_whole(&self, resolution: Resolution, at: Instant) -> bool {
+        self.of(resolution) <= resolution.start_of(at)
     }
 
     /// Whether a bucket that begins then is kept.

@@ -181,3 +181,21 @@ fn buckets_tile_a_stretch() {
     assert_eq!(found, ["2027-03-04T10:15:00Z", "2027-03-04T10:30:00Z", "2027-03-04T10:45:00Z"]);
     assert_eq!(starts(Resolution::Day, Window { start: window.end, end: window.start }).count(), 0);
 }
+
+#[test]
+fn what_was_dropped_in_part_is_not_whole() {
+    let day = at("2027-03-04T00:00Z");
+    for (from, first, both) in [
+        ("1970-01-01T00:00Z", "1970-01-01", "1970-01-01T00:00:00Z"),
+        ("2027-03-04T00:00Z", "2027-03-04", "2027-03-05T00:00:00Z"),
+        ("2027-03-04T00:01Z", "2027-03-05", "2027-03-05T00:00:00Z"),
+    ] {
+        let kept = KeptFrom([Instant::EPOCH, Instant::EPOCH, at(from)]);
+        assert_eq!(kept.first_whole_day().to_string(), first);
+        assert_eq!(kept.is_whole(Resolution::Day, day.plus_ms(DAY_MS - 1)), first <= "2027-03-04");
+        // Whichever of the two is kept for less.
+        assert_eq!(kept.both_from(Resolution::Quarter, Resolution::Day).rfc3339(), both);
+        let other = KeptFrom([Instant::EPOCH, at(from), Instant::EPOCH]);
+        assert_eq!(other.both_from(Resolution::Quarter, Resolution::Day).rfc3339(), both);
+    }
+}

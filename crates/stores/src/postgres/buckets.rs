@@ -156,8 +156,8 @@ pub(super) async fn check(conn: &mut Conn, report: &mut VerifyReport) -> Done<()
     let kept = state(conn).await?.kept;
     for pair in Resolution::ALL.windows(2) {
         let &[finer, coarser] = pair else { continue };
-        let whole_from = coarser.start_of(kept.of(finer)).plus_ms(coarser.length_ms()).ms();
-        let from_ms = if kept.of(finer) == Instant::EPOCH { 0 } else { whole_from };
+        // Settings of before may have kept the coarser ones for less.
+        let from_ms = kept.both_from(finer, coarser).ms();
         for is_part in [false, true] {
             let params: Params<'_> = &[
                 (&grain(finer, is_part), Type::INT2),

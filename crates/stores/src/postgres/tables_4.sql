@@ -23,4 +23,12 @@ CREATE TABLE tidegate.history_state (
     at_ms bigint NOT NULL DEFAULT 0,
     kept_from_ms bigint[] NOT NULL DEFAULT '{0,0,0}'
 );
-INSERT INTO tidegate.history_state DEFAULT VALUES;
+-- Where journals were cut by then, nothing is known of what was cut: history is kept from the first bucket that is whole
+-- of all tenants.
+INSERT INTO tidegate.history_state (kept_from_ms)
+    SELECT CASE WHEN cut.first IS NULL THEN '{0,0,0}'::bigint[] ELSE ARRAY[
+        (cut.first / 60000 + 1) * 60000, (cut.first / 900000 + 1) * 900000, (cut.first / 86400000 + 1) * 86400000] END
+    FROM (
+        SELECT max((SELECT at_ms FROM tidegate.entries e WHERE e.tenant = o.tenant ORDER BY seq LIMIT 1)) AS first
+        FROM tidegate.openings o WHERE o.user_id = ''
+    ) AS cut;

@@ -6,6 +6,7 @@
 use super::{
     errors::{OrDamaged, damaged_row},
     queue::Work,
+    recover::CUT_THROUGH,
     schema,
 };
 use crate::{
@@ -38,6 +39,22 @@ CREATE TABLE history(
     moved INTEGER NOT NULL, checksum BLOB NOT NULL,
     PRIMARY KEY(grain, start_ms, tenant, user, dimensions, meter)) WITHOUT ROWID;
 ";
+
+/// Makes the table in a file of before. Where the journal was cut by then, nothing is known of what was cut: history is kept from the
+/// first bucket that is whole.
+pub(super) fn create(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch(TABLE)?;
+    if schema::number(conn, CUT_THROUGH)? == 0 {
+        return Ok(());
+    }
+    let first = "SELECT coalesce((SELECT at_ms FROM journal ORDER BY seq LIMIT 1), strftime('%s', 'now') * 1000)";
+    let first = Instant::from_ms(conn.query_row(first, [], |row| row.get(0))?);
+    for (resolution, key) in Resolution::ALL.into_iter().zip(KEPT_FROM_MS) {
+        let from = resolution.start_of(first).plus_ms(resolution.length_ms());
+        schema::set_number(conn, key, from.ms())?;
+    }
+    Ok(())
+}
 
 /// Entries through this position are in the table, in `meta`.
 pub(super) const BUCKETS_THROUGH: &str = "buckets_through";
@@ -97,6 +114,8 @@ impl AddRows {
 }
 
 impl Work for AddRows {
+    /// All of it at once, whenever the slice should end: rows and the position that they are true for are one transaction, or
+    /// a crash would count some twice. Whoever folds keeps it to about a thousand rows.
     fn slice(&mut self, conn: &mut Connection, _until: Moment) -> Result<bool, LedgerError> {
         let is_added = self.write(conn)?;
         self.is_added.store(is_added, Ordering::Release);
@@ -331,8 +350,8 @@ pub(super) fn check(conn: &Connection, report: &mut VerifyReport) -> Result<(), 
     let kept = state(conn).or_damaged()?.kept;
     for pair in Resolution::ALL.windows(2) {
         let &[finer, coarser] = pair else { continue };
-        let whole_from = coarser.start_of(kept.of(finer)).plus_ms(coarser.length_ms()).ms();
-        let from_ms = if kept.of(finer) == Instant::EPOCH { 0 } else { whole_from };
+        // Settings of before may have kept the coarser ones for less.
+        let from_ms = kept.both_from(finer, coarser).ms();
         for is_part in [false, true] {
             check_sums(conn, (finer, coarser), is_part, from_ms, report)?;
         }

@@ -43,3 +43,18 @@ fn a_version_without_a_way_forward_is_refused() {
     let error = prepare(&mut conn, path).unwrap_err();
     assert!(error.to_string().contains("schema version 0"), "{error}");
 }
+
+#[test]
+fn history_of_a_file_that_was_cut_begins_behind_the_cut() {
+    let day_ms = 86_400_000;
+    for (cut, kept) in [(0, [0, 0, 0]), (7, [60_000, 900_000, day_ms].map(|ms| 1_000 * day_ms + ms))] {
+        let (mut conn, path) = file();
+        prepare_with(&mut conn, path, 3, &MIGRATIONS[..2]).unwrap();
+        set_number(&conn, super::super::recover::CUT_THROUGH, cut).unwrap();
+        let first = 1_000 * day_ms + 5_000;
+        let sql = "INSERT INTO journal(seq, tenant, at_ms, body) VALUES (8, 'acme', ?1, x''), (9, 'acme', ?1 + 1, x'')";
+        conn.execute(sql, [first]).unwrap();
+        prepare(&mut conn, path).unwrap();
+        assert_eq!(buckets::state(&conn).unwrap().kept.0.map(|from| from.ms()), kept, "{cut}");
+    }
+}

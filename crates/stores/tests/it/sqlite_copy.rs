@@ -2,7 +2,7 @@
 
 use crate::{
     snapshots::row,
-    world::{Random, States, World, done, fold_history, retain, wait},
+    world::{Random, States, World, done, fold_history, keep_finer_for_longer, retain, wait},
 };
 use domain::{
     history::{Amounts, KeptFrom, Place as DayPlace, Resolution, Rows, fold},
@@ -329,6 +329,13 @@ fn a_backup_under_load_opens_at_once_and_verifies() {
             assert!(known == Some(*seq) || was_cut, "the id of entry {seq}");
         }
     }
+}
+
+#[test]
+fn history_that_was_kept_finer_for_longer_is_whole() {
+    let (_directory, path, world) = with_a_past(29);
+    keep_finer_for_longer(&*open(&path), world.now);
+    assert_clean(&path, "days are dropped, and minutes of them are there");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::{granted, in_flight};
 use domain::{
     decision::Code,
     entry::{Binding, Cause, ClosedWindow, DenialKey, DenialRun, Effect, Entry, KindSet, Profile, Status},
-    history::{Rows, fold},
+    history::{KeptFrom, Rows, fold},
     id::{DimensionKey, MeterKey, PlanKey, TenantId, UserId},
     tenant::{Tenant, User},
     time::{DAY_MS, Instant, Window, WindowKind, Zone},
@@ -43,6 +43,13 @@ pub fn fold_history(ledger: &dyn Ledger) {
         let at = lines.iter().map(|(.., entry)| entry.at).max().unwrap_or_default();
         assert_eq!(wait(history.add(state.through, *through, at, rows)), Ok(true));
     }
+}
+
+/// Keeps history finer for longer than in the whole, as settings of before may have.
+pub fn keep_finer_for_longer(ledger: &dyn Ledger, now: Instant) {
+    fold_history(ledger);
+    let kept = KeptFrom([60, 40, 20].map(|days| now.plus_ms(-days * DAY_MS - 1)));
+    wait(ledger.history().unwrap().drop_before(kept)).unwrap();
 }
 
 /// Drops what is past its time, once everything is in history.

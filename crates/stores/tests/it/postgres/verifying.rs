@@ -1,7 +1,7 @@
 //! Verification: what is whole is found whole, while nodes write too, and damage is named.
 
 use super::{Database, run};
-use crate::world::{World, done, retain, wait};
+use crate::world::{World, done, keep_finer_for_longer, retain, wait};
 use domain::time::DAY_MS;
 use engine::ports::{Ledger, Retention};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,31 @@ fn what_is_whole_is_found_whole() {
         wait(database.open().retain(short, world.now)).unwrap();
         assert!(assert_clean(&database, "history was dropped").closed < report.closed);
     }
+}
+
+#[test]
+fn history_that_was_kept_finer_for_longer_is_whole() {
+    let (database, world) = with_a_past(46);
+    keep_finer_for_longer(&*database.open(), world.now);
+    assert_clean(&database, "days are dropped, and minutes of them are there");
+}
+
+/// The step of the tables to version 4, on tables with a past: what it says of a journal that was cut.
+#[test]
+fn history_begins_behind_what_was_cut_before_there_was_any() {
+    let (database, _) = with_a_past(47);
+    let step = include_str!("../../../src/postgres/tables_4.sql");
+    let begin = step.find("INSERT INTO tidegate.history_state").unwrap();
+    let insert = step[begin..].replace("tidegate.", "@.");
+    database.sql(&format!("DELETE FROM @.history_state; {insert}"));
+    let first = "SELECT max(first) FROM (SELECT min(at_ms) AS first FROM @.entries e
+                 WHERE EXISTS (SELECT 1 FROM @.openings o WHERE o.tenant = e.tenant) GROUP BY tenant) AS firsts";
+    let first: i64 = database.sql(first)[0].parse().unwrap();
+    let kept = [60_000, 900_000, DAY_MS].map(|ms| (first / ms + 1) * ms);
+    let found = &database.sql("SELECT array_to_string(kept_from_ms, ' ') FROM @.history_state")[0];
+    assert_eq!(*found, kept.map(|from| from.to_string()).join(" "));
+    database.sql(&format!("DELETE FROM @.openings; DELETE FROM @.history_state; {insert}"));
+    assert_eq!(database.sql("SELECT array_to_string(kept_from_ms, ' ') FROM @.history_state")[0], "0 0 0");
 }
 
 #[test]
