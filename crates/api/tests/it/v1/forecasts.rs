@@ -58,6 +58,34 @@ async fn the_first_seeds_own_question_has_its_answer() {
     insta::assert_json_snapshot!(products);
 }
 
+/// Thirty days of half a product a day can be told in whole ones alone. Whether the last day is one on which one came moves the likely
+/// day by a few: what stands three days back counts most. The seed's own day lies within the interval.
+#[tokio::test]
+async fn the_seeds_example_is_told_day_by_day_through_the_door() {
+    for (late, likely) in [(0, 33), (1, 36)] {
+        let world = World::with(Setup { catalog: Some(BAKERY), ..Setup::default() }).await;
+        world.time.set("2025-01-19T10:00:00Z");
+        world.admin("PUT", "/api/v1/tenants/acme", json!({ "plan": "starter" })).await;
+        let today = Day::parse("2025-01-19").unwrap();
+        for back in (1..=31_i32).rev() {
+            let date = (today + -back).to_string();
+            let body = json!({ "tenant_id": "acme", "date": date, "metrics": { "products": 35 - (back - late) / 2 } });
+            let answer = world.admin("POST", "/api/v1/usage-forecast/track-usage", body).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        let answer = world.get("/api/v1/usage-forecast?tenant_id=acme").await;
+        let products = metric(&answer.body, "products");
+        assert_eq!(
+            (&products["current"], &products["limit"], &products["status"]),
+            (&json!(35), &json!(50), &json!("safe"))
+        );
+        let days = products["days_until_breach"].as_i64().unwrap();
+        assert!((days - likely).abs() <= 2, "{products}");
+        let (earliest, latest) = (products["earliest"].as_str().unwrap(), products["latest"].as_str().unwrap());
+        assert!(earliest < "2025-02-17" && "2025-02-17" < latest, "{products}");
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_asks_for_itself_and_others_name_it() {
     let world = bakery().await;
