@@ -47,8 +47,8 @@ impl Engine {
     /// A failing ledger.
     pub async fn countable_days(&self, keep_days: i32) -> Result<Days, EngineError> {
         let today = Day::of(self.now());
-        let kept = self.history_ledger()?.state().await?.kept.of(Resolution::Day);
-        Ok(Days { first: Day::of(kept).max(today + (1 - keep_days)), last: today + -1 })
+        let kept = self.history_kept().await?.first_whole_day();
+        Ok(Days { first: kept.max(today + (1 - keep_days)), last: today + -1 })
     }
 
     /// Writes down what a tenant used on days that are over, as history has it now; again writes the same. A day of which

@@ -2,10 +2,11 @@
 
 use crate::{
     engine::Engine,
+    open::{Look, Open, Whom},
     ports::{Days, MeterSnapshots, Snapshot, SnapshotRun, TenantSnapshots},
     requests::EngineError,
 };
-use domain::{day::Day, id::TenantId};
+use domain::{day::Day, history::KeptFrom, id::TenantId};
 
 impl Engine {
     /// Writes rows of the daily history, over those that were observed before. Durable when the future ends.
@@ -35,6 +36,30 @@ impl Engine {
         days: Days,
     ) -> Result<Vec<TenantSnapshots>, EngineError> {
         Ok(self.ledger.snapshots().of_tenants(after, through, days).await?)
+    }
+
+    /// Ends when everything that is shown of a tenant by now is durable, and so in the journal.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTenant`], or a failing ledger.
+    pub async fn settled(&self, tenant: &TenantId) -> Result<(), EngineError> {
+        let work = |open: &mut Open<'_>| {
+            let commit = match open.engine.ledger.shared() {
+                Some(_) => open.settled(),
+                None => open.engine.ledger.committed(tenant, open.book.seq),
+            };
+            Ok(((), commit))
+        };
+        let ((), commit) = self.commit_with(Whom::known(tenant, &[]).look(Look::Now), work).await?;
+        Ok(commit.wait().await?)
+    }
+
+    /// From when on history is kept.
+    ///
+    /// # Errors
+    /// A failing ledger.
+    pub async fn history_kept(&self) -> Result<KeptFrom, EngineError> {
+        Ok(self.history_ledger()?.state().await?.kept)
     }
 
     /// Notes how the closing of a day went.

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{LedgerArgs, LogArgs, ServeArgs},
+    kept,
     secret::Secret,
 };
 use anyhow::{Context, bail};
@@ -223,11 +224,12 @@ impl Settings {
                     .into()
             ));
         }
-        let history_kept = HistoryKept {
+        let history_kept = kept::check(HistoryKept {
             minutes_ms: duration("TIDEGATE_LEDGER_HISTORY_MINUTES", &args.history_minutes, 2 * day_ms)?,
             quarters_ms: duration("TIDEGATE_LEDGER_HISTORY_QUARTERS", &args.history_quarters, 95 * day_ms)?,
             days_ms: retention.history_ms,
-        };
+        })
+        .map_err(WrongSetting)?;
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
         let outage_after_ms = duration("TIDEGATE_LEDGER_OUTAGE_AFTER", &args.outage_after, 1_000)?;
         if outage_after_ms < 100 {

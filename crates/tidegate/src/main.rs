@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod demo;
 mod following;
+mod kept;
 mod keys;
 mod listen;
 mod observe;

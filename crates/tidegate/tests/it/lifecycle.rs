@@ -150,6 +150,16 @@ fn the_clock_can_t_be_moved_where_it_is_not_this_nodes_alone() {
     assert!(problem.contains("--test-clock") && !problem.contains("hunter2"), "{problem}");
 }
 
+#[test]
+fn history_that_would_be_kept_finer_for_longer_is_refused_at_start() {
+    let place = Place::new(CATALOG);
+    let mut command = place.serve();
+    command.env("TIDEGATE_LEDGER_HISTORY_MINUTES", "96d");
+    let (status, log) = Node::try_start(command).err().expect("it must not start");
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(log.contains("TIDEGATE_LEDGER_HISTORY_MINUTES is longer than TIDEGATE_LEDGER_HISTORY_QUARTERS"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_key_is_made_and_shown_once() {
     let place = Place::new(CATALOG);

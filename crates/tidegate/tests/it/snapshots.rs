@@ -30,6 +30,43 @@ fn snapshot(node: &Node, args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), out, log)
 }
 
+/// The database of somebody's app.
+fn sqlite(file: &std::path::Path, statements: &str) {
+    let program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
+    let status = std::process::Command::new("python3").args(["-c", program]).arg(file).arg(statements).status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_refused_is_named_and_makes_the_day_partial() {
+    let place =
+        Place::new(&CATALOG.replace("count(*) AS value FROM products GROUP BY tenant_id", "value FROM products"));
+    let app = place.ledger().with_file_name("app.db");
+    let mut serve = place.serve();
+    serve.arg("--test-clock").env("TIDEGATE_SOURCE_APP", &app).env("TIDEGATE_SNAPSHOTS_SQLITE", app.parent().unwrap());
+    let node = Node::start(serve);
+    for tenant in ["acme", "bloom"] {
+        node.put_tenant(tenant, json!({ "plan": "free" })).await;
+    }
+    node.api(Method::POST, "/api/v1/test/clock", Some(json!({ "advance": "1d" }))).await;
+    sqlite(&app, "CREATE TABLE products(tenant_id, value)");
+    for (row, refused) in [
+        ("'acme', -1", "products of acme: -1 is not between 0 and"),
+        ("'acme', 'many'", "products of acme: "),
+        ("'acme', 9007199254740992", "products of acme: 9007199254740992 is not between 0 and"),
+        // The tenants' own values are all there; who wrote the row has to know.
+        ("'a b', 1", "products of a b: the row is no tenant's"),
+    ] {
+        sqlite(&app, &format!("DELETE FROM products; INSERT INTO products VALUES ('bloom', 4), ({row})"));
+        let (code, out, log) = snapshot(&node, &["--verbose"]);
+        assert_eq!(code, Some(1), "{row}: {out}{log}");
+        assert!(out.contains(&format!("refused:   {refused}")) && out.contains("products 4"), "{row}: {out}");
+    }
+    sqlite(&app, "DELETE FROM products; INSERT INTO products VALUES ('bloom', 4)");
+    assert_eq!(snapshot(&node, &[]).0, Some(0));
+    node.stop();
+}
+
 async fn figure(node: &Node, name: &str) -> f64 {
     let text = String::from_utf8(node.api(Method::GET, "/metrics", None).await.body.to_vec()).unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{text}"));
@@ -61,11 +98,7 @@ async fn a_day_is_closed_by_the_command_and_by_the_schedule() {
     let (code, _, log) = snapshot(&node, &["--tenant", "nobody"]);
     assert!(code == Some(2) && log.contains("nobody"), "{log}");
 
-    std::process::Command::new("python3")
-        .args(["-c", "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('CREATE TABLE products(tenant_id)'); db.execute(\"INSERT INTO products VALUES ('acme'), ('acme')\"); db.commit()"])
-        .arg(&app)
-        .status()
-        .unwrap();
+    sqlite(&app, "CREATE TABLE products(tenant_id); INSERT INTO products VALUES ('acme'), ('acme')");
     let (code, out, log) = snapshot(&node, &["--verbose"]);
     assert_eq!(code, Some(0), "{out}{log}");
     assert!(out.contains("acme: calls 7, products 2, seats 0") && out.contains("2 of 2 done, 0 failed"), "{out}");
@@ -73,6 +106,11 @@ async fn a_day_is_closed_by_the_command_and_by_the_schedule() {
     let summary: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &summary["complete"], &summary["values"]), (Some(0), &json!(true), &json!(6)), "{summary}");
     assert_eq!(figure(&node, "tidegate_snapshot_tenants_done").await, 2.0);
+    // Neither a try nor one tenant alone is a night.
+    let runs = figure(&node, "tidegate_snapshot_runs_total").await;
+    assert_eq!(snapshot(&node, &["--tenant", "acme"]).0, Some(0));
+    assert_eq!(figure(&node, "tidegate_snapshot_tenants_done").await, 2.0);
+    assert_eq!(figure(&node, "tidegate_snapshot_runs_total").await, runs);
 
     // From now on as soon as a day is over: a day later the node closes it by itself.
     let runs = figure(&node, "tidegate_snapshot_runs_total").await;

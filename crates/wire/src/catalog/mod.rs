@@ -34,6 +34,7 @@ pub use gateway::*;
 pub use problem::{Excerpt, Problem};
 pub use query::{DAY_END, Query};
 pub use routes::Specificity;
+pub use settings::LATE_MAX_MS;
 pub use snapshots::{Collector, How, KeyPattern, Setting, SnapshotRules, Source, SourceKind};
 pub use starter::starter;
 

@@ -21,8 +21,8 @@ const UNMATCHED: &[(&str, Unmatched)] = &[("forward", Unmatched::Forward), ("ref
 /// Use from which warnings are given, when the catalog does not say.
 const WARN_PERCENT: i64 = 80;
 
-/// How long ids are remembered: an older event could be counted twice.
-const LATE_MAX_MS: i64 = 35 * DAY_MS;
+/// How late an event may be at most, milliseconds: ids are remembered for as long, an older one could be counted twice.
+pub const LATE_MAX_MS: i64 = 35 * DAY_MS;
 
 /// As far ahead as a level is looked at.
 const FORECAST_DAYS_MAX: i64 = 90;

@@ -47,6 +47,11 @@ impl Asked {
         Self { meters }
     }
 
+    /// Whether somebody else than the ledger is asked for a meter.
+    pub(super) fn asks(&self, meter: &MeterKey) -> bool {
+        self.meters.contains_key(meter)
+    }
+
     /// What is known of a meter of a tenant; `None` where nobody is asked and the ledger knows.
     pub(super) fn take(&mut self, meter: &MeterKey, tenant: &TenantId) -> Option<Answer> {
         Some(match self.meters.get_mut(meter)? {
@@ -76,10 +81,7 @@ async fn ask(work: &mut Work<'_>, rules: &SnapshotRules, meter: &MeterKey, colle
         Ok(rows) => rows,
         Err(reason) => {
             tracing::warn!(meter = meter.as_str(), reason, "a meter could not be asked for");
-            let failure = MeterFailure { meter: meter.as_str().to_owned(), reason };
-            let MeterFailure { meter, reason } = failure.clone();
-            work.summary.meters_failed.push(failure);
-            work.tell(SnapshotLine::NotCollected { meter, reason }).await;
+            work.lacks(MeterFailure { meter: meter.as_str().to_owned(), reason }).await;
             return Meter::Failed;
         }
     };

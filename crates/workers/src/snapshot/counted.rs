@@ -1,4 +1,5 @@
-//! What the ledger counted in a day, of all tenants in order of id, read as they are gone through.
+//! What the ledger counted in a day, of all tenants in order of id, read as they are gone through. Of a day that history is
+//! not kept of wholly, nothing is said.
 
 use super::start_of;
 use domain::{
@@ -40,7 +41,6 @@ impl Periods {
 #[derive(Default)]
 pub(super) struct Counts {
     of_day: BTreeMap<MeterKey, Amounts>,
-    since: BTreeMap<MeterKey, i64>,
     after_reset: Option<BTreeMap<MeterKey, i64>>,
 }
 
@@ -54,16 +54,11 @@ impl Counts {
     pub(super) fn after_reset(&self, meter: &MeterKey) -> Option<i64> {
         self.after_reset.as_ref().map(|after| after.get(meter).copied().unwrap_or(0))
     }
-
-    /// By how much the level of a gauge has moved since the day ended.
-    pub(super) fn moved_since(&self, meter: &MeterKey) -> i64 {
-        self.since.get(meter).copied().unwrap_or(0)
-    }
 }
 
 /// The rows of one day, tenant by tenant.
 struct Stream {
-    start: Instant,
+    day: Day,
     rows: VecDeque<(Place, Amounts)>,
     last: Option<Place>,
     is_read: bool,
@@ -71,7 +66,7 @@ struct Stream {
 
 impl Stream {
     fn of(day: Day) -> Self {
-        Self { start: start_of(day), rows: VecDeque::new(), last: None, is_read: false }
+        Self { day, rows: VecDeque::new(), last: None, is_read: false }
     }
 
     /// The rows of a tenant, which is behind all that were asked for before.
@@ -94,7 +89,12 @@ impl Stream {
             if self.is_read {
                 return Ok(());
             }
-            let page = engine.history_of_all(Resolution::Day, self.start, self.last.as_ref(), PAGE_ROWS).await?;
+            let start = start_of(self.day);
+            let page = engine.history_of_all(Resolution::Day, start, self.last.as_ref(), PAGE_ROWS).await?;
+            let kept = page.state.kept;
+            if self.day < kept.first_whole_day() {
+                return Err(EngineError::HistoryNotKept { since: kept.of(Resolution::Day) });
+            }
             self.is_read = page.rows.len() < PAGE_ROWS;
             self.last = page.rows.last().map(|(place, _)| place.clone());
             self.rows = page.rows.into();
@@ -102,35 +102,22 @@ impl Stream {
     }
 }
 
-/// What was counted in a day, and by how much levels moved since.
+/// What was counted in a day.
 pub(super) struct Counted<'a> {
     engine: &'a Arc<Engine>,
     day: Day,
     of_day: Stream,
-    since: Vec<Stream>,
 }
 
 impl<'a> Counted<'a> {
-    /// Of a day, and of those since.
+    /// Of a day.
     pub(super) fn of(engine: &'a Arc<Engine>, day: Day) -> Self {
-        let today = Day::of(engine.now());
-        let later = (day.number() + 1..=today.number()).map(Day::from_number);
-        Self { since: later.map(Stream::of).collect(), ..Self::only(engine, day) }
-    }
-
-    /// Of a day alone.
-    pub(super) fn only(engine: &'a Arc<Engine>, day: Day) -> Self {
-        Self { engine, day, of_day: Stream::of(day), since: Vec::new() }
+        Self { engine, day, of_day: Stream::of(day) }
     }
 
     /// What a tenant used. Tenants are asked for in order of id.
     pub(super) async fn of_tenant(&mut self, tenant: &TenantId, periods: &Periods) -> Result<Counts, EngineError> {
         let mut counts = self.used_by(tenant).await?;
-        for stream in &mut self.since {
-            let since = &mut counts.since;
-            let add = |meter, amounts: Amounts| *since.entry(meter).or_default() += amounts.moved;
-            stream.of_tenant(self.engine, tenant, add).await?;
-        }
         counts.after_reset = self.after_reset(tenant, periods).await?;
         Ok(counts)
     }
@@ -151,7 +138,7 @@ impl<'a> Counted<'a> {
         periods: &Periods,
     ) -> Result<Option<BTreeMap<MeterKey, i64>>, EngineError> {
         match self.reset(periods) {
-            Some(reset) => self.used_from(tenant, reset).await.map(Some),
+            Some(reset) => self.used_from(tenant, reset).await,
             None => Ok(None),
         }
     }
@@ -168,15 +155,21 @@ impl<'a> Counted<'a> {
         (start < began).then_some(began)
     }
 
-    /// What was used from an instant of the day on: to the minute as long as minutes are kept, to the quarter of an hour later.
-    async fn used_from(&self, tenant: &TenantId, from: Instant) -> Result<BTreeMap<MeterKey, i64>, EngineError> {
+    /// What was used from an instant of the day on: to the minute as long as minutes are kept, to the quarter of an hour later;
+    /// `None` when those are not kept either.
+    async fn used_from(
+        &self,
+        tenant: &TenantId,
+        from: Instant,
+    ) -> Result<Option<BTreeMap<MeterKey, i64>>, EngineError> {
+        let kept = self.engine.history_kept().await?;
+        let fine = [Resolution::Minute, Resolution::Quarter];
+        let Some(resolution) = fine.into_iter().find(|resolution| kept.is_whole(*resolution, from)) else {
+            return Ok(None);
+        };
         let mut query = HistoryQuery {
             tenant: tenant.clone(),
-            resolution: if self.day + 1 >= Day::of(self.engine.now()) {
-                Resolution::Minute
-            } else {
-                Resolution::Quarter
-            },
+            resolution,
             window: Window { start: from, end: start_of(self.day).plus_ms(DAY_MS) },
             parts: false,
             user: None,
@@ -193,7 +186,7 @@ impl<'a> Counted<'a> {
             }
             query.after = page.rows.last().map(|(place, _)| place.clone());
             if !page.more || query.after.is_none() {
-                return Ok(used);
+                return Ok(Some(used));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One closing of a day at a time, on one node at a time: asked for, or when the schedule says so.
 
-use super::{close, rules, start_of};
+use super::{rules, start_of, try_close};
 use crate::collect::Allowed;
 use domain::{day::Day, time::Instant};
 use engine::{
@@ -8,7 +8,7 @@ use engine::{
     ports::{Days, JobLease},
     requests::EngineError,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use wire::{
     catalog::SnapshotRules,
@@ -26,10 +26,15 @@ const CATCH_UP_DAYS: i32 = 60;
 /// How long after it was closed in part a day is closed again by itself, and how often.
 const AGAIN_AFTER_MS: i64 = 1_800_000;
 const AGAIN_MAX: u32 = 2;
+/// How long it is waited after a day could not be closed at all: doubled each time, up to an hour. Every try asks the customer's
+/// databases.
+const WAIT_FIRST_MS: i64 = 60_000;
+const WAIT_MAX_MS: i64 = 3_600_000;
 /// Lines that wait for a listener.
 const LINES_MAX: usize = 64;
 
-/// Told of every closing that ended.
+/// Told of every closing of a day of all tenants that ended, well or not. Tries that write nothing, and those of one tenant, are
+/// nobody's last night.
 pub type Ended = Arc<dyn Fn(&SnapshotSummary) + Send + Sync>;
 
 /// Closes days.
@@ -54,7 +59,7 @@ impl Keeper {
         let busy = self.busy.clone().try_lock_owned().ok()?;
         let (lines, listener) = mpsc::channel(LINES_MAX);
         let keeper = self.clone();
-        tokio::spawn(async move { keeper.work(asked, lines, busy).await });
+        tokio::spawn(async move { drop(keeper.work(asked, lines, busy).await) });
         Some(listener)
     }
 
@@ -66,16 +71,27 @@ impl Keeper {
         Ok(rules(&self.engine).await?.keep_days)
     }
 
-    async fn work(&self, asked: SnapshotAsked, lines: mpsc::Sender<SnapshotLine>, _busy: OwnedMutexGuard<()>) {
+    async fn work(
+        &self,
+        asked: SnapshotAsked,
+        lines: mpsc::Sender<SnapshotLine>,
+        _busy: OwnedMutexGuard<()>,
+    ) -> Outcome {
         let lease = match self.claim().await {
             Ok(Some(lease)) => lease,
-            Ok(None) => return fail(&lines, "another node is closing a day: ask again when it is through").await,
-            Err(error) => return fail(&lines, &error.to_string()).await,
+            Ok(None) => {
+                fail(&lines, "another node is closing a day: ask again when it is through").await;
+                return Outcome::Elsewhere;
+            }
+            Err(error) => {
+                fail(&lines, &error.to_string()).await;
+                return Outcome::Failed(error);
+            }
         };
-        let mut work = std::pin::pin!(close(&self.engine, &self.allowed, &asked, &lines));
-        let summary = loop {
+        let mut work = std::pin::pin!(try_close(&self.engine, &self.allowed, &asked, &lines));
+        let (summary, outcome) = loop {
             match tokio::time::timeout(TURN / 4, &mut work).await {
-                Ok(summary) => break summary,
+                Ok(ended) => break ended,
                 // Whoever has it now writes the same rows.
                 Err(_) => drop(self.claim().await),
             }
@@ -83,7 +99,13 @@ impl Keeper {
         if let Err(error) = self.engine.release(&lease).await {
             tracing::warn!(%error, "the turn to close days could not be given back; it ends by itself");
         }
-        (self.ended)(&summary);
+        if !asked.dry_run && asked.tenant.is_none() {
+            (self.ended)(&summary);
+        }
+        match outcome {
+            Ok(()) => Outcome::Ended(summary),
+            Err(error) => Outcome::Failed(error),
+        }
     }
 
     async fn claim(&self) -> Result<Option<JobLease>, EngineError> {
@@ -98,31 +120,47 @@ impl Keeper {
         loop {
             often.tick().await;
             match schedule.due(&self.engine).await {
-                Ok(Some(day)) => self.close_by_itself(day).await,
+                Ok(Some(day)) => self.close_by_itself(day, &mut schedule).await,
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "which days are due can't be read; the next look tries again"),
             }
         }
     }
 
-    async fn close_by_itself(self: &Arc<Self>, day: Day) {
+    async fn close_by_itself(&self, day: Day, schedule: &mut Schedule) {
         let asked = SnapshotAsked { day, tenant: None, dry_run: false, per_tenant: false };
-        let Some(mut lines) = self.begin(asked) else { return };
-        while let Some(line) = lines.recv().await {
-            match line {
-                SnapshotLine::Ended(summary) => tracing::info!(
+        let Ok(busy) = self.busy.clone().try_lock_owned() else { return };
+        // Nobody listens.
+        let (lines, _) = mpsc::channel(1);
+        match self.work(asked, lines, busy).await {
+            Outcome::Ended(summary) => {
+                schedule.waiting.remove(&day);
+                tracing::info!(
                     day = summary.day,
                     complete = summary.complete,
                     tenants_done = summary.tenants_done,
                     tenants_failed = summary.tenants_failed,
                     took_ms = summary.took_ms,
                     "a day was closed"
-                ),
-                SnapshotLine::Failed { reason } => tracing::debug!(%day, reason, "a day was not closed here"),
-                _ => {}
+                );
             }
+            Outcome::Failed(error) => {
+                let wait_ms = schedule.failed(day, self.engine.now());
+                tracing::warn!(%day, %error, wait_s = wait_ms / 1_000, "a day was not closed; it is tried again");
+            }
+            Outcome::Elsewhere => tracing::debug!(%day, "another node closes a day"),
         }
     }
+}
+
+/// How a closing ended.
+enum Outcome {
+    /// The day was gone through.
+    Ended(SnapshotSummary),
+    /// It was not.
+    Failed(EngineError),
+    /// Another node is at it.
+    Elsewhere,
 }
 
 async fn fail(lines: &mpsc::Sender<SnapshotLine>, reason: &str) {
@@ -135,6 +173,22 @@ async fn fail(lines: &mpsc::Sender<SnapshotLine>, reason: &str) {
 struct Schedule {
     rules: Option<(u32, Arc<SnapshotRules>)>,
     again: Option<(Day, u32)>,
+    /// Days that could not be closed.
+    waiting: BTreeMap<Day, Waiting>,
+}
+
+/// A day that could not be closed so many times, and is tried again from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    tries: u32,
+    until: Instant,
+}
+
+impl Waiting {
+    fn is_over(&self, now: Instant) -> bool {
+        // A clock that was set back must not make it wait for longer.
+        self.until <= now || now.plus_ms(WAIT_MAX_MS) < self.until
+    }
 }
 
 impl Schedule {
@@ -149,64 +203,39 @@ impl Schedule {
         let yesterday = Day::of(now) + -1;
         let runs = engine.snapshot_runs(Days { first: yesterday + -CATCH_UP_DAYS, last: yesterday }).await?;
         let closed: Vec<Day> = runs.iter().map(|run| run.day).collect();
-        if let Some(day) = first_due(rules, &closed, now) {
+        self.waiting.retain(|day, _| yesterday + -CATCH_UP_DAYS <= *day);
+        let waits = |day: Day| self.waiting.get(&day).is_some_and(|waiting| !waiting.is_over(now));
+        if let Some(day) = first_due(rules, &closed, now, waits) {
             return Ok(Some(day));
         }
-        let in_part = runs.last().filter(|run| run.day == yesterday && run.tenants_failed > 0);
+        let in_part = runs.last().filter(|run| run.day == yesterday && run.tenants_failed > 0 && !waits(run.day));
         let Some(run) = in_part.filter(|run| run.ended_at.plus_ms(AGAIN_AFTER_MS) <= now) else { return Ok(None) };
         let tried = self.again.filter(|(day, _)| *day == run.day).map_or(0, |(_, tried)| tried);
         self.again = Some((run.day, tried + 1));
         Ok((tried < AGAIN_MAX && rules.schedule.is_some()).then_some(run.day))
     }
+
+    /// A day could not be closed; says how long it is waited before the next try.
+    fn failed(&mut self, day: Day, now: Instant) -> i64 {
+        let tries = self.waiting.get(&day).map_or(0, |waiting| waiting.tries);
+        let wait_ms = WAIT_FIRST_MS.saturating_mul(1 << tries.min(16)).min(WAIT_MAX_MS);
+        self.waiting.insert(day, Waiting { tries: tries + 1, until: now.plus_ms(wait_ms) });
+        wait_ms
+    }
 }
 
-/// The oldest day that is due and was not closed. A day is due when the schedule has come round after its end; days
-/// before the first that was ever closed are not.
-fn first_due(rules: &SnapshotRules, closed: &[Day], now: Instant) -> Option<Day> {
+/// The oldest day that is due, was not closed and does not wait: one that can't be closed keeps no other from it. A day is due
+/// when the schedule has come round after its end; days before the first that was ever closed are not.
+fn first_due(rules: &SnapshotRules, closed: &[Day], now: Instant, waits: impl Fn(Day) -> bool) -> Option<Day> {
     let schedule = rules.schedule.as_ref()?;
     let yesterday = Day::of(now) + -1;
     let first = closed.first().copied().unwrap_or(yesterday);
-    let open = (first.number()..=yesterday.number()).map(Day::from_number).find(|day| !closed.contains(day))?;
+    let is_open = |day: &Day| !closed.contains(day) && !waits(*day);
+    let open = (first.number()..=yesterday.number()).map(Day::from_number).find(is_open)?;
     let due = schedule.next_after(start_of(open + 1).plus_ms(-1), &rules.zone)?;
     (due <= now).then_some(open)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn at(text: &str) -> Instant {
-        let (day, time) = text.split_once(' ').unwrap();
-        let (hour, minute) = time.split_once(':').unwrap();
-        let minutes = hour.parse::<i64>().unwrap() * 60 + minute.parse::<i64>().unwrap();
-        start_of(Day::parse(day).unwrap()).plus_ms(minutes * 60_000)
-    }
-
-    #[test]
-    fn days_are_due_when_the_schedule_has_come_round() {
-        for (schedule, zone, closed, now, due) in [
-            // Nothing was closed yet: yesterday, when its time has come.
-            ("0 2 * * *", "UTC", "", "2026-03-10 01:59", "-"),
-            ("0 2 * * *", "UTC", "", "2026-03-10 02:00", "2026-03-09"),
-            ("0 2 * * *", "UTC", "2026-03-09", "2026-03-10 02:00", "-"),
-            // After days without a node the oldest comes first.
-            ("0 2 * * *", "UTC", "2026-03-05 2026-03-07", "2026-03-10 09:00", "2026-03-06"),
-            ("0 2 * * *", "UTC", "2026-03-05 2026-03-06 2026-03-07", "2026-03-10 09:00", "2026-03-08"),
-            // Two in the morning in New York is seven in UTC, in winter.
-            ("0 2 * * *", "America/New_York", "2026-01-08", "2026-01-10 06:59", "-"),
-            ("0 2 * * *", "America/New_York", "2026-01-08", "2026-01-10 07:00", "2026-01-09"),
-            // Once a week, on Mondays: all that is missing.
-            ("0 2 * * 1", "UTC", "2026-03-07", "2026-03-09 01:00", "-"),
-            ("0 2 * * 1", "UTC", "2026-03-07", "2026-03-09 02:00", "2026-03-08"),
-            ("off", "UTC", "", "2026-03-10 09:00", "-"),
-        ] {
-            let text = format!("[snapshots]\nschedule = \"{schedule}\"\ntimezone = \"{zone}\"\n[plans.free]\nrank = 0");
-            let rules = wire::catalog::load(&text, "test").unwrap().snapshots;
-            let closed: Vec<Day> = closed.split_whitespace().map(|day| Day::parse(day).unwrap()).collect();
-            let found = first_due(&rules, &closed, at(now)).map_or("-".to_owned(), |day| day.to_string());
-            assert_eq!(found, due, "{schedule} in {zone} at {now}");
-        }
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

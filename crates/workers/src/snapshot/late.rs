@@ -22,7 +22,9 @@ use wire::catalog::SnapshotRules;
 /// Compares the days before one with what was counted; gives how many were written again.
 pub(super) async fn close_again(engine: &Arc<Engine>, rules: &SnapshotRules, before: Day) -> Result<u64, EngineError> {
     let late_days = engine.catalog().event_bounds.late_ms / DAY_MS + 1;
-    let known = engine.snapshot_runs(Days { first: before + -(late_days as i32), last: before + -1 }).await?;
+    // What history has lost since would be written over what it had then.
+    let first = (before + -(late_days as i32)).max(engine.history_kept().await?.first_whole_day());
+    let known = engine.snapshot_runs(Days { first, last: before + -1 }).await?;
     let mut written = 0;
     for run in known {
         written += u64::from(one_day(engine, rules, run.day).await?);
@@ -36,7 +38,7 @@ async fn one_day(engine: &Arc<Engine>, rules: &SnapshotRules, day: Day) -> Resul
         let all = catalog.meters.values().filter(|meter| meter.kind != MeterKind::Gauge);
         all.map(|meter| meter.key.clone()).filter(|key| !rules.collectors.contains_key(key)).collect()
     };
-    let mut counted = Counted::only(engine, day);
+    let mut counted = Counted::of(engine, day);
     let (mut after, mut differs): (Option<TenantId>, bool) = (None, false);
     loop {
         let cards = engine.tenants(after.as_ref(), PAGE_TENANTS).await?;

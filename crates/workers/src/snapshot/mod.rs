@@ -9,16 +9,17 @@ mod asked;
 mod counted;
 mod keeper;
 mod late;
+mod levels;
 mod tenant;
 
 pub use keeper::{Ended, Keeper};
 
-use self::{asked::Asked, counted::Counted};
+use self::{asked::Asked, counted::Counted, levels::Levels, tenant::Known};
 use crate::collect::Allowed;
 use domain::{
     day::Day,
     history::Resolution,
-    id::TenantId,
+    id::{MeterKey, TenantId},
     time::{DAY_MS, Instant},
 };
 use engine::{
@@ -37,7 +38,7 @@ use std::{
 use tokio::sync::mpsc;
 use wire::{
     catalog::SnapshotRules,
-    v1::snapshots::{FAILURES_NAMED_MAX, SnapshotAsked, SnapshotLine, SnapshotSummary, ValueFailure},
+    v1::snapshots::{FAILURES_NAMED_MAX, MeterFailure, SnapshotAsked, SnapshotLine, SnapshotSummary, ValueFailure},
 };
 
 /// Tenants gone through between two writes.
@@ -63,6 +64,16 @@ pub async fn close(
     asked: &SnapshotAsked,
     lines: &mpsc::Sender<SnapshotLine>,
 ) -> SnapshotSummary {
+    try_close(engine, allowed, asked, lines).await.0
+}
+
+/// The same; says as well whether the day was gone through.
+async fn try_close(
+    engine: &Arc<Engine>,
+    allowed: &Allowed,
+    asked: &SnapshotAsked,
+    lines: &mpsc::Sender<SnapshotLine>,
+) -> (SnapshotSummary, Result<(), EngineError>) {
     let begun = engine.steady_ms();
     let (summary, is_heard) = (SnapshotSummary::default(), AtomicBool::new(true));
     let mut work = Work { engine, allowed, asked, lines, summary, is_heard };
@@ -72,9 +83,11 @@ pub async fn close(
     let outcome = work.run().await;
     let Work { mut summary, .. } = work;
     summary.took_ms = (engine.steady_ms() - begun).max(0) as u64;
-    let last = match outcome {
+    let last = match &outcome {
         Ok(()) => {
-            summary.complete = summary.tenants_failed == 0 && summary.meters_failed.is_empty();
+            // A row that is no tenant's spoils none, but whoever wrote it has to know.
+            summary.complete =
+                summary.tenants_failed == 0 && summary.meters_failed.is_empty() && summary.failures_total == 0;
             SnapshotLine::Ended(summary.clone())
         }
         Err(error) => {
@@ -84,7 +97,7 @@ pub async fn close(
     };
     // A listener that is gone, or asleep, needs no last word.
     let _ = tokio::time::timeout(LISTENER_PATIENCE, lines.send(last)).await;
-    summary
+    (summary, outcome)
 }
 
 /// The rules of the catalog in force.
@@ -135,13 +148,14 @@ impl Work<'_> {
         let rules = rules(self.engine).await?;
         let mut collected = Asked::all(self, &rules).await;
         self.until_remembered(started_at).await?;
-        let mut counted = Counted::of(self.engine, self.asked.day);
+        let mut known = self.known(&collected).await?;
         let mut after: Option<TenantId> = None;
         loop {
             let cards = self.page(after.as_ref()).await?;
             let Some(last) = cards.last() else { break };
             let through = last.id.clone();
-            self.close_page(&cards, after.as_ref(), &mut collected, &mut counted).await?;
+            known.levels.next(&cards).await?;
+            self.close_page(&cards, after.as_ref(), &mut collected, &mut known).await?;
             self.tell(SnapshotLine::Progress { done: self.summary.tenants_done + self.summary.tenants_failed }).await;
             if self.asked.tenant.is_some() {
                 break;
@@ -163,6 +177,13 @@ impl Work<'_> {
         };
         self.engine.put_snapshot_run(run).await?;
         self.engine.drop_snapshots(Day::of(started_at) + -rules.keep_days).await
+    }
+
+    /// A meter is lacking in every tenant: that is told once.
+    async fn lacks(&mut self, failure: MeterFailure) {
+        self.summary.meters_failed.push(failure.clone());
+        let MeterFailure { meter, reason } = failure;
+        self.tell(SnapshotLine::NotCollected { meter, reason }).await;
     }
 
     /// Waits until history has everything that was recorded before this began.
@@ -191,12 +212,12 @@ impl Work<'_> {
         cards: &[TenantCard],
         after: Option<&TenantId>,
         collected: &mut Asked,
-        counted: &mut Counted<'_>,
+        known: &mut Known<'_>,
     ) -> Result<(), EngineError> {
         let pushed = self.pushed(cards, after).await?;
         let mut rows = Vec::new();
         for card in cards {
-            let found = tenant::Closed::of(self, card, collected, counted, pushed.get(&card.id)).await?;
+            let found = tenant::Closed::of(self, card, collected, known, pushed.get(&card.id)).await?;
             let Some(found) = found else { continue };
             match found.is_whole {
                 true => self.summary.tenants_done += 1,
@@ -248,5 +269,24 @@ impl Work<'_> {
         if self.summary.failures.len() < FAILURES_NAMED_MAX {
             self.summary.failures.push(failure);
         }
+    }
+}
+
+impl<'a> Work<'a> {
+    /// What the ledger knows of the day. Where history has lost it, the meters that it counts are lacking.
+    async fn known(&mut self, collected: &Asked) -> Result<Known<'a>, EngineError> {
+        let day = self.asked.day;
+        let first = self.engine.history_kept().await?.first_whole_day();
+        if day < first {
+            let meters: Vec<MeterKey> = self.engine.catalog().meters.keys().cloned().collect();
+            for meter in meters.into_iter().filter(|meter| !collected.asks(meter)) {
+                let reason = format!(
+                    "history of this day is not kept any more, only from {first} on (TIDEGATE_LEDGER_HISTORY says how long)"
+                );
+                self.lacks(MeterFailure { meter: meter.as_str().to_owned(), reason }).await;
+            }
+        }
+        let (counted, levels) = (Counted::of(self.engine, day), Levels::since(self.engine, day));
+        Ok(Known { counted, levels, is_kept: day >= first })
     }
 }

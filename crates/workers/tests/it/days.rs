@@ -1,10 +1,17 @@
 //! What the ledger counted itself: days, resets, levels, late use.
 
 use crate::world::{World, day, tenant};
-use domain::id::MeterKey;
-use domain::op::Movement;
-use engine::ports::{Snapshot, SnapshotSource, Taken};
-use wire::v1::snapshots::{SnapshotAsked, SnapshotLine};
+use domain::{id::MeterKey, op::Movement, time::DAY_MS};
+use engine::{
+    HistoryKept,
+    ports::{Snapshot, SnapshotSource, Taken},
+};
+use tokio::{
+    sync::mpsc::{Receiver, channel},
+    task::JoinHandle,
+};
+use wire::v1::snapshots::{SnapshotAsked, SnapshotLine, SnapshotSummary};
+use workers::{collect::Allowed, snapshot::close};
 
 const CATALOG: &str = r#"
 [meters.calls]
@@ -135,4 +142,90 @@ async fn days_past_their_keeping_are_dropped() {
     world.set_clock("2026-03-07 02:00");
     world.close_day("2026-03-06").await;
     assert!(world.value("acme", "calls", "2026-01-05").await.is_none());
+}
+
+/// A run that has looked at the first tenant, and stops there until its lines are taken.
+async fn begun(world: &World) -> (JoinHandle<SnapshotSummary>, Receiver<SnapshotLine>) {
+    let asked = SnapshotAsked { day: day("2026-03-05"), tenant: None, dry_run: false, per_tenant: true };
+    // There is room for one line, the first: that of the first tenant waits.
+    let (lines, listener) = channel(1);
+    let engine = world.engine.clone();
+    let run = tokio::spawn(async move { close(&engine, &Allowed::default(), &asked, &lines).await });
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    (run, listener)
+}
+
+#[tokio::test]
+async fn levels_are_those_of_the_days_end_whatever_moves_while_the_run_is_under_way() {
+    let world = World::new(CATALOG, "2026-03-05 10:00").await;
+    for name in ["acme", "bloom", "cid"] {
+        world.put_tenant(name, None).await;
+        world.happened(name, "documents", Movement::Set(30), None).await;
+    }
+    world.set_clock("2026-03-06 02:00");
+    world.happened("bloom", "documents", Movement::Add(5), None).await;
+    // History is as it was before the run began: what moves now is in the journal alone.
+    world.fold().await;
+    let (run, mut listener) = begun(&world).await;
+    world.set_clock("2026-03-06 02:01");
+    for name in ["acme", "bloom", "cid"] {
+        world.happened(name, "documents", Movement::Add(7), None).await;
+    }
+    world.set_clock("2026-03-06 02:02");
+    while listener.recv().await.is_some() {}
+    assert!(run.await.unwrap().complete);
+    for name in ["acme", "bloom", "cid"] {
+        assert_eq!(world.value(name, "documents", "2026-03-05").await, Some(30), "{name}");
+    }
+    assert!(world.close_day("2026-03-05").await.complete);
+    assert_eq!(world.value("bloom", "documents", "2026-03-05").await, Some(30));
+}
+
+#[tokio::test]
+async fn levels_are_those_of_the_days_end_however_much_is_not_folded() {
+    let world = World::new(CATALOG, "2026-03-05 10:00").await;
+    for name in ["acme", "bloom"] {
+        world.put_tenant(name, None).await;
+        world.happened(name, "documents", Movement::Set(30), None).await;
+    }
+    world.set_clock("2026-03-06 01:00");
+    world.happened("bloom", "documents", Movement::Add(3), None).await;
+    world.fold().await;
+    let (run, mut listener) = begun(&world).await;
+    world.set_clock("2026-03-06 01:01");
+    for _ in 0..11_000 {
+        world.happened("bloom", "documents", Movement::Add(1), None).await;
+    }
+    while listener.recv().await.is_some() {}
+    assert!(run.await.unwrap().complete);
+    assert_eq!(world.value("bloom", "documents", "2026-03-05").await, Some(30));
+}
+
+#[tokio::test]
+async fn what_history_has_lost_is_not_written_over_what_it_had() {
+    let world = World::new(CATALOG, "2026-03-04 10:00").await;
+    world.put_tenant("acme", None).await;
+    for (clock, closed) in [("2026-03-05 02:00", "2026-03-04"), ("2026-03-06 02:00", "2026-03-05")] {
+        world.happened("acme", "calls", Movement::Add(5), None).await;
+        world.happened("acme", "documents", Movement::Add(2), None).await;
+        world.set_clock(clock);
+        assert!(world.close_day(closed).await.complete);
+    }
+    // Settings of before kept two days: the first of them, and what comes late to it, is not whole any more.
+    world.set_clock("2026-03-07 02:00");
+    let two_days = HistoryKept { minutes_ms: 0, quarters_ms: 0, days_ms: 2 * DAY_MS - 1 };
+    world.happened("acme", "calls", Movement::Add(1), Some("2026-03-04 11:00")).await;
+    while world.engine.fold_history(two_days).await.unwrap().more {}
+    let summary = world.close_day("2026-03-06").await;
+    assert_eq!((summary.complete, summary.days_closed_again), (true, 0), "{summary:?}");
+    assert_eq!(world.value("acme", "calls", "2026-03-04").await, Some(5));
+    // Asked for by hand it is lacking, and said so.
+    let summary = world.close_day("2026-03-04").await;
+    assert_eq!((summary.complete, summary.tenants_failed, summary.values), (false, 1, 0), "{summary:?}");
+    let lacking: Vec<&str> = summary.meters_failed.iter().map(|failed| &*failed.meter).collect();
+    assert_eq!(lacking, ["calls", "documents"]);
+    assert!(summary.meters_failed[0].reason.contains("TIDEGATE_LEDGER_HISTORY"), "{summary:?}");
+    assert_eq!(world.value("acme", "calls", "2026-03-04").await, Some(5));
 }

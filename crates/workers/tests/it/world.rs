@@ -97,10 +97,15 @@ impl World {
         assert_eq!(self.engine.record(vec![event]).await.unwrap(), [EventOutcome::Accepted]);
     }
 
-    /// Closes a day; gives what was told, and how it went.
-    pub async fn close(&self, asked: SnapshotAsked) -> (Vec<SnapshotLine>, SnapshotSummary) {
+    /// Folds all there is into history.
+    pub async fn fold(&self) {
         let kept = HistoryKept { minutes_ms: 30 * DAY_MS, quarters_ms: 90 * DAY_MS, days_ms: 400 * DAY_MS };
         while self.engine.fold_history(kept).await.unwrap().more {}
+    }
+
+    /// Closes a day; gives what was told, and how it went.
+    pub async fn close(&self, asked: SnapshotAsked) -> (Vec<SnapshotLine>, SnapshotSummary) {
+        self.fold().await;
         let (lines, mut listener) = mpsc::channel(10_000);
         let summary = close(&self.engine, &self.allowed, &asked, &lines).await;
         let mut told = Vec::new();
