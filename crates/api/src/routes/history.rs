@@ -11,9 +11,9 @@ use domain::{
     catalog::Catalog,
     day::Day,
     id::{DimensionKey, TenantId, UserId},
-    time::{DAY_MS, Instant, Window, WindowKind, Zone},
+    time::{DAY_MS, Frame, Instant, Window, WindowKind, Zone},
 };
-use engine::{HistoryAsked, HistoryPoints};
+use engine::{HistoryAsked, HistoryPoints, requests::EngineError};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
@@ -43,7 +43,7 @@ pub(crate) struct HistoryParams {
     /// `minute`, `hour`, `day` or `month`; `day` where it is not given.
     per: Option<String>,
     /// From when on: an instant (RFC 3339), or a date of the time zone. An hour, two days, 30 days or a year back, where
-    /// it is not given.
+    /// it is not given; or since history is kept, where that is later.
     from: Option<String>,
     /// Until when, likewise; now where it is not given. The bucket it lies in is answered whole.
     to: Option<String>,
@@ -79,8 +79,16 @@ pub(crate) async fn get(
     let engine = &state.parts.engine;
     let card = engine.tenant(&tenant).await?;
     let format = params.format(&headers)?;
-    let asked = params.asked(tenant, card.profile.zone, engine.now(), &engine.catalog())?;
-    let mut points = HistoryPoints::begin(engine, asked.clone()).await?;
+    let mut asked = params.asked(tenant, card.profile.zone, engine.now(), &engine.catalog())?;
+    let mut points = match HistoryPoints::begin(engine, asked.clone()).await {
+        // Nobody named a beginning: the first bucket that is kept whole is meant.
+        Err(EngineError::HistoryNotKept { since }) if params.from.is_none() && since < asked.window.end => {
+            let frame = Frame { anchor: Instant::EPOCH, zone: asked.zone.clone() };
+            asked.window.start = frame.boundary_at_or_after(asked.per, since);
+            HistoryPoints::begin(engine, asked.clone()).await?
+        }
+        begun => begun?,
+    };
     let mut writer = HistoryWriter::new(format, &asked);
     // What can go wrong mostly does at once, and can still be a problem then.
     let mut first = writer.head(&asked, points.window());

@@ -211,3 +211,18 @@ async fn what_was_used_before_there_was_a_ledger_is_brought_along() {
         assert_eq!(world.admin("POST", path, wrong).await.problem().0, 422);
     }
 }
+
+#[tokio::test]
+async fn who_names_no_beginning_is_answered_from_where_history_is_whole() {
+    let world = busy().await;
+    let day_ms = 86_400_000;
+    let kept = HistoryKept { minutes_ms: day_ms, quarters_ms: 2 * day_ms, days_ms: 400 * day_ms };
+    while world.engine.fold_history(kept).await.unwrap().more {}
+    let madrid = "per=day&timezone=Europe/Madrid&meter=messages";
+    // Quarters are kept from noon of the 28th on.
+    assert_eq!(lines(&world, madrid).await, ["2026-03-28T23:00:00Z messages 6", "2026-03-29T22:00:00Z messages 8"]);
+    for named in ["&from=2026-03-28", "&to=2026-03-27"] {
+        let answer = world.get(&format!("/api/v1/tenants/acme/history?{madrid}{named}")).await;
+        assert_eq!(answer.problem(), (422, "history_not_kept"), "{named}");
+    }
+}
