@@ -12,7 +12,7 @@ use crate::{
 use domain::{
     decision::{Decision, Denial},
     demand::PendingDenials,
-    entry::{Binding, Cause, Effect},
+    entry::{Binding, Cause},
     hold::{HoldId, HoldTerms},
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
@@ -85,18 +85,36 @@ impl Engine {
             }
             Once::Repeat => {
                 let admission = self.repeat_check(check).await?;
-                let Some(id) = hold_of(check, binding) else { return Ok(admission) };
-                let expires_at = self.hold_in_flight(&check.tenant, id, Look::Now).await?.map(|hold| hold.expires_at);
-                Ok(Admission { hold: Some(TakenHold { id, expires_at }), ..admission })
+                self.with_hold(check, binding, admission).await
             }
         }
     }
 
+    /// A repeat names the hold that was taken the first time.
+    pub(crate) async fn with_hold(
+        &self,
+        check: &Check,
+        binding: Option<Binding>,
+        admission: Admission,
+    ) -> Result<Admission, EngineError> {
+        let Some(id) = hold_of(check, binding) else { return Ok(admission) };
+        let expires_at = self.hold_in_flight(&check.tenant, id, Look::Now).await?.map(|hold| hold.expires_at);
+        Ok(Admission { hold: Some(TakenHold { id, expires_at }), ..admission })
+    }
+
     /// A check whose id was accepted before: the same decision with current numbers.
     pub(crate) async fn repeat_check(&self, check: &Check) -> Result<Admission, EngineError> {
-        let op = dry(check);
+        self.repeat_with(check, |open| open.apply(check.user.as_ref(), &dry(check))).await
+    }
+
+    /// As [`Engine::repeat_check`], by what is looked at.
+    pub(crate) async fn repeat_with(
+        &self,
+        check: &Check,
+        ask: impl Fn(&mut Open<'_>) -> Result<Outcome, OpError>,
+    ) -> Result<Admission, EngineError> {
         let look = |open: &mut Open<'_>| {
-            let mut outcome = open.apply(check.user.as_ref(), &op)?;
+            let mut outcome = ask(open)?;
             if let Some(decision) = &mut outcome.decision {
                 decision.allowed = true;
                 decision.denial = None;
@@ -109,38 +127,6 @@ impl Engine {
         let made = self.look_at(whom, look).await?;
         let admission = self.admission(check, made, Commit::Done)?;
         Ok(Admission { repeated: true, ..admission })
-    }
-
-    /// The first charge of a check as it was accepted before under the same id, where a price list made it: it may cost
-    /// something else by now. `None` where no price list made it, or its entry is not at hand any more.
-    ///
-    /// # Errors
-    /// A failing ledger.
-    pub async fn accepted_charge(&self, check: &Check) -> Result<Option<Charge>, EngineError> {
-        let (Some(first), Some(_), Some(id)) = (check.charges.first(), &check.sent, &check.id) else { return Ok(None) };
-        let binding = self.ids.of_check(check, id);
-        let of_meter = |charges: &[Charge]| {
-            let of_meter = charges.iter().filter(|charge| charge.meter == first.meter);
-            of_meter.fold(0_i64, |sum, charge| sum.saturating_add(charge.amount))
-        };
-        let effects = self.effects_bound_to(&check.tenant, binding.id).await?;
-        if effects.is_empty() {
-            return Ok(None);
-        }
-        let mut accepted: Vec<Charge> = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Use { meter, amount, .. } => accepted.push(Charge { meter, amount }),
-                Effect::Level { meter, tenant_delta: amount, .. } => accepted.push(Charge { meter, amount }),
-                Effect::Hold(hold) => {
-                    let parts = hold.charges.into_iter();
-                    accepted.extend(parts.map(|part| Charge { meter: part.meter, amount: part.amount }));
-                }
-                _ => {}
-            }
-        }
-        let amount = of_meter(&accepted).saturating_sub(of_meter(&check.charges[1..]));
-        Ok((amount >= 0).then(|| Charge { amount, ..first.clone() }))
     }
 
     fn admission(&self, check: &Check, made: Made, commit: Commit) -> Result<Admission, EngineError> {

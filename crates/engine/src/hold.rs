@@ -6,10 +6,11 @@ use crate::{
     ports::{Commit, Lookup},
     repeat::{Once, is_in_vain},
     requests::EngineError,
+    tries::until_done,
 };
 use domain::{
     decision::{Decision, LimitState},
-    entry::Effect,
+    entry::{Binding, Effect},
     hold::{Hold, HoldId, Settle, Settlement},
     id::{TenantId, UserId},
     op::{Op, OpError},
@@ -50,29 +51,38 @@ impl Engine {
     ) -> Result<Settled, EngineError> {
         let binding = Some(self.ids.of_settlement(tenant, id, how, sent));
         let op = Op::Settle(Settle { id, how: how.clone(), binding });
+        until_done(|| self.settle_once(tenant, id, &op, binding)).await
+    }
+
+    /// `None` where the hold is another user's than it seemed.
+    async fn settle_once(
+        &self,
+        tenant: &TenantId,
+        id: HoldId,
+        op: &Op,
+        binding: Option<Binding>,
+    ) -> Result<Option<Settled>, EngineError> {
         let epoch = self.epoch();
-        loop {
-            let users = self.user_of_hold(tenant, id).await?;
-            let work = |open: &mut Open<'_>| {
-                open.engine.ledger.ready()?;
-                let hold = open.book.tenant.in_flight.hold(id);
-                if hold.is_some_and(|hold| hold.user.as_ref() != users.first()) {
-                    return Ok((None, Commit::Done));
-                }
-                let outcome = open.apply(users.first(), &op)?;
-                let Some(entry) = outcome.entry else { return Err(OpError::Empty.into()) };
-                let pin = open.catalog_pin();
-                Ok((Some((outcome.decision, pin)), open.append(vec![entry], false, true)?.commit))
-            };
-            match self.once(Whom::known(tenant, &users), binding, work, |_| Ok(false)).await? {
-                // It seemed to be settled, by what was decided here in vain: now it is seen whose it is.
-                Once::Done(None, _) => {}
-                Once::Done(Some((decision, catalog_pin)), commit) => {
-                    commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
-                    return Ok(Settled { decision, catalog_pin, repeated: false });
-                }
-                Once::Repeat => return Ok(Settled { decision: None, catalog_pin: None, repeated: true }),
+        let users = self.user_of_hold(tenant, id).await?;
+        let work = |open: &mut Open<'_>| {
+            open.engine.ledger.ready()?;
+            let hold = open.book.tenant.in_flight.hold(id);
+            if hold.is_some_and(|hold| hold.user.as_ref() != users.first()) {
+                return Ok((None, Commit::Done));
             }
+            let outcome = open.apply(users.first(), op)?;
+            let Some(entry) = outcome.entry else { return Err(OpError::Empty.into()) };
+            let pin = open.catalog_pin();
+            Ok((Some((outcome.decision, pin)), open.append(vec![entry], false, true)?.commit))
+        };
+        match self.once(Whom::known(tenant, &users), binding, work, |_| Ok(false)).await? {
+            // It seemed to be settled, by what was decided here in vain: now it is seen whose it is.
+            Once::Done(None, _) => Ok(None),
+            Once::Done(Some((decision, catalog_pin)), commit) => {
+                commit.wait().await.inspect_err(|error| self.fail(epoch, error))?;
+                Ok(Some(Settled { decision, catalog_pin, repeated: false }))
+            }
+            Once::Repeat => Ok(Some(Settled { decision: None, catalog_pin: None, repeated: true })),
         }
     }
 
@@ -89,7 +99,7 @@ impl Engine {
             Effect::Hold(hold) if hold.id == id => Some(*hold),
             _ => None,
         };
-        Ok(self.effects_bound_to(tenant, id.0).await?.into_iter().find_map(taken))
+        Ok(self.effects_bound_to(tenant, id.0).await?.into_iter().flatten().find_map(taken))
     }
 
     /// The limits on what a hold is, or was, of, as they stand now.
@@ -113,8 +123,12 @@ impl Engine {
         self.with_tenant(Whom::known(tenant, &[]).look(look).under_lease(), of).await
     }
 
-    /// The effects of the entry that an id is bound to, once it is durable; none where there is no such entry.
-    pub(crate) async fn effects_bound_to(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
+    /// The effects of the entry that an id is bound to, once it is durable; `None` where there is no such entry.
+    pub(crate) async fn effects_bound_to(
+        &self,
+        tenant: &TenantId,
+        id: u128,
+    ) -> Result<Option<Vec<Effect>>, EngineError> {
         match self.effects_known(tenant, id).await {
             // Another node may have done the same.
             Err(error) if is_in_vain(&error) => self.effects_on_disk(tenant, id).await,
@@ -123,21 +137,21 @@ impl Engine {
     }
 
     /// As [`Engine::effects_bound_to`]; in vain ([`is_in_vain`]) where an entry was decided on that was not committed.
-    pub(crate) async fn effects_known(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
+    pub(crate) async fn effects_known(&self, tenant: &TenantId, id: u128) -> Result<Option<Vec<Effect>>, EngineError> {
         if let Lookup::Bound(seq) = self.ledger.find(tenant, id) {
             self.ledger.committed(tenant, seq).wait().await?;
             let entry = self.ledger.entry(tenant, seq).await?;
             // Where it was not committed after all, another's may have its place.
             if let Some(entry) = entry.filter(|entry| entry.binding.is_some_and(|known| known.id == id)) {
-                return Ok(entry.effects);
+                return Ok(Some(entry.effects));
             }
         }
         self.effects_on_disk(tenant, id).await
     }
 
-    async fn effects_on_disk(&self, tenant: &TenantId, id: u128) -> Result<Vec<Effect>, EngineError> {
-        let Some(seq) = self.ledger.find_on_disk(tenant, id).await? else { return Ok(Vec::new()) };
-        Ok(self.ledger.entry(tenant, seq).await?.map(|entry| entry.effects).unwrap_or_default())
+    async fn effects_on_disk(&self, tenant: &TenantId, id: u128) -> Result<Option<Vec<Effect>>, EngineError> {
+        let Some(seq) = self.ledger.find_on_disk(tenant, id).await? else { return Ok(None) };
+        Ok(self.ledger.entry(tenant, seq).await?.map(|entry| entry.effects))
     }
 
     /// The user that a hold names. What is not known here may have been settled, or taken on another node.

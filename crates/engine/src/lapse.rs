@@ -199,12 +199,7 @@ impl Engine {
 }
 
 impl Open<'_> {
-    /// Writes down that something has lapsed, if it has and that is not written down.
-    pub(crate) fn lapse(&mut self, user: Option<&UserId>, lapse: Lapse) -> Result<Commit, EngineError> {
-        self.lapse_all(&[(lapse, user.cloned())])
-    }
-
-    /// As [`Open::lapse`], of several at once.
+    /// Writes down what has lapsed, where it has and that is not written down.
     fn lapse_all(&mut self, due: &[(Lapse, Option<UserId>)]) -> Result<Commit, EngineError> {
         self.engine.ledger.ready()?;
         let mut entries = Vec::with_capacity(due.len());
@@ -230,17 +225,27 @@ impl Open<'_> {
     /// Ends a session that nobody touched in time by the clock that does not jump, unless somebody just has. Gives whether
     /// it has ended.
     fn end_overdue(&mut self, user: Option<&UserId>, id: SessionId) -> Result<(bool, Commit), EngineError> {
-        self.engine.ledger.ready()?;
         let session = self.book.tenant.in_flight.session(id);
         let ran_ms = session.and_then(|session| self.ran_ms(session).filter(|ran| *ran >= session.idle_timeout_ms));
         let Some(ran_ms) = ran_ms else {
             return Ok((session.is_none(), self.settled()));
         };
+        Ok((true, self.end_idle(user, id, ran_ms)?))
+    }
+
+    /// Ends a session that ran so long without a touch that it is idle, whatever the wall clock says.
+    pub(crate) fn end_idle(
+        &mut self,
+        user: Option<&UserId>,
+        id: SessionId,
+        ran_ms: i64,
+    ) -> Result<Commit, EngineError> {
+        self.engine.ledger.ready()?;
         let touch = TouchSession { id, ran_ms: Some(ran_ms), close: None, enforce: None, binding: None };
         let outcome = self.apply(user, &Op::Session(SessionOp::Touch(touch)))?;
-        let Some(entry) = outcome.entry else { return Ok((true, self.settled())) };
+        let Some(entry) = outcome.entry else { return Ok(self.settled()) };
         let binding = Some(self.engine.ids.of_session_end(&self.cell.id, id));
-        Ok((true, self.append(vec![Entry { binding, ..entry }], false, true)?.commit))
+        Ok(self.append(vec![Entry { binding, ..entry }], false, true)?.commit)
     }
 
     /// Whether a session was touched here in time, by the clock that does not jump: then it only seems to be idle, and will

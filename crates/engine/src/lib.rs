@@ -1,5 +1,6 @@
 //! The road: load, decide, commit. One file per verb. Owns the ports; spawns nothing; async without a runtime.
 
+mod accepted;
 mod administer;
 mod admit;
 mod append;
@@ -30,6 +31,7 @@ pub mod session;
 mod shared;
 mod snapshot;
 mod tail;
+mod tries;
 mod upkeep;
 
 pub use counted::CountedDays;

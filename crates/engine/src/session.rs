@@ -7,6 +7,7 @@ use crate::{
     ports::{Commit, DenialId, LedgerError},
     repeat::{Once, is_in_vain},
     requests::{EngineError, OpId},
+    tries::until_done,
 };
 use domain::{
     catalog::Enforce,
@@ -97,8 +98,9 @@ impl Engine {
             let known = open.book.tenant.in_flight.session_named(&ask.meter, ask.user.as_ref(), &key);
             let ran_ms = known.and_then(|session| open.ran_ms(session));
             let asked = OpenSession { ran_ms, ..asked.clone() };
-            open.lapse_named(ask.user.as_ref(), &asked)?;
-            open.do_session(ask.user.as_ref(), &ask.meter, SessionOp::Open(asked))
+            let replaced = open.end_idle_named(ask.user.as_ref(), &asked)?;
+            let (made, commit) = open.do_session(ask.user.as_ref(), &ask.meter, SessionOp::Open(asked))?;
+            Ok((MadeSession { replaced, ..made }, commit))
         };
         // Also what would go on may be a repeat: another node may have opened it, or another, under this id.
         match self.once(whom, binding, work, |_| Ok(true)).await? {
@@ -113,7 +115,7 @@ impl Engine {
             Effect::Session(session) => Some(*session),
             _ => None,
         };
-        let bound = self.effects_bound_to(&ask.tenant, id.0).await?.into_iter().find_map(bound);
+        let bound = self.effects_bound_to(&ask.tenant, id.0).await?.into_iter().flatten().find_map(bound);
         let Some(bound) = bound else { return Err(OpError::UnknownSession.into()) };
         let users: Vec<UserId> = ask.user.iter().cloned().collect();
         // It may have been opened on another node a moment ago.
@@ -132,7 +134,7 @@ impl Engine {
                 Ok(Some((outcome, open.catalog_pin())))
             };
             if let Some((outcome, catalog_pin)) = self.look_at(whom, look).await? {
-                let made = MadeSession { outcome, counted: None, catalog_pin, marked_ms: None };
+                let made = MadeSession { outcome, counted: None, catalog_pin, marked_ms: None, replaced: None };
                 return Ok(SessionAnswer { repeated: true, ..self.answer(&ask.tenant, made, Commit::Done) });
             }
             ended = match self.ended(&ask.tenant, self.ids.of_session_end(&ask.tenant, bound.id)).await {
@@ -148,14 +150,14 @@ impl Engine {
     /// # Errors
     /// [`OpError::UnknownSession`] where there is none and was none; other [`EngineError`]s. Then nothing has changed.
     pub async fn touch_session(&self, tenant: &TenantId, touch: SessionTouch) -> Result<Touched, EngineError> {
-        for _ in 0..TRIES_MAX {
+        let once = || async move {
             match self.touch_once(tenant, touch).await {
                 // It seemed to have ended, by what was decided here in vain: it goes on.
-                Err(error) if is_in_vain(&error) => {}
-                touched => return touched,
+                Err(error) if is_in_vain(&error) => Ok(None),
+                touched => touched.map(Some),
             }
-        }
-        Err(LedgerError::Overloaded { waiting: 0 }.into())
+        };
+        until_done(once).await
     }
 
     /// In vain ([`is_in_vain`]) where it seemed to have ended, and that was not committed.
@@ -214,11 +216,12 @@ impl Engine {
             Effect::SessionClosed(end) => Some(*end),
             _ => None,
         };
-        Ok(self.effects_known(tenant, binding.id).await?.into_iter().find_map(ended))
+        Ok(self.effects_known(tenant, binding.id).await?.into_iter().flatten().find_map(ended))
     }
 
     fn answer(&self, tenant: &TenantId, made: MadeSession, commit: Commit) -> SessionAnswer {
-        let MadeSession { outcome, counted, catalog_pin, marked_ms } = made;
+        let MadeSession { outcome, counted, catalog_pin, marked_ms, replaced } = made;
+        replaced.into_iter().for_each(|id| self.marks.ended(id));
         if let (Some(state), Some(marked_ms)) = (&outcome.session, marked_ms) {
             // Not before it counts: what was decided in vain is no touch.
             match &state.ended {
@@ -249,6 +252,8 @@ struct MadeSession {
     catalog_pin: Option<u32>,
     /// When it was touched or ended, by the clock that does not jump; `None` where it was not, and only looked at.
     marked_ms: Option<i64>,
+    /// The session under its name that had ended before.
+    replaced: Option<SessionId>,
 }
 
 impl Open<'_> {
@@ -285,7 +290,7 @@ impl Open<'_> {
             None => self.settled(),
         };
         let catalog_pin = self.catalog_pin();
-        Ok((MadeSession { outcome, counted, catalog_pin, marked_ms }, commit))
+        Ok((MadeSession { outcome, counted, catalog_pin, marked_ms, replaced: None }, commit))
     }
 
     /// How long a session ran since it was touched, if that was done here.
@@ -293,17 +298,18 @@ impl Open<'_> {
         self.engine.marks.ran_ms(session, self.engine.steady_ms())
     }
 
-    /// Writes down the end of a session that nobody touched in time, before another stretch begins under its name.
-    fn lapse_named(&mut self, user: Option<&UserId>, open: &OpenSession) -> Result<(), EngineError> {
-        let known = self.book.tenant.in_flight.session_named(&open.meter, user, &open.key);
-        let lapsed = known.filter(|session| {
-            let ran_ms = open.ran_ms.unwrap_or(self.now.ms() - session.touched_at.ms());
-            session.idle_at() <= self.now && ran_ms >= session.idle_timeout_ms
-        });
-        match lapsed.map(|session| session.id) {
-            Some(id) => self.lapse(user, domain::in_flight::Lapse::Session(id)).map(drop),
-            None => Ok(()),
+    /// Writes down the end of a session that nobody touched in time, before another stretch begins under its name: in an
+    /// entry of its own, which its end is bound to, as one that lapsed otherwise. Gives which.
+    fn end_idle_named(&mut self, user: Option<&UserId>, open: &OpenSession) -> Result<Option<SessionId>, EngineError> {
+        let tenant = &self.book.tenant;
+        let Some(known) = tenant.in_flight.session_named(&open.meter, user, &open.key) else { return Ok(None) };
+        let ran_ms = open.ran_ms.unwrap_or(tenant.instant(self.now).ms() - known.touched_at.ms());
+        if ran_ms < known.idle_timeout_ms {
+            return Ok(None);
         }
+        let id = known.id;
+        drop(self.end_idle(user, id, ran_ms)?);
+        Ok(Some(id))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     reply::{Answer, Failure, json_bytes, replayed},
     state::ApiState,
 };
-use axum::{Extension, extract::State};
+use axum::{Extension, extract::State, response::Response};
 use domain::{catalog::Catalog, id::TenantId};
 use engine::{Engine, ports::Commit, requests::Ack};
 use http::{HeaderMap, StatusCode};
@@ -55,7 +55,10 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
             asked = read(&catalog);
         }
     }
-    let (mut check, ack) = asked?;
+    let (mut check, ack) = match asked {
+        Ok(asked) => asked,
+        Err(problem) => return Ok(repeat(engine, caller, header_id, body).await?.ok_or(problem)?),
+    };
     if caller.only_tenant().is_some() {
         auth::own(caller, &check.tenant)?;
         if check.consume {
@@ -82,6 +85,30 @@ pub(crate) async fn decide(state: &ApiState, caller: &Caller, headers: &HeaderMa
     }
     let response = json_bytes(StatusCode::OK, json);
     Ok(if admission.repeated { replayed(response) } else { response })
+}
+
+/// The answer to a check that can't be read by the catalog, where the same was accepted before: it could then.
+async fn repeat(
+    engine: &Engine,
+    caller: &Caller,
+    header_id: Option<&str>,
+    body: &[u8],
+) -> Result<Option<Response>, Failure> {
+    // What a tenant's own credentials could have charged was never accepted.
+    let sent = match caller.only_tenant() {
+        Some(_) => None,
+        None => parse::<CheckRequest<'_>>(body)?.as_sent(header_id),
+    };
+    let Some(sent) = sent else { return Ok(None) };
+    let Some((admission, priced)) = engine.accepted_check(&sent).await? else { return Ok(None) };
+    let catalog = match admission.catalog_pin {
+        None => engine.catalog(),
+        Some(version) => engine.catalog_at(version).await?,
+    };
+    let first = sent.charges.first().filter(|_| sent.sent.is_none());
+    let asked = priced.as_ref().or(first).map(|charge| (charge.meter.as_str(), charge.amount));
+    let json = CheckAnswer::of(&admission, asked, &catalog).to_json();
+    Ok(Some(replayed(json_bytes(StatusCode::OK, json))))
 }
 
 /// The catalog that a check is read by. Prices are those of the tenant's own, also where another has the same names.

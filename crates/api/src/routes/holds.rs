@@ -6,12 +6,12 @@ use crate::{
     reply::{Answer, Failure, ok, replayed},
     state::ApiState,
 };
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use domain::{
     hold::{HoldId, Settlement},
     id::TenantId,
 };
-use engine::requests::EngineError;
+use engine::{Settled, requests::EngineError};
 use std::sync::Arc;
 use wire::v1::{
     holds::{CommitRequest, SettleAnswer, settle_problem, unknown_hold},
@@ -35,10 +35,32 @@ pub(crate) async fn commit(State(state): State<ApiState>, IdPath(id): IdPath, bo
     };
     let engine = state.engine();
     let how = match request.needs_prices() {
-        true => by_catalog_of(engine, &tenant, |catalog| request.settlement(hold.as_ref(), catalog)).await?,
-        false => request.settlement(hold.as_ref(), &engine.catalog())?,
+        true => by_catalog_of(engine, &tenant, |catalog| request.settlement(hold.as_ref(), catalog)).await,
+        false => request.settlement(hold.as_ref(), &engine.catalog()).map_err(Failure::from),
     };
-    settle(&state, &tenant, id, (&how, request.sent())).await
+    let sent = request.sent();
+    match how {
+        Ok(how) => settle(&state, &tenant, id, (&how, sent)).await,
+        Err(why) => match repeat(&state, &tenant, id, (request.as_sent(), sent)).await? {
+            Some(answer) => Ok(answer),
+            None => Err(why),
+        },
+    }
+}
+
+/// The answer to a settlement that can't be read by the catalog, where the hold was settled so before: it could then.
+async fn repeat(
+    state: &ApiState,
+    tenant: &TenantId,
+    id: HoldId,
+    (how, sent): (Option<Settlement>, Option<Arc<str>>),
+) -> Result<Option<Response>, Failure> {
+    let Some(how) = how else { return Ok(None) };
+    let settled = state.engine().accepted_settlement(tenant, id, &how, sent.as_deref()).await.map_err(failure)?;
+    match settled {
+        Some(settled) => Ok(Some(answer(state, tenant, id, (&how, settled)).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Settles a hold of which nothing was used: what was held returns. The same again is a repeat and changes nothing.
@@ -63,11 +85,14 @@ async fn settle(
     id: HoldId,
     (how, sent): (&Settlement, Option<Arc<str>>),
 ) -> Answer {
-    let engine = state.engine();
-    let settled = engine.settle_as(tenant, id, how, sent.as_deref()).await.map_err(failure)?;
+    let settled = state.engine().settle_as(tenant, id, how, sent.as_deref()).await.map_err(failure)?;
+    answer(state, tenant, id, (how, settled)).await
+}
+
+async fn answer(state: &ApiState, tenant: &TenantId, id: HoldId, (how, settled): (&Settlement, Settled)) -> Answer {
     let limits = match settled.decision {
         Some(decision) => decision.limits,
-        None => engine.limits_of_hold(tenant, id).await?,
+        None => state.engine().limits_of_hold(tenant, id).await?,
     };
     let response = ok(&SettleAnswer::of(tenant, id, how, &limits, settled.repeated))?;
     Ok(if settled.repeated { replayed(response) } else { response })

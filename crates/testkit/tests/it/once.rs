@@ -8,7 +8,7 @@ use domain::{
 };
 use engine::{
     EngineOptions,
-    requests::{Ack, EngineError, Event, EventOutcome},
+    requests::{Ack, Check, EngineError, Event, EventOutcome},
 };
 use testkit::{
     catalog::{limit, meter},
@@ -250,4 +250,33 @@ async fn a_repeat_is_observed_as_allowed() {
     world.admit(&check).await.unwrap();
     world.admit(&check).await.unwrap();
     assert_eq!(*codes.0.lock().unwrap(), ["allowed", "allowed"]);
+}
+
+#[tokio::test]
+async fn what_a_price_list_charged_is_known_by_what_was_sent() {
+    let world = World::new(catalog(), EngineOptions::default()).await;
+    world.put("acme", "free").await;
+    let sent = |text: &str, charges: Vec<_>| Check { sent: Some(text.into()), ..with_id(spend("acme", charges), "a") };
+    // What stands for the price is not looked at.
+    let unpriced = |text: &str| sent(text, vec![charge("gone", 0), charge("requests", 1)]);
+    assert!(world.engine.accepted_check(&unpriced("a call")).await.unwrap().is_none(), "not yet");
+    world.ledger.hold();
+    world.engine.admit(&sent("a call", vec![charge("tokens", 7), charge("requests", 1)]), Ack::Disk).await.unwrap();
+    let (engine, check) = (world.engine.clone(), unpriced("a call"));
+    let again = tokio::spawn(async move { engine.accepted_check(&check).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!again.is_finished(), "the first is not durable yet");
+    world.ledger.let_go().await;
+    let (admission, priced) = again.await.unwrap().unwrap().unwrap();
+    assert!(admission.repeated && admission.decision.allowed && admission.charged.is_none());
+    assert_eq!(priced, Some(charge("tokens", 7)));
+    let conflict = world.engine.accepted_check(&unpriced("another call")).await;
+    assert!(matches!(conflict, Err(EngineError::IdempotencyConflict { .. })));
+    for (tenant, is_dry) in [("nobody", false), ("acme", true)] {
+        let check = Check { tenant: self::tenant(tenant), consume: !is_dry, ..unpriced("a call") };
+        assert!(world.engine.accepted_check(&check).await.unwrap().is_none());
+    }
+    assert_eq!((world.used("acme", None, "tokens").await.0, world.used("acme", None, "requests").await.0), (7, 1));
 }

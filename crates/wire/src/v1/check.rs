@@ -123,6 +123,33 @@ impl CheckRequest<'_> {
         Ok((check, ack))
     }
 
+    /// The check as it was sent, whatever the catalog has of that: only good to find out whether it was accepted before.
+    /// `None` where it has no id, would charge nothing, or names what can't be.
+    pub fn as_sent(&self, header_id: Option<&str>) -> Option<Check> {
+        let of_meter = |meter: &str, amount: &Option<Amount>| {
+            let amount = amount.as_ref().map_or(1, |amount| amount.0);
+            Some(Charge { meter: MeterKey::new(meter).ok()?, amount })
+        };
+        let cost = self.cost.iter().map(|_| Some(CostRequest::stand_in()));
+        let single = self.meter.iter().map(|meter| of_meter(meter, &self.amount));
+        let several = self.charges.iter().map(|asked| of_meter(&asked.meter, &asked.amount));
+        let features = self.feature.iter().chain(&self.features);
+        let check = Check {
+            id: Some(op_id(self.id.as_deref(), header_id).ok()??),
+            charges: cost.chain(single).chain(several).collect::<Option<_>>()?,
+            features: features.map(|feature| FeatureKey::new(feature).ok()).collect::<Option<_>>()?,
+            tenant: TenantId::new(&self.tenant_id).ok()?,
+            user: self.user_id.as_deref().map(UserId::new).transpose().ok()?,
+            consume: self.consume || self.hold.is_some(),
+            enforce: None,
+            dimensions: Vec::new(),
+            cause: Cause::Check,
+            hold: self.hold.as_ref().map(HoldRequest::to_ask).transpose().ok()?,
+            sent: self.cost.as_ref().map(CostRequest::sent),
+        };
+        Some(check).filter(|check| check.consume)
+    }
+
     fn charges(&self, catalog: &Catalog) -> Result<Vec<Charge>, Problem> {
         if self.charges.len() > CHARGES_MAX {
             return Err(rescue::INVALID_BODY.problem(format!("A check may hold at most {CHARGES_MAX} charges.")));

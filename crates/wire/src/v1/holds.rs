@@ -91,6 +91,14 @@ impl CommitRequest<'_> {
         self.cost.as_ref().map(CostRequest::sent)
     }
 
+    /// How the hold ends, where no price list says (any more) what was sent: only good to find out whether it was settled so
+    /// before. `None` where no price list is asked.
+    pub fn as_sent(&self) -> Option<Settlement> {
+        self.cost.as_ref()?;
+        let others = self.charges.iter().map(|asked| charge(asked).ok());
+        Some(Settlement::Commit([Some(CostRequest::stand_in())].into_iter().chain(others).collect::<Option<_>>()?))
+    }
+
     /// How the hold ends.
     ///
     /// # Errors
@@ -116,6 +124,7 @@ impl CommitRequest<'_> {
     }
 }
 
+/// What is told of one meter: it need not be in the catalog, only in the hold.
 fn charge(asked: &ChargeRequest<'_>) -> Result<Charge, Problem> {
     let meter = MeterKey::new(&asked.meter).map_err(|error| bad_name("meter", &error))?;
     let Some(amount) = asked.amount else {

@@ -251,3 +251,20 @@ async fn a_repeat_of_a_cost_is_charged_once_and_another_cost_under_its_id_is_a_c
     assert_eq!((other.status, &other.body["code"]), (409, &json!("idempotency_conflict")));
     assert_eq!(world.used("acme", "tokens").await.0, 22);
 }
+
+#[tokio::test]
+async fn what_the_catalog_lacks_by_now_is_repeated_all_the_same() {
+    let world = World::with_tenants().await;
+    let asked = json!({ "tenant_id": "acme", "meter": "documents", "amount": 2, "consume": true, "id": "upload" });
+    assert_eq!(world.check(asked.clone()).await.body["allowed"], true);
+    super::holds::reprice(&world, "documents", "papers").await;
+    let again = world.check(asked.clone()).await;
+    assert_eq!((again.status, &again.body["meter"], &again.body["amount"]), (200, &json!("documents"), &json!(2)));
+    assert_eq!((&again.body["limits"], &again.headers["idempotent-replayed"]), (&json!([]), &"true".parse().unwrap()));
+    let mut other = asked.clone();
+    other["amount"] = json!(3);
+    assert_eq!(world.check(other).await.problem(), (409, "idempotency_conflict"));
+    let mut fresh = asked;
+    fresh["id"] = json!("another");
+    assert_eq!(world.check(fresh).await.problem(), (422, "unknown_meter"));
+}

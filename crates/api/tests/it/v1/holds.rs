@@ -280,8 +280,8 @@ async fn many_at_once_hold_exactly_what_there_is_and_settle_once() {
     assert!(used <= 40);
 }
 
-/// Another price for a call in mode `analyst`.
-async fn reprice(world: &World, from: &str, to: &str) {
+/// Another catalog: the newest, with something else in the place of `from`.
+pub async fn reprice(world: &World, from: &str, to: &str) {
     let newest = world.get("/api/v1/catalogs").await.body["items"][0]["version"].as_i64().unwrap();
     let text = world.get(&format!("/api/v1/catalogs/{newest}")).await.body["text"].as_str().unwrap().replace(from, to);
     let applied = world.post_bytes("/api/v1/catalogs", "application/toml", text).await;
@@ -312,6 +312,55 @@ async fn a_price_that_changes_makes_no_other_payload_of_a_repeat() {
     assert_eq!(world.used("acme", "tokens").await.0, 22);
     let fresh = json!({ "tenant_id": "acme", "cost": cost("analyst"), "consume": true, "id": "call-3" });
     assert_eq!(world.check(fresh).await.body["amount"], 32);
+}
+
+#[tokio::test]
+async fn what_has_no_price_any_more_is_repeated_all_the_same() {
+    for (from, to) in [("analyst = 20, ", ""), ("costs.request", "costs.gone"), ("base = 1", "base = 9007199254740991")]
+    {
+        let world = World::with_tenants().await;
+        let asked = json!({ "tenant_id": "acme", "cost": cost("analyst"), "consume": true, "id": "call-1",
+            "charges": [{ "meter": "tokens", "amount": 5 }, { "meter": "messages" }], "user_id": "ada" });
+        let held = json!({ "tenant_id": "acme", "cost": cost("analyst"), "hold": { "ttl": "60s" }, "id": "call-2" });
+        let settled = json!({ "cost": cost("analyst"), "charges": [] });
+        let (first, taken) = (world.check(asked.clone()).await, world.check(held.clone()).await);
+        let id = id_of(&taken);
+        let open = id_of(
+            &world.check(json!({ "tenant_id": "acme", "cost": cost("analyst"), "hold": { "ttl": "60s" } })).await,
+        );
+        assert_eq!(settle(&world, &id, "commit", settled.clone()).await.status, 200);
+        let used = world.used("acme", "tokens").await;
+        reprice(&world, from, to).await;
+        for (asked, before) in [(asked, first), (held, taken)] {
+            let again = world.check(asked.clone()).await;
+            assert_eq!(
+                (again.status, again.headers.get("idempotent-replayed")),
+                (200, Some(&"true".parse().unwrap())),
+                "{}",
+                again.body
+            );
+            let members = ["allowed", "code", "meter", "amount", "plan", "hold_id"];
+            members.iter().for_each(|member| assert_eq!(again.body[member], before.body[member], "{member}"));
+            // Another payload under the id, or the same without one.
+            for (member, other) in [("cost", cost("none")), ("user_id", json!("bo")), ("id", json!("call-3"))] {
+                let mut asked = asked.clone();
+                asked[member] = other;
+                let expected = if member == "id" { 422 } else { 409 };
+                assert_eq!(world.check(asked.clone()).await.status, expected, "{asked}");
+            }
+        }
+        let again = settle(&world, &id, "commit", settled.clone()).await;
+        assert_eq!(
+            (again.status, &again.body["repeated"], &again.body["status"]),
+            (200, &json!(true), &json!("committed"))
+        );
+        assert_eq!(settle(&world, &open, "commit", settled).await.status, 422, "it was not settled before");
+        assert_eq!(world.used("acme", "tokens").await, used);
+        // A tenant's own key charges nothing, again or not.
+        let key = world.key("tenant", Some("acme")).await;
+        let own = json!({ "tenant_id": "acme", "cost": cost("analyst"), "consume": true, "id": "call-1" });
+        assert_eq!(world.with_key(&key, "POST", "/api/v1/check", own).await.status, 422);
+    }
 }
 
 #[tokio::test]

@@ -237,6 +237,28 @@ async fn one_that_nobody_touched_ended_at_its_last_touch() {
 }
 
 #[tokio::test]
+async fn one_that_another_stretch_of_its_name_replaced_has_ended() {
+    for set_back_ms in [0, 60 * MINUTE_MS] {
+        let world = World::with_tenants().await;
+        let first = opened(&world, "a").await;
+        world.time.advance(10_000);
+        assert_eq!(touch(&world, &first).await.status, 200);
+        // By the clock on the wall it is not idle, by the one that does not jump it is.
+        world.time.set_back(set_back_ms);
+        world.time.advance(5 * MINUTE_MS);
+        let next = opened(&world, "a").await;
+        assert_ne!(next, first);
+        let problem = touch(&world, &first).await;
+        assert_eq!((problem.problem(), &problem.body["reason"]), ((409, "session_closed"), &json!("idle")));
+        let end = close(&world, &first).await;
+        assert_eq!((end.status, &end.headers["idempotent-replayed"]), (200, &"true".parse().unwrap()), "{}", end.body);
+        assert_eq!((&end.body["reason"], &end.body["accrued_ms"]), (&json!("idle"), &json!(10_000)));
+        assert_eq!(touch(&world, &next).await.status, 200);
+        assert_eq!((list(&world).await.len(), time_used(&world).await), (1, 10_000));
+    }
+}
+
+#[tokio::test]
 async fn the_limit_on_one_session_ends_it_and_another_may_follow() {
     let world = World::with_tenants().await;
     let id = id_of(&open(&world, json!({ "key": "a", "id": "long" })).await);
