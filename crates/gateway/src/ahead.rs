@@ -1,19 +1,24 @@
 //! Looking at a request body before it goes on, within a bound.
 
+mod budget;
+
+pub(crate) use budget::{PeekBudget, PeekPart};
+
 use crate::{
     admit::Metered,
     answer,
     body::ResponseBody,
     tap::{self, Format},
 };
+use budget::Full;
 use bytes::Bytes;
+use domain::id::TenantId;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
-use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 use wire::rescue;
 
 /// How long a body may take that is looked at.
@@ -21,21 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a frame takes beside its bytes.
 const FRAME_BYTES: usize = 256;
-
-/// How much of bodies may be held back at once, all requests together. What is taken of it returns when the bytes went on.
-#[derive(Clone)]
-pub(crate) struct PeekBudget(Arc<Semaphore>);
-
-impl PeekBudget {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NotPeeked> {
-        let bytes = u32::try_from(bytes).map_err(|_| NotPeeked::Full)?;
-        self.0.clone().try_acquire_many_owned(bytes).map_err(|_| NotPeeked::Full)
-    }
-}
 
 /// Why a body could not be looked at.
 #[derive(Debug)]
@@ -45,7 +35,13 @@ pub(crate) enum NotPeeked {
     /// It took too long.
     TooSlow,
     /// Too much is held back already.
-    Full,
+    Full(Full),
+}
+
+impl From<Full> for NotPeeked {
+    fn from(full: Full) -> Self {
+        Self::Full(full)
+    }
 }
 
 impl From<NotPeeked> for Box<Response<ResponseBody>> {
@@ -53,8 +49,11 @@ impl From<NotPeeked> for Box<Response<ResponseBody>> {
         Box::new(answer::problem(&match why {
             NotPeeked::BrokeOff => rescue::INVALID_REQUEST.problem("The body of the request broke off."),
             NotPeeked::TooSlow => rescue::REQUEST_TIMEOUT.problem("The body of the request took too long to arrive."),
-            NotPeeked::Full => rescue::OVERLOADED
+            NotPeeked::Full(Full::ForAll) => rescue::OVERLOADED
                 .problem("Too many bodies of requests are being looked at; send yours again in a moment.")
+                .retry_after(1),
+            NotPeeked::Full(Full::ForTenant) => rescue::TOO_MANY_IN_FLIGHT
+                .problem("Too many bodies of your requests are being looked at; send this one again in a moment.")
                 .retry_after(1),
         }))
     }
@@ -70,13 +69,14 @@ pub(crate) struct Ahead {
     /// Whether it was looked at.
     was_read: bool,
     /// Its part of the budget.
-    pub(crate) budget: Option<OwnedSemaphorePermit>,
+    pub(crate) budget: Option<PeekPart>,
 }
 
 impl Ahead {
     /// Reads until the body ends or is longer than `max_bytes`.
-    async fn read(incoming: &mut Incoming, max_bytes: usize, budget: &PeekBudget) -> Result<Self, NotPeeked> {
+    async fn read(incoming: &mut Incoming, max_bytes: usize, part: PeekPart) -> Result<Self, NotPeeked> {
         let mut ahead = Self { was_read: true, ..Self::default() };
+        let part = ahead.budget.insert(part);
         let mut bytes = 0;
         while bytes <= max_bytes {
             let Some(frame) = incoming.frame().await else {
@@ -85,11 +85,7 @@ impl Ahead {
             };
             let frame = frame.map_err(|_| NotPeeked::BrokeOff)?;
             let length = frame.data_ref().map_or(0, Bytes::len);
-            let part = budget.take(length + FRAME_BYTES)?;
-            match &mut ahead.budget {
-                Some(taken) => taken.merge(part),
-                none => *none = Some(part),
-            }
+            part.take(length + FRAME_BYTES)?;
             bytes += length;
             ahead.frames.push_back(frame);
         }
@@ -105,6 +101,7 @@ impl Ahead {
         request: &mut Request<Incoming>,
         max_bytes: usize,
         budget: &PeekBudget,
+        tenant: &TenantId,
     ) -> Result<Self, NotPeeked> {
         let is_json = Format::of(request.headers()) == Some(Format::Json);
         let is_packed = request.headers().contains_key(header::CONTENT_ENCODING);
@@ -114,7 +111,7 @@ impl Ahead {
         }
         // The client is asked for its body by reading it.
         request.headers_mut().remove(header::EXPECT);
-        let read = Self::read(request.body_mut(), max_bytes, budget);
+        let read = Self::read(request.body_mut(), max_bytes, budget.part(tenant, max_bytes));
         tokio::time::timeout(PATIENCE, read).await.map_err(|_| NotPeeked::TooSlow)?
     }
 
@@ -165,9 +162,10 @@ pub(crate) async fn ask_for_usage(
     ahead: &mut Ahead,
     metered: &mut Metered,
     budget: &PeekBudget,
+    tenant: &TenantId,
 ) -> Result<(), NotPeeked> {
     if !ahead.was_read && request.method() == Method::POST {
-        *ahead = Ahead::peek(request, metered.reading.body_peek_max_bytes, budget).await?;
+        *ahead = Ahead::peek(request, metered.reading.body_peek_max_bytes, budget, tenant).await?;
         if let Some(measure) = &metered.request_measure {
             measure.count(ahead.bytes());
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     afterwards::Afterwards,
-    ahead::Ahead,
+    ahead::{Ahead, PeekPart},
     client_io::ClientState,
     observe::Report,
     session::SessionGuard,
@@ -26,7 +26,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
+use tokio::time::Sleep;
 
 /// How long an upstream may leave `Expect: 100-continue` unanswered before the body is sent all the same.
 const CONTINUE_MAX: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(crate) struct RequestBody {
     /// What was read of it already.
     ahead: VecDeque<Frame<Bytes>>,
     /// Its part of what may be held back.
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Option<PeekPart>,
     incoming: Option<Incoming>,
     gate: Option<Pin<Box<ContinueGate>>>,
     measure: Option<Arc<Measure>>,

@@ -46,9 +46,11 @@ pub(crate) async fn forward(running: &Running, peer: &Arc<Peer>, admitted: Admit
     if let Some(measure) = ticket.metered.as_ref().and_then(|metered| metered.request_measure.as_ref()) {
         measure.count(outbound.ahead.bytes());
     }
-    if let Some(metered) = ticket.metered.as_mut().filter(|metered| metered.reading.include_usage) {
+    let Ticket { identity, metered } = &mut ticket;
+    if let (Some(identity), Some(metered)) = (identity, metered.as_mut().filter(|it| it.reading.include_usage)) {
         let Outbound { request, ahead, .. } = &mut outbound;
-        if let Err(why) = Box::pin(ahead::ask_for_usage(request, ahead, metered, &running.peeks)).await {
+        let asking = ahead::ask_for_usage(request, ahead, metered, &running.peeks, &identity.tenant);
+        if let Err(why) = Box::pin(asking).await {
             unread(peer.client.as_ref());
             return *Refused::from(why);
         }

@@ -40,6 +40,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use wire::{
     catalog::{GatewayRules, IdentitySource, JwtKeys, Unmatched},
     cors::CorsOrigins,
+    problem::Problem,
     rescue,
 };
 
@@ -55,7 +56,8 @@ pub struct GatewayOptions {
     pub header_timeout: Duration,
     /// The largest request head, in bytes. Larger ones are answered with 431.
     pub head_max_bytes: usize,
-    /// How many bytes of request bodies may be held back at once to be looked at, all requests together.
+    /// How many bytes of request bodies may be held back at once to be looked at, all requests together. Those of one tenant
+    /// may take a quarter of it.
     pub peek_bytes_max: usize,
     /// How long requests in flight may take after the shutdown began.
     pub drain_max: Duration,
@@ -109,7 +111,7 @@ pub(crate) struct Running {
     cors_origins: CorsOrigins,
     pub(crate) observer: Arc<dyn GatewayObserver>,
     pub(crate) phase: watch::Receiver<Phase>,
-    /// How much of bodies may be looked at, all requests together.
+    /// How much of bodies may be looked at, all requests together, and those of one tenant.
     pub(crate) peeks: PeekBudget,
 }
 
@@ -314,12 +316,17 @@ impl Running {
         };
         let known = rules::Known { catalog: &catalog, prices: prices.as_deref().unwrap_or(&catalog) };
         let ahead = match rules::needs_body(matched.route) {
-            true => Ahead::peek(&mut request, matched.route.reading.body_peek_max_bytes, &self.peeks).await?,
+            true => {
+                // Nobody's body is held back for what its head refuses.
+                rules::judge_head(&matched, request.headers(), &identity, &known).map_err(refused)?;
+                let max_bytes = matched.route.reading.body_peek_max_bytes;
+                Ahead::peek(&mut request, max_bytes, &self.peeks, &identity.tenant).await?
+            }
             false => Ahead::default(),
         };
         // What it says is unfolded for no longer than it is looked at.
         let demand = rules::demand(&matched, request.headers(), (body, ahead.json().as_ref()), &identity, &known);
-        match demand.map_err(|problem| answer::problem(&problem))? {
+        match demand.map_err(refused)? {
             None => Ok(Admitted::unmetered(outbound(request, ahead)?, Some(identity))),
             Some(demand) => admit::admit(self, outbound(request, ahead)?, identity, demand, catalog).await,
         }
@@ -400,6 +407,10 @@ impl Running {
             (None, host, None) => Ok(host.cloned()),
         }
     }
+}
+
+fn refused(problem: Problem) -> Box<Answer> {
+    Box::new(answer::problem(&problem))
 }
 
 fn no_upstream() -> Box<Answer> {

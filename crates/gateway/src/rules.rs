@@ -135,9 +135,36 @@ pub(crate) fn needs_prices(route: &Route) -> bool {
 
 /// Whether the body of a request has to be looked at to know what it costs, or what it runs in.
 pub(crate) fn needs_body(route: &Route) -> bool {
-    let mut properties = route.charges.iter().flat_map(RouteCharge::properties);
-    properties.any(|(_, source)| matches!(source, PropertySource::Body(_)))
+    route.charges.iter().any(asks_body)
         || route.session.as_ref().is_some_and(|session| matches!(session.key, SessionKey::Body(_)))
+}
+
+/// What can be refused by the head of a request alone, before its body is looked at.
+///
+/// # Errors
+/// As [`demand`].
+pub(crate) fn judge_head(
+    matched: &Matched<'_>,
+    headers: &HeaderMap,
+    identity: &Identity,
+    known: &Known<'_>,
+) -> Result<(), Problem> {
+    own_path(matched, identity)?;
+    let asked = Asked { matched, headers, identity, body: None };
+    for charge in matched.route.charges.iter().filter(|charge| !asks_body(charge)) {
+        match &charge.amount {
+            AmountSource::Header { name, default } => drop(header_amount(headers, name, *default)?),
+            AmountSource::Cost { cost, properties } => drop(priced(known.prices, cost, properties, &asked)?),
+            AmountSource::CostOfUsage { cost, properties, .. } => drop(rate(known.prices, cost, properties, &asked)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a property of what a charge is for stands in the body.
+fn asks_body(charge: &RouteCharge) -> bool {
+    charge.properties().iter().any(|(_, source)| matches!(source, PropertySource::Body(_)))
 }
 
 /// What a request costs on its route; `None` where it costs nothing and needs nothing.

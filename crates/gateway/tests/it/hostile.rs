@@ -270,3 +270,42 @@ async fn bodies_that_are_looked_at_take_no_more_memory_together_than_they_may() 
     let passed = async || world.post("/echo", &json, said.clone()).await.status == 200;
     until("what they held is free again", passed).await;
 }
+
+#[tokio::test]
+async fn bodies_of_one_tenant_leave_room_for_those_of_others() {
+    let route = "[[routes]]\nmatch = \"POST /echo\"\nbody_peek_max_bytes = 2000\nsession = { meter = \"time\", key = { body = \"/id\" } }\n";
+    let options = GatewayOptions { peek_bytes_max: 8_000, ..GatewayOptions::default() };
+    let world = World::with(&format!("{BY_HEADER}{route}"), options).await;
+    let said = format!("{{\"id\":\"{}\"}}", "x".repeat(1_500));
+    let ask = async |tenant: &str| {
+        world.post("/echo", &[("x-org", tenant), ("content-type", "application/json")], said.clone()).await
+    };
+    // One that sends nearly all of what it announces, and waits.
+    let mut waiting = world.raw().await;
+    let head = "POST /echo HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\ncontent-type: application/json\r\ncontent-length: 2000\r\n\r\n";
+    waiting.write_all(format!("{head}{said}").as_bytes()).await.unwrap();
+    until("there is no room for more of the tenant", async || ask("acme").await.status == 429).await;
+    let refused = ask("acme").await;
+    assert_eq!((&refused.json()["code"], refused.header("retry-after")), (&"too_many_in_flight".into(), Some("1")));
+    assert_eq!(ask("other").await.status, 200);
+    drop(waiting);
+    until("what it held is free again", async || ask("acme").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_body_of_what_its_head_refuses() {
+    let session = "session = { meter = \"time\", key = { body = \"/id\" } }\n";
+    let amount = "charge = [{ meter = \"traffic\", header = \"x-bytes\" }]\n";
+    let routes = format!(
+        "[[routes]]\nmatch = \"POST /of/{{tenant}}\"\n{session}[[routes]]\nmatch = \"POST /sized\"\n{amount}{session}"
+    );
+    let world = World::new(&routes).await;
+    for (path, line, code) in [("/of/other", "HTTP/1.1 403", "tenant_mismatch"), ("/sized", "HTTP/1.1 400", "x-bytes")]
+    {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\ncontent-type: application/json\r\ncontent-length: 2000\r\n\r\n"
+        );
+        let answer = world.raw_answer(&head).await;
+        assert!(answer.starts_with(line) && answer.contains(code), "{answer}");
+    }
+}
