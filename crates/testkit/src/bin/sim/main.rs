@@ -1,6 +1,9 @@
 //! `cargo run -p testkit --bin sim -- --seeds N [--from M] [--steps K] [--files]`: simulated worlds until one goes wrong;
 //! with `--files`, on a file each; with `--outages`, of nodes that let pass what they may while their database is away. With `--nodes N` (0 leaves it to the seed), worlds of so many nodes on one database.
 
+mod progress;
+
+use progress::Progress;
 use std::{process::ExitCode, time::Instant};
 use stores::sqlite::{SqliteLedger, SqliteOptions};
 use testkit::{
@@ -55,14 +58,18 @@ async fn main() -> ExitCode {
     if arguments.has("--outages") {
         return of_outages(from..from + seeds, steps as usize);
     }
+    let mut progress = Progress::of(seeds);
     for seed in from..from + seeds {
         let on_file = arguments.has("--files");
         let world = if on_file { on_a_file(seed, steps as usize).await } else { audit(seed, steps as usize).await };
         if let Err(wrong) = world {
+            drop(progress);
             eprintln!("{wrong}");
             return ExitCode::FAILURE;
         }
+        progress.step();
     }
+    drop(progress);
     println!("{seeds} worlds of {steps} steps: the books agree");
     ExitCode::SUCCESS
 }
@@ -75,12 +82,16 @@ fn of_nodes(
     arguments: &Arguments,
 ) -> ExitCode {
     let (count, began) = (seeds.end - seeds.start, Instant::now());
-    let mut sum = Tally::default();
+    let (mut sum, mut progress) = (Tally::default(), Progress::of(count));
     for seed in seeds {
         let plan = Plan::draw(seed, nodes, steps, bug);
         match plan.run() {
-            Ok(tally) => sum.add(&tally),
+            Ok(tally) => {
+                sum.add(&tally);
+                progress.step();
+            }
             Err(wrong) => {
+                drop(progress);
                 eprintln!("seed {seed}: {wrong}\nlooking for a smaller world like it...");
                 match arguments.has("--whole") {
                     true => plan.run_and_tell().1.iter().for_each(|line| eprintln!("{line}")),
@@ -90,6 +101,7 @@ fn of_nodes(
             }
         }
     }
+    drop(progress);
     let rate = count as f64 / began.elapsed().as_secs_f64();
     println!("{count} worlds of {steps} steps, {rate:.1} a second: the books agree ({sum:?})");
     ExitCode::SUCCESS
@@ -107,15 +119,21 @@ async fn on_a_file(seed: u64, steps: usize) -> Result<(), String> {
 
 fn of_outages(seeds: std::ops::Range<u64>, steps: usize) -> ExitCode {
     let (mut passed, count) = (0, seeds.end - seeds.start);
+    let mut progress = Progress::of(count);
     for seed in seeds {
         match cluster::audit_outages(seed, steps, None, false) {
-            Ok(more) => passed += more,
+            Ok(more) => {
+                passed += more;
+                progress.step();
+            }
             Err(wrong) => {
+                drop(progress);
                 eprintln!("{wrong}");
                 return ExitCode::FAILURE;
             }
         }
     }
+    drop(progress);
     println!("{count} worlds, and {passed} charges that passed in outages, each recorded once");
     ExitCode::SUCCESS
 }
