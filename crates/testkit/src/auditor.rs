@@ -7,6 +7,7 @@ pub mod holds;
 pub mod journal;
 mod limits;
 pub mod sessions;
+pub mod warnings;
 
 use crate::auditor::{
     calendar::{KINDS, natural},

@@ -121,6 +121,8 @@ pub struct Tally {
     pub sessions: u64,
     /// Draws from grants.
     pub draws: u64,
+    /// Warnings given.
+    pub warnings: u64,
 }
 
 impl Tally {
@@ -134,6 +136,7 @@ impl Tally {
         self.holds += other.holds;
         self.sessions += other.sessions;
         self.draws += other.draws;
+        self.warnings += other.warnings;
     }
 }
 

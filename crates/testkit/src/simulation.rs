@@ -28,7 +28,12 @@ use engine::{
     requests::{Charged, Check, EngineError, Event},
     session::SessionAsk,
 };
-use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+};
 use stores::memory::MemoryLedger;
 
 /// Runs one world.
@@ -56,6 +61,8 @@ struct Simulation {
     world: World,
     catalog: Catalog,
     accounts: Vec<Customer>,
+    /// Every catalog that was ever put in force, by its text.
+    catalogs: BTreeMap<String, Catalog>,
     waiting: Vec<(usize, u64, Commit)>,
     operations: u64,
     made: u64,
@@ -133,6 +140,7 @@ impl Simulation {
         let mut simulation = Self {
             random,
             world,
+            catalogs: [("first".to_owned(), catalog.clone())].into(),
             catalog,
             accounts: Vec::new(),
             waiting: Vec::new(),

@@ -1,8 +1,8 @@
 //! What holds for every hold and every session.
 
-mod acts;
+pub mod acts;
 mod checks;
-mod life;
+pub mod life;
 
 use crate::world::meter;
 use acts::{Act, FINISH_MS, IDLE_MS, decided_life, whole_life};

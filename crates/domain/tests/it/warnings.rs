@@ -3,6 +3,7 @@
 
 use crate::{
     auditor::limits_in_force,
+    in_flight,
     steps::{Life, whole_life},
     world::{State, World},
 };
@@ -83,7 +84,7 @@ impl Told {
 
 fn warns(limit: &Limit) -> bool {
     let is_rate = matches!(limit.window, LimitWindow::Of(WindowKind::Hour | WindowKind::Minute));
-    limit.max.is_some() && limit.mode != Mode::Shadow && !is_rate
+    limit.max.is_some() && limit.mode != Mode::Shadow && !is_rate && !limit.window.is_of_sessions()
 }
 
 fn told(entry: &Entry) -> Vec<&Warning> {
@@ -94,28 +95,43 @@ fn told(entry: &Entry) -> Vec<&Warning> {
     warned.collect()
 }
 
+/// Each part of each limit is told of in each window if and only if use has reached it, once, by the entry that carried use
+/// there (or found it there when the limit changed).
+fn told_once(life: &World) {
+    let tenant = Tenant::born(life.state.tenant.id.clone(), &life.entries[0]).unwrap();
+    let mut world = World { state: State { tenant, users: BTreeMap::new() }, ..life.twin() };
+    let mut book = Told::default();
+    for entry in &life.entries {
+        world.state.fold(entry);
+        let due = book.due(&world, &world.state, entry);
+        let told: Vec<_> = told(entry)
+            .into_iter()
+            .map(|one| {
+                assert_eq!(one.at, entry.at);
+                let owner = entry.user.clone().filter(|_| one.scope == Scope::User);
+                ((owner, one.meter.clone(), one.window, one.percent), one.used, one.max)
+            })
+            .collect();
+        assert_eq!(told.len(), due.len(), "each once: {told:?} of {due:?}");
+        assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), due);
+    }
+}
+
 proptest! {
     #![proptest_config(crate::config(256, "auditor"))]
 
-    /// Each part of each limit is told of in each window if and only if use has reached it, once, by the entry that
-    /// carried use there (or found it there when the limit changed).
     #[test]
     fn what_use_has_reached_is_told_once(steps in whole_life()) {
         let mut life = Life::begin();
         steps.iter().for_each(|step| drop(life.step(step)));
-        let tenant = Tenant::born(life.world.state.tenant.id.clone(), &life.world.entries[0]).unwrap();
-        let mut world = World { state: State { tenant, users: BTreeMap::new() }, ..life.world.twin() };
-        let mut book = Told::default();
-        for entry in &life.world.entries {
-            world.state.fold(entry);
-            let due = book.due(&world, &world.state, entry);
-            let told: Vec<_> = told(entry).into_iter().map(|one| {
-                assert_eq!(one.at, entry.at);
-                let owner = entry.user.clone().filter(|_| one.scope == Scope::User);
-                ((owner, one.meter.clone(), one.window, one.percent), one.used, one.max)
-            }).collect();
-            prop_assert_eq!(told.len(), due.len(), "each once: {:?} of {:?}", told, due);
-            prop_assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), due);
-        }
+        told_once(&life.world);
+    }
+
+    /// Settlements, lapses and time that ran carry use as well.
+    #[test]
+    fn what_work_in_flight_has_reached_is_told_once(steps in in_flight::acts::whole_life()) {
+        let mut life = in_flight::life::Life::begin();
+        steps.iter().for_each(|step| drop(life.step(step)));
+        told_once(&life.world);
     }
 }

@@ -4,6 +4,7 @@ use domain::{
     entry::{Effect, Entry},
     hold::HoldId,
     tenant::Tenant,
+    warning::{Warning, Warnings},
 };
 use engine::ports::Seq;
 
@@ -40,6 +41,10 @@ pub enum Bug {
     GrantNeverEnds,
     /// Whoever has a share has used nothing of it yet.
     ShareRefills,
+    /// What a tenant was told is forgotten when it is loaded.
+    WarnedAgain,
+    /// Who was told of the first part of a limit is taken to be told of all.
+    WarnedOfFirstAlone,
 }
 
 impl Bug {
@@ -61,6 +66,11 @@ impl Bug {
                 entry.effects.retain(|effect| !matches!(effect, Effect::Hold(_)));
             }
             Bug::GrantSpentTwice => entry.effects.retain(|effect| !matches!(effect, Effect::Draw(_))),
+            Bug::WarnedAgain => entry.effects.retain(|effect| !matches!(effect, Effect::Warned(_))),
+            Bug::WarnedOfFirstAlone => {
+                let told: Vec<Warning> = entry.effects.iter().filter_map(warning_of).flat_map(with_the_last).collect();
+                entry.effects.extend(told.into_iter().map(|warning| Effect::Warned(Box::new(warning))));
+            }
             _ => {}
         }
         for effect in &mut entry.effects {
@@ -79,12 +89,16 @@ impl Bug {
                 let holds: Vec<HoldId> = tenant.in_flight.holds().map(|hold| hold.id).collect();
                 holds.into_iter().for_each(|id| drop(tenant.in_flight.remove_hold(id)));
             }
+            Bug::WarnedAgain => tenant.warnings = Warnings::default(),
+            Bug::WarnedOfFirstAlone => {
+                tenant.warnings = Warnings::restore(tenant.warnings.iter().flat_map(with_the_last).collect());
+            }
             _ => {}
         }
     }
 
     /// Every one.
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 17] = [
         Bug::RetryCommitsTwice,
         Bug::NotFenced,
         Bug::OwnIdsOnly,
@@ -100,5 +114,19 @@ impl Bug {
         Bug::GrantSpentTwice,
         Bug::GrantNeverEnds,
         Bug::ShareRefills,
+        Bug::WarnedAgain,
+        Bug::WarnedOfFirstAlone,
     ];
+}
+
+fn warning_of(effect: &Effect) -> Option<&Warning> {
+    match effect {
+        Effect::Warned(warning) => Some(warning),
+        _ => None,
+    }
+}
+
+/// A warning of a part of a limit, and one of all of it.
+fn with_the_last(warning: &Warning) -> [Warning; 2] {
+    [warning.clone(), Warning { percent: 100, ..warning.clone() }]
 }

@@ -10,6 +10,7 @@ mod numbers;
 mod replay;
 
 use super::{Tally, run::Cluster};
+use crate::auditor::warnings::{self, Used};
 use domain::{catalog::Catalog, entry::Effect, id::TenantId};
 use replay::Replay;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(super) fn judge(cluster: &mut Cluster) -> Result<Tally, String> {
     }
     let judged = answers::judge(&case)?;
     demand::judge(&case)?;
+    let warnings = warnings_of(&case)?;
     last::judge(&case)?;
     let state = case.cluster.database.state();
     let attempts = case.cluster.attempts.len() as u64;
@@ -56,5 +58,16 @@ pub(super) fn judge(cluster: &mut Cluster) -> Result<Tally, String> {
         holds: count(|effect| matches!(effect, Effect::Hold(_) | Effect::HoldSettled { .. })),
         sessions: count(|effect| matches!(effect, Effect::Session(_) | Effect::SessionClosed(_))),
         draws: count(|effect| matches!(effect, Effect::Draw(_))),
+        warnings,
     })
+}
+
+/// How many warnings were given, each once and where it was due.
+fn warnings_of(case: &Case<'_>) -> Result<u64, String> {
+    let mut count = 0;
+    for (tenant, replay) in &case.replays {
+        let entries = replay.written.iter().map(|written| &written.entry);
+        count += warnings::judge(tenant, entries, |version| case.catalog(version).ok(), Used::AtMost)?;
+    }
+    Ok(count)
 }

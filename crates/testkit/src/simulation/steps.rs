@@ -310,6 +310,7 @@ impl Simulation {
     async fn put_catalog(&mut self) -> Result<(), String> {
         let catalog = workload::catalog(&mut self.random);
         let (engine, text) = (self.world.engine.clone(), format!("catalog {}", self.operations));
+        self.catalogs.insert(text.clone(), catalog.clone());
         let applied = self.drive(engine.apply_catalog(catalog.clone(), &text)).await;
         if self.settled(applied).await?.is_some() {
             self.world.set_catalog(catalog.clone(), &text);

@@ -2,18 +2,25 @@
 
 use super::Simulation;
 use crate::{
-    auditor::{Book, Who, kept_kinds},
+    auditor::{
+        Book, Who, kept_kinds,
+        warnings::{self, Used},
+    },
     world::{World, tenant, user},
 };
 use domain::{
     catalog::{LimitWindow, MeterKind, Scope},
     decision::LimitState,
+    entry::Entry,
     history::Resolution,
-    id::MeterKey,
+    id::{MeterKey, TenantId},
     time::{Instant, Window, WindowKind},
 };
-use engine::{Engine, HistoryKept, ports::HistoryQuery};
-use std::sync::Arc;
+use engine::{
+    Engine, HistoryKept,
+    ports::{HistoryQuery, Ledger},
+};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// History is not dropped here.
 pub(super) const FOREVER: HistoryKept = HistoryKept { minutes_ms: i64::MAX, quarters_ms: i64::MAX, days_ms: i64::MAX };
@@ -167,6 +174,27 @@ impl Simulation {
         for customer in &self.accounts {
             check_history(&self.world.engine, &customer.name, customer.book()).await?;
             check_days(&self.world.engine, &customer.name, customer.book()).await?;
+        }
+        self.check_warnings().await
+    }
+
+    /// What the journal says was told is what was to be told, each once.
+    async fn check_warnings(&self) -> Result<(), String> {
+        let catalogs = self.world.ledger.catalogs().await.map_err(|error| format!("catalogs: {error}"))?;
+        let by_version = |version: u32| {
+            let stored = catalogs.iter().find(|stored| stored.version == version)?;
+            self.catalogs.get(&*stored.text)
+        };
+        let mut entries: BTreeMap<TenantId, Vec<Entry>> = BTreeMap::new();
+        let mut after = 0;
+        loop {
+            let lines = self.world.ledger.journal(after, 1_000).await.map_err(|error| format!("journal: {error}"))?;
+            let Some((last, ..)) = lines.last() else { break };
+            after = *last;
+            lines.into_iter().for_each(|(_, tenant, entry)| entries.entry(tenant).or_default().push(entry));
+        }
+        for (tenant, entries) in &entries {
+            warnings::judge(tenant, entries, by_version, Used::Exactly)?;
         }
         Ok(())
     }

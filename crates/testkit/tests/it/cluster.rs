@@ -8,7 +8,10 @@ fn many_nodes_agree_with_their_auditor() {
     let mut sum = Tally::default();
     (0..100).for_each(|seed| sum.add(&audit(seed, 0, 60).unwrap()));
     (100..110).for_each(|seed| sum.add(&audit(seed, 0, 300).unwrap()));
-    assert!(sum.leased > 100 && sum.holds > 300 && sum.sessions > 300 && sum.draws > 100, "{sum:?}");
+    assert!(
+        sum.leased > 100 && sum.holds > 300 && sum.sessions > 300 && sum.draws > 100 && sum.warnings > 100,
+        "{sum:?}"
+    );
 }
 
 /// Worlds that nobody has seen before: the seed is in what it says when one goes wrong.

@@ -15,3 +15,4 @@ mod renewal;
 mod restart;
 mod support;
 mod tail;
+mod warnings;
