@@ -78,6 +78,20 @@ impl MemoryLedger {
         self.state.lock().commit();
     }
 
+    /// Commits the first so many entries of what waits; the rest waits still.
+    pub fn release_first(&self, entries: usize) {
+        self.state.lock().commit_first(entries as Seq);
+    }
+
+    /// Fails the commit of what waits, and takes no more until it is reopened. The first so many entries of it are durable
+    /// all the same.
+    pub fn fail_behind(&self, entries: usize) {
+        let mut state = self.state.lock();
+        state.committed = (state.committed + entries as Seq).min(state.last());
+        state.commits = Commits::Failing;
+        state.commit();
+    }
+
     fn read<'a, T: Send + 'a>(
         &'a self,
         read: impl FnOnce(&State) -> T + Send + 'a,

@@ -5,7 +5,7 @@ use crate::{
     world::{World, read_until, until},
 };
 use domain::{
-    entry::Cause,
+    entry::{Cause, Effect},
     hold::{Excess, HOLD_MAX_MS},
     id::{MeterKey, TenantId},
     in_flight::IN_FLIGHT_MAX,
@@ -13,6 +13,7 @@ use domain::{
 };
 use engine::{
     Engine,
+    ports::Ledger,
     requests::{Ack, Check, HoldAsk},
 };
 use stores::memory::Commits;
@@ -175,4 +176,78 @@ async fn where_as_much_is_in_flight_as_can_be_the_next_is_told_to_come_again() {
     let answer = world.get("/play", &[("x-org", "acme")]).await;
     assert_eq!((answer.status.as_u16(), answer.json()["code"].clone()), (429, "too_many_in_flight".into()));
     assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+impl World {
+    /// A request for `/play`, or what else the route says, whose commit is held up.
+    async fn asking(&self, path: &str) -> TcpStream {
+        self.put_on("acme", "free").await;
+        self.ledger.set_commits(Commits::Held);
+        let mut stream = self.raw().await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: gate\r\nx-org: acme\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn until_waiting(&self, entries: u64) {
+        until("so much waits for its commit", async || self.ledger.stats().queue_entries == entries).await;
+    }
+
+    /// What the journal says of holds and sessions.
+    async fn noted(&self) -> Vec<&'static str> {
+        let lines = self.ledger.journal(0, 1_000).await.unwrap();
+        let word = |effect| match effect {
+            Effect::Hold(_) => Some("held"),
+            Effect::HoldSettled { .. } => Some("settled"),
+            Effect::Session(_) => Some("session"),
+            _ => None,
+        };
+        lines.into_iter().flat_map(|(.., entry)| entry.effects).filter_map(word).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_was_held_is_released_where_the_commit_of_the_session_fails_after_it() {
+    let world = World::new(&format!("{ROUTE}session = {{ meter = \"time\" }}\n")).await;
+    let mut stream = world.asking("/play").await;
+    world.until_waiting(2).await;
+    world.ledger.release_first(1);
+    world.ledger.fail_behind(0);
+    read_until(&mut stream, "HTTP/1.1 503").await;
+    assert_eq!(world.noted().await, ["held"]);
+    world.engine.upkeep().await.unwrap();
+    until_books(&world, "released", [(0, 0); 4]).await;
+    assert_eq!(world.noted().await, ["held", "settled"]);
+}
+
+#[tokio::test]
+async fn a_hold_of_which_nobody_heard_is_released_when_the_ledger_is_back() {
+    let world = World::new(ROUTE).await;
+    let mut stream = world.asking("/play").await;
+    world.until_waiting(1).await;
+    world.ledger.fail_behind(1);
+    read_until(&mut stream, "HTTP/1.1 503").await;
+    // It is tried again and again, in vain.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(world.noted().await, ["held"]);
+    world.engine.upkeep().await.unwrap();
+    until("it is released", async || world.noted().await == ["held", "settled"]).await;
+    assert_eq!(books(&world.engine).await, [(0, 0); 4]);
+}
+
+#[tokio::test]
+async fn who_hangs_up_during_the_commit_leaves_nothing_held() {
+    let expected = [(1, 0), (1007, 0), (30, 0), (0, 0)];
+    for (more, reached, wanted) in
+        [("commit_first = true\n", 0, [(0, 0); 4]), ("charge_when = \"success\"\n", 1, [(0, 0); 4]), ("", 1, expected)]
+    {
+        let world = World::new(&format!("{ROUTE}{more}").replace("/play", "/hang")).await;
+        let stream = world.asking("/hang").await;
+        world.until_waiting(1).await;
+        until("it is where it waits", async || world.upstream.requests() == reached).await;
+        drop(stream);
+        world.until_waiting(2).await;
+        world.ledger.set_commits(Commits::AtOnce);
+        until_books(&world, more, wanted).await;
+        assert_eq!((world.noted().await, world.upstream.requests()), (vec!["held", "settled"], reached), "{more}");
+    }
 }

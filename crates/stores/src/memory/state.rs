@@ -68,16 +68,22 @@ impl State {
             }
             return;
         }
-        let last = self.last();
-        if last > self.committed {
+        self.commit_first(self.last() - self.committed);
+    }
+
+    /// Makes so many entries durable.
+    pub(super) fn commit_first(&mut self, entries: Seq) {
+        let through = (self.committed + entries).min(self.last());
+        if through > self.committed {
             self.stats.commits += 1;
-            self.stats.entries += last - self.committed;
-            self.committed = last;
+            self.stats.entries += through - self.committed;
+            self.committed = through;
         }
-        for (_, waiter) in self.waiters.drain(..) {
+        for (_, waiter) in self.waiters.extract_if(.., |(seq, _)| *seq <= through) {
             let _ = waiter.send(Ok(()));
         }
-        while let Some((_, folds, complete_through, waiter)) = self.checkpoints.pop_front() {
+        while self.checkpoints.front().is_some_and(|(seq, ..)| *seq <= through) {
+            let Some((_, folds, complete_through, waiter)) = self.checkpoints.pop_front() else { return };
             self.write_folds(folds, complete_through);
             let _ = waiter.send(Ok(()));
         }
