@@ -205,7 +205,11 @@ impl Cluster {
 
     /// Room under the hard limits on a meter.
     fn room(&self, key: &str, now: Instant) -> i64 {
-        let at = self.truth.instant(now);
+        self.room_at(key, self.truth.instant(now))
+    }
+
+    /// Room under the hard limits that are in force at an instant.
+    fn room_at(&self, key: &str, at: Instant) -> i64 {
         let limits = self.catalog.plans[&self.truth.profile.plan].limits.on(&meter(key));
         let hard = limits.iter().filter(|limit| limit.mode == Mode::Hard);
         let max = |limit: &Limit| {
@@ -213,14 +217,16 @@ impl Cluster {
             let own = own.find(|own| own.meter == limit.meter && own.window == limit.window);
             own.filter(|own| own.until.is_none_or(|until| at < until)).map_or(limit.max, |own| own.max).unwrap()
         };
-        hard.map(|limit| max(limit) - self.used(key, limit.window.kind().unwrap(), now)).min().unwrap_or(i64::MAX)
+        hard.map(|limit| max(limit) - self.used(key, limit.window.kind().unwrap(), at)).min().unwrap_or(i64::MAX)
     }
 
     fn spend(&mut self, node: usize, amount: i64, key: &str, now: Instant, take: bool) {
         let charges = vec![Charge { meter: meter(key), amount }];
         let op = Op::Spend(Spend { charges, consume: true, ..Spend::default() }, Cause::Check);
-        let room = self.room(key, now);
+        let (seen, under_lease) = (self.room(key, now), self.room_at(key, self.nodes[node].copy.instant(now)));
         let leased = if take { None } else { self.do_leased(node, &op, now) };
+        // A limit that ended meanwhile by another's clock is in force still for who is under a lease and behind.
+        let room = if leased.is_some() { under_lease } else { seen };
         let outcome = leased.unwrap_or_else(|| self.do_seeing(node, &op, now, take).unwrap());
         let allowed = outcome.decision.unwrap().allowed;
         assert_eq!(allowed, amount <= room, "{amount} of {key} with room for {room}");

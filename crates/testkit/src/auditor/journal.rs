@@ -1,7 +1,11 @@
 //! What an auditor says who has nothing but a journal: each entry is what was done, and whether it might be, what it was
 //! counted in and what came out of which grant is worked out again.
 
-use super::{Asked, Book, holds::Settles, sessions::Charged};
+use super::{
+    Asked, Book,
+    holds::Settles,
+    sessions::{Charged, session_in},
+};
 use domain::{
     catalog::Catalog,
     decision::Code,
@@ -146,7 +150,7 @@ fn session(book: &mut Book, entry: &Entry, catalog: &Catalog, step_ms: i64) -> R
             _ => None,
         })
         .collect();
-    if let Some(session) = touched.first() {
+    if let Some(session) = &session_in(entry) {
         match book.touched_ms(session.id) {
             None => {
                 let code = book.session_code(&session.user, &session.meter, None, catalog);

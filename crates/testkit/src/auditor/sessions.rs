@@ -5,9 +5,11 @@ use super::{Asked, Book, Who, accounts};
 use domain::{
     catalog::{Catalog, Limit, LimitWindow, Mode, OnLimit, Scope},
     decision::Code,
+    entry::{Effect, Entry},
     id::MeterKey,
     op::Charge,
-    session::{Session, SessionId},
+    session::{CloseReason, Session, SessionEnd, SessionId},
+    time::{Window, WindowKind},
 };
 
 /// A session that is open.
@@ -236,5 +238,38 @@ impl Book {
     pub(super) fn forget_idle(&mut self) {
         let last_ms = self.now_ms.saturating_sub(self.patience_ms);
         self.sessions.retain(|_, open| open.is_open(last_ms));
+    }
+}
+
+/// The session that an entry opens or charges: as it leaves it, or as it ended. `None` where nobody had touched it in time.
+pub fn session_in(entry: &Entry) -> Option<Session> {
+    let left = entry.effects.iter().find_map(|effect| match effect {
+        Effect::Session(session) => Some(Session::clone(session)),
+        _ => None,
+    });
+    let ended = || {
+        entry.effects.iter().find_map(|effect| match effect {
+            Effect::SessionClosed(end) if end.reason != CloseReason::Idle => Some(as_it_ended(end, entry)),
+            _ => None,
+        })
+    };
+    left.or_else(ended)
+}
+
+fn as_it_ended(end: &SessionEnd, entry: &Entry) -> Session {
+    Session {
+        id: end.id,
+        key: end.key.clone(),
+        meter: end.meter.clone(),
+        user: entry.user.clone(),
+        opened_at: end.opened_at,
+        touched_at: entry.at,
+        idle_timeout_ms: 0,
+        accrued_ms: end.accrued_ms,
+        overage_ms: end.overage_ms,
+        held_ms: 0,
+        windows: [Window { start: entry.at, end: entry.at }; WindowKind::COUNT],
+        is_finishing: false,
+        dimensions: entry.dimensions.clone(),
     }
 }

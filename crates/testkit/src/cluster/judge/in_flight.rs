@@ -2,7 +2,11 @@
 
 use super::replay::{Replay, asked};
 use crate::{
-    auditor::{Asked, Book, Who, holds::Settles, sessions::Charged},
+    auditor::{
+        Asked, Book, Who,
+        holds::Settles,
+        sessions::{Charged, session_in},
+    },
     cluster::{attempts::Attempt, database::Written, script::Ask},
 };
 use domain::{
@@ -188,7 +192,7 @@ impl Replay {
     ) -> Result<(), String> {
         let entry = &written.entry;
         book.turn(entry.at.ms());
-        let session = sessions(entry).next().ok_or("it is about no session")?;
+        let session = &session_in(entry).ok_or("it is about no session")?;
         if entry.user != session.user {
             return Err(format!("it is about {:?}, and its session is {:?}'s", entry.user, session.user));
         }
