@@ -87,11 +87,31 @@ fn latest(row: &Row) -> Done<LatestForecast> {
     })
 }
 
+/// A page of the fleet. Rows are in groups of one meter, plan and status, which the index keeps in order of their places:
+/// those that are asked for are found by going from each to the next, and each gives a page at most.
+const FLEET: &str = "
+WITH RECURSIVE groups(meter, plan, status) AS (
+    (SELECT meter, plan, status FROM tidegate.forecasts WHERE meter >= coalesce($4::text, '')
+     ORDER BY meter, plan, status LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM groups CROSS JOIN LATERAL (
+        SELECT row.meter, row.plan, row.status FROM tidegate.forecasts row
+        WHERE (row.meter, row.plan, row.status) > (groups.meter, groups.plan, groups.status)
+        ORDER BY row.meter, row.plan, row.status LIMIT 1) next
+    WHERE $4::text IS NULL OR next.meter = $4
+)
+SELECT found.* FROM groups CROSS JOIN LATERAL (
+    SELECT tenant, row.meter, row.plan, limit_name, row.status, used, max, earliest, likely, latest, growth, made_at_ms,
+           place
+    FROM tidegate.forecasts row
+    WHERE row.meter = groups.meter AND row.plan = groups.plan AND row.status = groups.status
+    AND (place, tenant) >= ($1, $2) AND (place, tenant, row.meter) > ($1, $2, $3)
+    ORDER BY place, tenant LIMIT $7) found
+WHERE ($4::text IS NULL OR groups.meter = $4) AND ($5::text IS NULL OR groups.plan = $5)
+AND ($6::text IS NULL OR groups.status = $6)
+ORDER BY found.place, found.tenant, found.meter LIMIT $7";
+
 async fn fleet(conn: &mut Conn, query: &FleetQuery) -> Done<Vec<LatestForecast>> {
-    let sql = "SELECT tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest, growth, made_at_ms
-               FROM tidegate.forecasts WHERE (place, tenant, meter) > ($1, $2, $3)
-               AND ($4::text IS NULL OR meter = $4) AND ($5::text IS NULL OR plan = $5)
-               AND ($6::text IS NULL OR status = $6) ORDER BY place, tenant, meter LIMIT $7";
     let after = query.after.as_ref();
     let params: Params<'_> = &[
         (&after.map_or(i32::MIN, |after| after.day), Type::INT4),
@@ -102,7 +122,7 @@ async fn fleet(conn: &mut Conn, query: &FleetQuery) -> Done<Vec<LatestForecast>>
         (&query.status.as_deref(), Type::TEXT),
         (&(query.limit as i64), Type::INT8),
     ];
-    conn.rows(sql, params).await?.iter().map(latest).collect()
+    conn.rows(FLEET, params).await?.iter().map(latest).collect()
 }
 
 async fn drop_latest_before(conn: &mut Conn, made_at: Instant) -> Done<()> {

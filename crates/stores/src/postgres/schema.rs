@@ -26,6 +26,8 @@ const STEPS: &[Step] = &[
     Step { sql: include_str!("tables_3.sql"), min_reader: 1 },
     // A node of the release before would cut entries that are not in history yet.
     Step { sql: include_str!("tables_4.sql"), min_reader: 4 },
+    // Nodes of the release before read the fleet without an index meanwhile.
+    Step { sql: include_str!("tables_5.sql"), min_reader: 4 },
 ];
 
 /// The version of the tables that this program makes.

@@ -1,8 +1,9 @@
-//! Forecasts that are kept. The latest ones are in order of tenant, as a night writes them, with an index in order of the
-//! day that they foresee.
+//! Forecasts that are kept. The latest ones are in order of tenant, as a night writes them; [`fleet`] reads them in order of
+//! the day that they foresee.
 
 use super::{
     errors::{OrDamaged, damaged_row},
+    fleet,
     ledger::SqliteLedger,
     queue::Work,
 };
@@ -51,7 +52,8 @@ fn dates(row: &Row<'_>, first: usize) -> rusqlite::Result<ForecastDates> {
     Ok(ForecastDates { earliest: day(first)?, likely: day(first + 1)?, latest: day(first + 2)? })
 }
 
-fn put_latest(conn: &Connection, row: &LatestForecast) -> rusqlite::Result<()> {
+/// Writes the latest forecast of a meter over the one before.
+pub(super) fn put_latest(conn: &Connection, row: &LatestForecast) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT OR REPLACE INTO forecasts(tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest,
                                           growth, made_at_ms, place)
@@ -75,7 +77,8 @@ fn put_latest(conn: &Connection, row: &LatestForecast) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-fn latest(row: &Row<'_>) -> rusqlite::Result<LatestForecast> {
+/// A latest forecast, from its columns in the order of the table.
+pub(super) fn latest(row: &Row<'_>) -> rusqlite::Result<LatestForecast> {
     let text = |index: usize| row.get::<_, String>(index);
     Ok(LatestForecast {
         tenant: TenantId::trusted(&text(0)?),
@@ -89,24 +92,6 @@ fn latest(row: &Row<'_>) -> rusqlite::Result<LatestForecast> {
         growth_per_day_thousandths: row.get(10)?,
         made_at: Instant::from_ms(row.get(11)?),
     })
-}
-
-fn fleet(conn: &Connection, query: &FleetQuery) -> Result<Vec<LatestForecast>, LedgerError> {
-    let sql = "SELECT tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest, growth, made_at_ms
-               FROM forecasts WHERE (place, tenant, meter) > (?1, ?2, ?3) AND (?4 IS NULL OR meter = ?4)
-               AND (?5 IS NULL OR plan = ?5) AND (?6 IS NULL OR status = ?6) ORDER BY place, tenant, meter LIMIT ?7";
-    let after = query.after.as_ref();
-    let parameters = params![
-        after.map_or(i32::MIN, |after| after.day),
-        after.map_or("", |after| after.tenant.as_str()),
-        after.map_or("", |after| after.meter.as_str()),
-        query.meter.as_ref().map(MeterKey::as_str),
-        query.plan.as_ref().map(PlanKey::as_str),
-        query.status.as_deref(),
-        query.limit as i64,
-    ];
-    let mut statement = conn.prepare_cached(sql).or_damaged()?;
-    statement.query_map(parameters, latest).or_damaged()?.map(OrDamaged::or_damaged).collect()
 }
 
 /// Writes a kept forecast over the one of its name.
@@ -326,7 +311,7 @@ impl Forecasts for SqliteLedger {
     }
 
     fn fleet<'a>(&'a self, query: &'a FleetQuery) -> BoxFuture<'a, Result<Vec<LatestForecast>, LedgerError>> {
-        self.read(move |_, conn| fleet(conn, query))
+        self.read(move |_, conn| fleet::page(conn, query))
     }
 
     fn drop_latest_before<'a>(&'a self, made_at: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {

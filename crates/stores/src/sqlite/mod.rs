@@ -42,6 +42,7 @@ mod closed;
 mod denials;
 pub(crate) mod errors;
 pub(crate) mod files;
+mod fleet;
 mod forecasts;
 mod history;
 pub mod ids;

@@ -3,7 +3,7 @@
 use super::{
     buckets,
     errors::{OrDamaged, damaged, unopenable},
-    forecasts,
+    fleet, forecasts,
     ids::IdIndex,
     snapshots,
 };
@@ -21,8 +21,12 @@ pub(crate) const VERSION: i32 = MIGRATIONS.len() as i32 + 1;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// Steps from version 1 on: `MIGRATIONS[0]` leads from 1 to 2.
-const MIGRATIONS: &[Migration] =
-    &[|conn| conn.execute_batch(snapshots::TABLES), |conn| conn.execute_batch(forecasts::TABLES), buckets::create];
+const MIGRATIONS: &[Migration] = &[
+    |conn| conn.execute_batch(snapshots::TABLES),
+    |conn| conn.execute_batch(forecasts::TABLES),
+    buckets::create,
+    |conn| conn.execute_batch(fleet::INDEX),
+];
 
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
