@@ -2,18 +2,13 @@
 //! as the ledger says that no row of it is another; live numbers never are.
 
 use crate::state::ApiState;
-use domain::{
-    catalog::Catalog,
-    id::{MeterKey, TenantId},
-};
+use domain::{catalog::Catalog, id::TenantId};
 use engine::{
     Engine,
-    ports::{Days, LedgerError, MeterSnapshots, SnapshotSource},
+    ports::{Days, ForecastScore, LedgerError, MeterGrowth, MeterSnapshots},
     requests::EngineError,
 };
-use forecast::{
-    HISTORY_DAYS, Histories, History, Learning, Lessons, MeterBacktest, Outlook, Recorded, Seen, last_known,
-};
+use forecast::{HISTORY_DAYS, Histories, Lessons, MeterBacktest, Outlook, Recorded, Seen, last_known};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -83,12 +78,8 @@ fn count(histories: &Histories) -> usize {
 }
 
 /// What was recorded, as the forecaster takes it.
-pub(crate) fn histories(meters: Vec<MeterSnapshots>) -> Histories {
-    let recorded = |of: &MeterSnapshots| Recorded {
-        history: History::recorded(of.days.iter().map(|taken| (taken.day, taken.value))),
-        is_from_outside: of.days.last().is_some_and(|newest| newest.source != SnapshotSource::Ledger),
-    };
-    meters.iter().map(|of| (of.meter.clone(), recorded(of))).collect()
+fn histories(meters: &[MeterSnapshots]) -> Histories {
+    meters.iter().map(|of| (of.meter.clone(), Recorded::of(of.values(), of.is_from_outside()))).collect()
 }
 
 impl Foresight {
@@ -115,7 +106,7 @@ impl Foresight {
         let catalog = engine.prices_for(tenant).await?;
         let last = last_known(usage.at);
         let days = Days { first: last + -BACKTEST_DAYS, last };
-        let histories = histories(engine.snapshot_book().of_tenant(tenant, days).await?);
+        let histories = histories(&engine.snapshot_book().of_tenant(tenant, days).await?);
         // By what was known without it: how past forecasts did is what is asked.
         let lessons = Lessons::default();
         let seen = Seen { catalog: &catalog, usage: &usage, histories: &histories, lessons: &lessons };
@@ -133,7 +124,7 @@ impl Foresight {
         if let Some(held) = self.held.lock().get(tenant, version) {
             return Ok((held, true));
         }
-        let histories = Arc::new(histories(engine.snapshot_book().of_tenant(tenant, days).await?));
+        let histories = Arc::new(histories(&engine.snapshot_book().of_tenant(tenant, days).await?));
         self.held.lock().put(tenant, version, &histories);
         Ok((histories, false))
     }
@@ -149,12 +140,8 @@ impl Foresight {
         let lessons = Arc::new(match engine.forecast_book() {
             None => Lessons::default(),
             Some(book) => {
-                let scores = book.scores().await?.into_iter().map(|score| (score.meter, score.plan, score.counts));
-                let growth = book.growth().await?;
-                let learnt = |row: engine::ports::MeterGrowth| -> (MeterKey, Learning) {
-                    (row.meter, Learning::of_sums((row.tenants, row.growth_millionths)))
-                };
-                Lessons::of(scores, growth.into_iter().map(learnt))
+                let scores = book.scores().await?.into_iter().map(ForecastScore::sums);
+                Lessons::of(scores, book.growth().await?.into_iter().map(MeterGrowth::sums))
             }
         });
         *self.lessons.lock() = Some((now_ms, lessons.clone()));

@@ -35,17 +35,17 @@ impl Lesson {
 pub struct Lessons(pub BTreeMap<MeterKey, Lesson>);
 
 impl Lessons {
-    /// What was kept of scores, by meter and plan, and of what all tenants show of a meter.
+    /// What was kept of scores, by meter and plan, and of what all tenants show of a meter: its [`Learning::sums`].
     pub fn of(
         scores: impl IntoIterator<Item = (MeterKey, PlanKey, [u64; SCORE_COUNTS])>,
-        learnt: impl IntoIterator<Item = (MeterKey, Learning)>,
+        growth: impl IntoIterator<Item = (MeterKey, (u64, u64))>,
     ) -> Self {
         let mut lessons = Self::default();
         for (meter, plan, counts) in scores {
             lessons.0.entry(meter).or_default().scores.insert(plan, Score::of_counts(counts));
         }
-        for (meter, learning) in learnt {
-            lessons.0.entry(meter).or_default().learning = learning;
+        for (meter, sums) in growth {
+            lessons.0.entry(meter).or_default().learning = Learning::of_sums(sums);
         }
         lessons
     }

@@ -79,6 +79,13 @@ pub struct Recorded {
     pub is_from_outside: bool,
 }
 
+impl Recorded {
+    /// What was recorded on days, in any order, and whether the newest of it was told from outside.
+    pub fn of(days: impl IntoIterator<Item = (Day, i64)>, is_from_outside: bool) -> Self {
+        Self { history: History::recorded(days), is_from_outside }
+    }
+}
+
 /// What an outlook is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {

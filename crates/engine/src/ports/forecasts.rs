@@ -157,6 +157,13 @@ pub struct ForecastScore {
     pub counts: [u64; SCORE_COUNTS],
 }
 
+impl ForecastScore {
+    /// The meter, the plan and the sums.
+    pub fn sums(self) -> (MeterKey, PlanKey, [u64; SCORE_COUNTS]) {
+        (self.meter, self.plan, self.counts)
+    }
+}
+
 /// What all tenants show of one meter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeterGrowth {
@@ -166,6 +173,13 @@ pub struct MeterGrowth {
     pub tenants: u64,
     /// Sum of their growth a day, in millionths of the level.
     pub growth_millionths: u64,
+}
+
+impl MeterGrowth {
+    /// The meter, and its sums: tenants, and growth a day.
+    pub fn sums(self) -> (MeterKey, (u64, u64)) {
+        (self.meter, (self.tenants, self.growth_millionths))
+    }
 }
 
 /// The book of forecasts. Writes are done in slices, each durable by itself: when one fails, the same call again gives

@@ -76,6 +76,18 @@ pub struct MeterSnapshots {
     pub days: Vec<Taken>,
 }
 
+impl MeterSnapshots {
+    /// Each day with its value.
+    pub fn values(&self) -> impl Iterator<Item = (Day, i64)> + '_ {
+        self.days.iter().map(|taken| (taken.day, taken.value))
+    }
+
+    /// Whether the newest day was told from outside.
+    pub fn is_from_outside(&self) -> bool {
+        self.days.last().is_some_and(|newest| newest.source != SnapshotSource::Ledger)
+    }
+}
+
 /// Days from the first through the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days {
