@@ -61,6 +61,7 @@ pub struct Node {
     stopping: watch::Sender<bool>,
     doors: JoinSet<()>,
     upkeep: JoinHandle<()>,
+    foresight: JoinHandle<()>,
 }
 
 impl Node {
@@ -126,6 +127,7 @@ impl Node {
         let (stopping, stop) = watch::channel(false);
         let mut doors = JoinSet::new();
         doors.spawn(serve_api(api_listener, door, stop.clone(), drain_max));
+        let foresight = tokio::spawn(foresee(engine.clone(), figures.clone(), node.clone(), stop.clone()));
         let api_url = format!("http://{api_address}");
         let gateway_url = gateway.map(|(gateway, listener, address)| {
             following.set_gateway(&gateway);
@@ -143,7 +145,7 @@ impl Node {
             node,
         };
         let upkeep = tokio::spawn(async move { tokio::join!(upkeep.run(), remembering.run()).0 });
-        Ok(Self { engine, gateway_url, api_url, figures, following, settings, stopping, doors, upkeep })
+        Ok(Self { engine, gateway_url, api_url, figures, following, settings, stopping, doors, upkeep, foresight })
     }
 
     /// Reads the catalog again and puts it in force whole, or keeps the old one and says why.
@@ -192,6 +194,10 @@ impl Node {
                 tracing::error!(%error, "a door did not end as it should");
             }
         }
+        // It was told as the doors were, and gives its turn back.
+        if let Err(error) = self.foresight.await {
+            tracing::error!(%error, "forecasts did not end as they should");
+        }
         self.upkeep.abort();
         let _ = self.upkeep.await;
         outages::reconcile(&self.engine).await;
@@ -206,6 +212,12 @@ async fn serve_api(listener: TcpListener, door: Door, stop: watch::Receiver<bool
         async move { observe::http::answer(door, &ids, request).await }
     };
     listen::serve(listener, handler, stopped(stop), drain).await;
+}
+
+/// Makes forecasts when a day was closed: in a task of its own, so that a night with many tenants holds up nothing else.
+async fn foresee(engine: Arc<Engine>, figures: Arc<Figures>, node: String, stop: watch::Receiver<bool>) {
+    let told = |foreseen: &_, scores: &[_]| figures.foreseen(foreseen, scores);
+    workers::foresight::watch(&engine, &node, &told, stopped(stop)).await;
 }
 
 /// Ends when the node is told to stop.
@@ -281,14 +293,11 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Upkeep four times a second, and retention once an hour on one node; what outages ask for; and forecasts, when a
-    /// day was closed.
+    /// Upkeep four times a second, and retention once an hour on one node; and what outages ask for.
     async fn run(self) {
         // None waits for another: a long round must not keep a key that was revoked, nor a catalog that can't be
         // read the memory from being tidied.
-        let told = |foreseen: &_, scores: &[_]| self.figures.foreseen(foreseen, scores);
-        let foresight = workers::foresight::watch(&self.engine, &self.node, &told);
-        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine), foresight, self.keeper.clone().keep());
+        tokio::join!(self.keep(), self.follow(), outages::watch(&self.engine), self.keeper.clone().keep());
     }
 
     async fn follow(&self) {

@@ -12,16 +12,16 @@ use domain::{
 use engine::{
     Engine,
     ports::{
-        Days, FleetQuery, ForecastDates, Forecasts, KeptForecast, KeptMeasure, LatestForecast, MeterGrowth,
-        MeterSnapshots, SettledForecast, SnapshotSource, TenantSnapshots,
+        Days, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
+        MeterGrowth, MeterSnapshots, SettledForecast, TenantSnapshots,
     },
     requests::EngineError,
 };
 use forecast::{
-    Dates, HISTORY_DAYS, Histories, History, Kept, Learning, Lessons, LimitOutlook, Measure, MeterOutlook, Outlook,
-    Recorded, Score, Seen, Status, first_reached,
+    Dates, HISTORY_DAYS, Histories, Kept, Learning, Lessons, LimitOutlook, Measure, MeterOutlook, Outlook, Recorded,
+    Score, Seen, Status, first_reached,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
 /// The name under which nodes share the job.
 const JOB: &str = "foresight";
@@ -33,8 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PAGE_TENANTS: usize = 50;
 /// Forecasts written at once. Many: each write is a commit.
 const WRITE_ROWS: usize = 5_000;
-/// Forecasts judged in one night, at most; the others wait for the next.
-const DUE_MAX: usize = 200_000;
+/// Forecasts that are judged at once.
+const DUE_ROWS: usize = 1_000;
+/// How long a node that stops waits for the ledger to take the job back.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// Days of history beyond those that forecasts look at: what was kept is judged some nights late as well.
 const SPARE_DAYS: i32 = 10;
 /// Of so many days one may be missing when a level, or days one by one, are judged.
@@ -58,10 +60,8 @@ pub struct Foreseen {
 /// # Errors
 /// A failing ledger.
 pub async fn lessons(book: &dyn Forecasts) -> Result<Lessons, EngineError> {
-    let scores = book.scores().await?.into_iter().map(|score| (score.meter, score.plan, score.counts));
-    let growth = book.growth().await?.into_iter();
-    let learnt = growth.map(|row| (row.meter, Learning::of_sums((row.tenants, row.growth_millionths))));
-    Ok(Lessons::of(scores, learnt))
+    let scores = book.scores().await?.into_iter().map(ForecastScore::sums);
+    Ok(Lessons::of(scores, book.growth().await?.into_iter().map(MeterGrowth::sums)))
 }
 
 /// How the forecasts of each meter did so far; nothing where none was judged.
@@ -82,18 +82,24 @@ pub async fn scores(engine: &Engine) -> Result<Vec<(MeterKey, Score)>, EngineErr
 /// Told of every night's work that was done, and of how the forecasts of each meter did so far.
 pub type Told<'a> = &'a (dyn Fn(&Foreseen, &[(MeterKey, Score)]) + Send + Sync);
 
-/// Foresees whenever a day was closed, on one node at a time, for as long as the node runs.
-pub async fn watch(engine: &Engine, node: &str, told: Told<'_>) {
+/// Foresees whenever a day was closed, on one node at a time, until the node stops. It is a task's whole work: a page of
+/// tenants is gone through at one go, and what shares its task waits meanwhile.
+pub async fn watch(engine: &Engine, node: &str, told: Told<'_>, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
     let mut often = tokio::time::interval(LOOK_EVERY);
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     if let Ok(scores) = scores(engine).await {
         told(&Foreseen::default(), &scores);
     }
     loop {
-        often.tick().await;
-        match turn(engine, node).await {
-            Ok(None) => {}
-            Ok(Some(foreseen)) => {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = often.tick() => {}
+        }
+        match turn(engine, node, stop.as_mut()).await {
+            Ok(Turn::Stopped) => return,
+            Ok(Turn::NotNow) => {}
+            Ok(Turn::Made(foreseen)) => {
                 let Foreseen { tenants, kept, judged, void } = foreseen;
                 tracing::info!(tenants, kept, judged, void, "forecasts were made");
                 told(&foreseen, &scores(engine).await.unwrap_or_default());
@@ -103,23 +109,40 @@ pub async fn watch(engine: &Engine, node: &str, told: Told<'_>) {
     }
 }
 
-/// Foresees if a day was closed since it was done last, and no other node is at it.
-async fn turn(engine: &Engine, node: &str) -> Result<Option<Foreseen>, EngineError> {
+/// What became of a look.
+enum Turn {
+    /// Nothing is due, or another node is at it.
+    NotNow,
+    /// Forecasts were made.
+    Made(Foreseen),
+    /// The node stops.
+    Stopped,
+}
+
+/// Foresees if a day was closed since it was done last, and no other node is at it. What was done of a night when the node
+/// stops stands; another node, or the next start, does the whole again.
+async fn turn(engine: &Engine, node: &str, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Turn, EngineError> {
     if !is_due(engine).await? {
-        return Ok(None);
+        return Ok(Turn::NotNow);
     }
     let claim = || engine.claim(JOB, node, TURN.as_millis() as i64);
-    let Some(lease) = claim().await? else { return Ok(None) };
+    let Some(lease) = claim().await? else { return Ok(Turn::NotNow) };
     let mut work = std::pin::pin!(foresee_all(engine));
     let done = loop {
-        match tokio::time::timeout(TURN / 4, &mut work).await {
-            Ok(done) => break done,
+        tokio::select! {
+            biased;
+            () = &mut stop => {
+                // It ends by itself where this can't be told.
+                let _ = tokio::time::timeout(RELEASE_PATIENCE, engine.release(&lease)).await;
+                return Ok(Turn::Stopped);
+            }
+            done = &mut work => break done,
             // Whoever has it now writes the same rows.
-            Err(_) => drop(claim().await?),
+            () = tokio::time::sleep(TURN / 4) => drop(claim().await?),
         }
     };
     engine.release(&lease).await?;
-    done.map(Some)
+    done.map(Turn::Made)
 }
 
 /// Whether a day was closed after forecasts were made last.
@@ -145,15 +168,10 @@ pub async fn foresee_all(engine: &Engine) -> Result<Foreseen, EngineError> {
     let Some(book) = engine.forecast_book() else { return Ok(Foreseen::default()) };
     let started_at = engine.now();
     let through = Day::of(started_at) + -1;
-    let mut due: BTreeMap<TenantId, Vec<KeptForecast>> = BTreeMap::new();
-    for kept in book.due(through, DUE_MAX).await? {
-        due.entry(kept.tenant.clone()).or_default().push(kept);
-    }
     let lessons = lessons(book).await?;
-    let mut night =
-        Night { engine, book, lessons, through, due, learning: BTreeMap::new(), foreseen: Foreseen::default() };
+    let mut night = Night { engine, book, lessons, through, learning: BTreeMap::new(), foreseen: Foreseen::default() };
+    night.judge_what_is_due().await?;
     night.tenants().await?;
-    night.forget_the_gone().await?;
     let growth = night.learning.iter().map(|(meter, learning)| {
         let (tenants, growth_millionths) = learning.sums();
         MeterGrowth { meter: meter.clone(), tenants, growth_millionths }
@@ -169,7 +187,6 @@ struct Night<'a> {
     lessons: Lessons,
     /// The day that was closed last.
     through: Day,
-    due: BTreeMap<TenantId, Vec<KeptForecast>>,
     learning: BTreeMap<MeterKey, Learning>,
     foreseen: Foreseen,
 }
@@ -179,12 +196,73 @@ struct Night<'a> {
 struct Page {
     latest: Vec<LatestForecast>,
     kept: Vec<KeptForecast>,
-    settled: Vec<SettledForecast>,
 }
 
 impl Night<'_> {
+    /// The days that are looked at.
+    fn days(&self) -> Days {
+        Days { first: self.through + -(HISTORY_DAYS + SPARE_DAYS), last: self.through }
+    }
+
+    /// Judges page by page: what was judged is due no more.
+    async fn judge_what_is_due(&mut self) -> Result<(), EngineError> {
+        loop {
+            let mut due: BTreeMap<TenantId, Vec<KeptForecast>> = BTreeMap::new();
+            for kept in self.book.due(self.through, DUE_ROWS).await? {
+                due.entry(kept.tenant.clone()).or_default().push(kept);
+            }
+            if due.is_empty() {
+                return Ok(());
+            }
+            let mut settled = Vec::new();
+            for (tenant, kept) in due {
+                self.judge_all(&tenant, kept, &mut settled).await?;
+            }
+            self.book.settle(settled).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What came of the forecasts of a tenant; of one that is there no more it can't be said.
+    async fn judge_all(
+        &mut self,
+        id: &TenantId,
+        due: Vec<KeptForecast>,
+        settled: &mut Vec<SettledForecast>,
+    ) -> Result<(), EngineError> {
+        let known = self.engine.snapshot_book().of_tenant(id, self.days()).await?;
+        let seen = self.look_at(id, &known).await?;
+        for kept in due {
+            let score = seen.as_ref().and_then(|(outlook, histories)| judge(&kept, outlook, histories));
+            let counts = score.map(|score| score.counts());
+            match counts {
+                Some(_) => self.foreseen.judged += 1,
+                None => self.foreseen.void += 1,
+            }
+            settled.push(SettledForecast { kept, counts });
+        }
+        Ok(())
+    }
+
+    /// A tenant's outlook, and what it is made of; nothing where there is no such tenant (any more).
+    async fn look_at(
+        &self,
+        id: &TenantId,
+        meters: &[MeterSnapshots],
+    ) -> Result<Option<(Outlook, Histories)>, EngineError> {
+        let usage = match self.engine.usage(id, None).await {
+            Ok((_, usage)) => usage,
+            Err(EngineError::UnknownTenant(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let catalog = self.engine.prices_for(id).await?;
+        let histories = histories(meters);
+        let seen = Seen { catalog: &catalog, usage: &usage, histories: &histories, lessons: &self.lessons };
+        Ok(Some((forecast::outlook(seen), histories)))
+    }
+
     async fn tenants(&mut self) -> Result<(), EngineError> {
-        let days = Days { first: self.through + -(HISTORY_DAYS + SPARE_DAYS), last: self.through };
+        let days = self.days();
         let mut after: Option<TenantId> = None;
         let mut page = Page::default();
         loop {
@@ -201,6 +279,8 @@ impl Night<'_> {
                 self.write(std::mem::take(&mut page)).await?;
             }
             after = Some(last.id.clone());
+            // What is read is there at once, often enough: others have their turn all the same.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -210,23 +290,11 @@ impl Night<'_> {
         if !page.kept.is_empty() {
             self.book.keep(page.kept).await?;
         }
-        if !page.settled.is_empty() {
-            self.book.settle(page.settled).await?;
-        }
         Ok(())
     }
 
     async fn tenant(&mut self, id: &TenantId, meters: Vec<MeterSnapshots>, page: &mut Page) -> Result<(), EngineError> {
-        let usage = match self.engine.usage(id, None).await {
-            Ok((_, usage)) => usage,
-            // Its creation was undone in between.
-            Err(EngineError::UnknownTenant(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let catalog = self.engine.prices_for(id).await?;
-        let histories = histories(&meters);
-        let seen = Seen { catalog: &catalog, usage: &usage, histories: &histories, lessons: &self.lessons };
-        let outlook = forecast::outlook(seen);
+        let Some((outlook, histories)) = self.look_at(id, &meters).await? else { return Ok(()) };
         self.foreseen.tenants += 1;
         for meter in &outlook.meters {
             let recorded = histories.get(&meter.meter.key);
@@ -238,33 +306,13 @@ impl Night<'_> {
                 page.kept.extend(meter.limits().filter_map(|limit| keep(id, &outlook, meter, limit)));
             }
         }
-        for kept in self.due.remove(id).unwrap_or_default() {
-            let counts = judge(&kept, &outlook, &histories).map(|score| score.counts());
-            match counts {
-                Some(_) => self.foreseen.judged += 1,
-                None => self.foreseen.void += 1,
-            }
-            page.settled.push(SettledForecast { kept, counts });
-        }
         Ok(())
-    }
-
-    /// Forecasts of tenants that are there no more.
-    async fn forget_the_gone(&mut self) -> Result<(), EngineError> {
-        let gone = std::mem::take(&mut self.due).into_values().flatten();
-        let gone: Vec<SettledForecast> = gone.map(|kept| SettledForecast { kept, counts: None }).collect();
-        self.foreseen.void += gone.len() as u64;
-        Ok(self.book.settle(gone).await?)
     }
 }
 
 /// What was recorded, as the forecaster takes it.
 pub fn histories(meters: &[MeterSnapshots]) -> Histories {
-    let recorded = |of: &MeterSnapshots| Recorded {
-        history: History::recorded(of.days.iter().map(|taken| (taken.day, taken.value))),
-        is_from_outside: of.days.last().is_some_and(|newest| newest.source != SnapshotSource::Ledger),
-    };
-    meters.iter().map(|of| (of.meter.clone(), recorded(of))).collect()
+    meters.iter().map(|of| (of.meter.clone(), Recorded::of(of.values(), of.is_from_outside()))).collect()
 }
 
 /// Whether a tenant's forecasts are kept on this day: on one of seven in a row.

@@ -13,7 +13,7 @@ use engine::{
 use parking_lot::Mutex;
 use std::sync::Arc;
 use stores::memory::MemoryLedger;
-use workers::foresight::{Foreseen, foresee_all, is_due, scores};
+use workers::foresight::{Foreseen, foresee_all, is_due, scores, watch};
 
 const CATALOG: &str = r#"
 [meters.calls]
@@ -173,5 +173,68 @@ async fn it_is_due_after_a_day_was_closed_and_not_again() {
     assert!(is_due(&world.engine).await.unwrap());
     *world.clock.0.lock() = ended_at.plus_ms(1);
     foresee_all(&world.engine).await.unwrap();
+    assert!(!is_due(&world.engine).await.unwrap());
+}
+
+/// On one thread: what a night does not let others do does not happen meanwhile.
+#[tokio::test]
+async fn others_have_their_turn_while_a_night_is_made() {
+    const TENANTS: usize = 600;
+    let names: Vec<String> = (0..TENANTS).map(|number| format!("tenant-{number:03}")).collect();
+    let world = World::new(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // A week's days, so that some are judged a month later; then the night that is looked at.
+    let values: Vec<(&str, &str, i64)> = names.iter().map(|name| (name.as_str(), "calls", 20)).collect();
+    for number in 0..30 {
+        world.close(day(number), &values).await;
+    }
+    *world.clock.0.lock() = night_of(day(30));
+    let rounds = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let upkeep = {
+        let (engine, rounds) = (world.engine.clone(), rounds.clone());
+        tokio::spawn(async move {
+            loop {
+                engine.upkeep().await.unwrap();
+                rounds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let engine = world.engine.clone();
+    let night = tokio::spawn(async move { foresee_all(&engine).await.unwrap() });
+    let foreseen = night.await.unwrap();
+    upkeep.abort();
+    assert_eq!(foreseen.tenants, TENANTS as u64);
+    let rounds = rounds.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(rounds >= TENANTS / 50, "{rounds} rounds of upkeep in a night of {TENANTS} tenants");
+}
+
+#[tokio::test]
+async fn a_node_that_stops_leaves_the_night_where_it_is() {
+    let names: Vec<String> = (0..600).map(|number| format!("tenant-{number:03}")).collect();
+    let world = World::new(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    world.close(day(8), &[("tenant-000", "products", 5)]).await;
+    let ended_at = world.engine.now().plus_ms(1);
+    let run = SnapshotRun { day: day(8), started_at: ended_at, ended_at, tenants_done: 1, tenants_failed: 0 };
+    world.ledger.snapshots().put_run(run).await.unwrap();
+    *world.clock.0.lock() = ended_at.plus_ms(1);
+    let nights = Mutex::new(0);
+    let told = |foreseen: &Foreseen, _: &[_]| *nights.lock() += foreseen.tenants;
+    // It is told to stop when a few of its twelve pages are through.
+    let after_some_pages = async {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    watch(&world.engine, "a", &told, after_some_pages).await;
+    assert_eq!(*nights.lock(), 0);
+    assert!(is_due(&world.engine).await.unwrap());
+    // The next one makes it whole.
+    let until_it_is_made = async {
+        while *nights.lock() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    watch(&world.engine, "a", &told, until_it_is_made).await;
+    assert_eq!(*nights.lock(), 600);
     assert!(!is_due(&world.engine).await.unwrap());
 }
