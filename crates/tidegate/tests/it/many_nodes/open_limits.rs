@@ -104,6 +104,37 @@ async fn a_node_killed_in_an_outage_owes_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_requests_that_expect_more_than_there_is_one_passes_in_an_outage() {
+    let server = Server::start();
+    let route = "[[routes]]\nmatch = \"GET /long\"\ncharge = [{ meter = \"calls\", from = \"usage\", expect = 150 }]\n";
+    let world = World::on(&server.url, &format!("{CATALOG}{route}")).await;
+    let upstream = Upstream::start().await;
+    let node = node(&world, &world.url, "spool.db", Some(&upstream.url));
+    node.put_tenant("acme", json!({"plan": "free"})).await;
+    let key = node.tenant_key("acme").await;
+    assert_eq!(node.through(&key, Method::GET, "/long", "").await.status, 200);
+    server.crash();
+    let ask = || node.through(&key, Method::GET, "/long", "");
+    let (one, other) = tokio::join!(ask(), ask());
+    let mut told =
+        [&one, &other].map(|answer| (answer.status.as_u16(), answer.headers.contains_key("x-tidegate-outage")));
+    told.sort();
+    assert_eq!(told, [(200, true), (503, false)], "{one:?} {other:?}");
+    assert_eq!(upstream.reached(), 2);
+    server.resume();
+    until("the spool is empty", || async { figure(&node, "outage_spool_lines").await == 0 }).await;
+    // What may have been held before the ledger was known to be away is released, too.
+    until("each is charged once, and nothing held", || async {
+        let usage = node.api_as(ADMIN_KEY, Method::GET, "/api/v1/tenants/acme/usage", None).await.unwrap();
+        let usage: Value = serde_json::from_slice(&usage.body).unwrap();
+        let calls = usage["meters"].as_array().unwrap().iter().find(|meter| meter["meter"] == "calls").unwrap();
+        (calls["used"].as_i64(), calls["held"].as_i64()) == (Some(300), Some(0))
+    })
+    .await;
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_through_the_gateway_are_each_charged_once_across_an_outage() {
     let server = Server::start();
     let world = World::on(&server.url, CATALOG).await;
