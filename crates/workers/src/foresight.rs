@@ -13,7 +13,7 @@ use engine::{
     Engine,
     ports::{
         Days, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
-        MeterGrowth, MeterSnapshots, SettledForecast, TenantSnapshots,
+        LedgerError, MeterGrowth, MeterSnapshots, SettledForecast, TenantSnapshots,
     },
     requests::EngineError,
 };
@@ -21,7 +21,8 @@ use forecast::{
     Dates, HISTORY_DAYS, Histories, Kept, Learning, Lessons, LimitOutlook, Measure, MeterOutlook, Outlook, Recorded,
     Score, Seen, Status, first_reached,
 };
-use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 /// The name under which nodes share the job.
 const JOB: &str = "foresight";
@@ -84,7 +85,7 @@ pub type Told<'a> = &'a (dyn Fn(&Foreseen, &[(MeterKey, Score)]) + Send + Sync);
 
 /// Foresees whenever a day was closed, on one node at a time, until the node stops. It is a task's whole work: a page of
 /// tenants is gone through at one go, and what shares its task waits meanwhile.
-pub async fn watch(engine: &Engine, node: &str, told: Told<'_>, stop: impl Future<Output = ()>) {
+pub async fn watch(engine: &Arc<Engine>, node: &str, told: Told<'_>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
     let mut often = tokio::time::interval(LOOK_EVERY);
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -121,7 +122,11 @@ enum Turn {
 
 /// Foresees if a day was closed since it was done last, and no other node is at it. What was done of a night when the node
 /// stops stands; another node, or the next start, does the whole again.
-async fn turn(engine: &Engine, node: &str, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Turn, EngineError> {
+async fn turn(
+    engine: &Arc<Engine>,
+    node: &str,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Turn, EngineError> {
     if !is_due(engine).await? {
         return Ok(Turn::NotNow);
     }
@@ -164,7 +169,7 @@ pub async fn is_due(engine: &Engine) -> Result<bool, EngineError> {
 ///
 /// # Errors
 /// A failing ledger. What was written by then stands; the same call again goes on with what is left.
-pub async fn foresee_all(engine: &Engine) -> Result<Foreseen, EngineError> {
+pub async fn foresee_all(engine: &Arc<Engine>) -> Result<Foreseen, EngineError> {
     let Some(book) = engine.forecast_book() else { return Ok(Foreseen::default()) };
     let started_at = engine.now();
     let through = Day::of(started_at) + -1;
@@ -182,13 +187,45 @@ pub async fn foresee_all(engine: &Engine) -> Result<Foreseen, EngineError> {
 }
 
 struct Night<'a> {
-    engine: &'a Engine,
+    engine: &'a Arc<Engine>,
     book: &'a dyn Forecasts,
     lessons: Lessons,
     /// The day that was closed last.
     through: Day,
     learning: BTreeMap<MeterKey, Learning>,
     foreseen: Foreseen,
+}
+
+/// The last of some tenants, and what was recorded of each.
+type Tenants = (TenantId, Vec<(TenantId, Vec<MeterSnapshots>)>);
+
+/// The next tenants, read on a thread that may wait: an embedded ledger is read where it is asked.
+struct ReadAhead(JoinHandle<Result<Option<Tenants>, EngineError>>);
+
+impl ReadAhead {
+    fn of(engine: &Arc<Engine>, after: Option<TenantId>, days: Days) -> Self {
+        let (engine, runtime) = (engine.clone(), Handle::current());
+        Self(tokio::task::spawn_blocking(move || runtime.block_on(tenants_after(&engine, after, days))))
+    }
+
+    /// `None` where there are no more.
+    async fn next(self) -> Result<Option<Tenants>, EngineError> {
+        let lost = |_| Err(LedgerError::Damaged("tenants could not be read ahead".into()).into());
+        self.0.await.unwrap_or_else(lost)
+    }
+}
+
+async fn tenants_after(engine: &Engine, after: Option<TenantId>, days: Days) -> Result<Option<Tenants>, EngineError> {
+    let cards = engine.tenants(after.as_ref(), PAGE_TENANTS).await?;
+    let Some(last) = cards.last().map(|card| card.id.clone()) else { return Ok(None) };
+    let known = engine.snapshot_book().of_tenants(after.as_ref(), &last, days).await?;
+    let mut known: BTreeMap<TenantId, TenantSnapshots> =
+        known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
+    let tenants = cards.into_iter().map(|card| {
+        let meters = known.remove(&card.id).map(|known| known.meters).unwrap_or_default();
+        (card.id, meters)
+    });
+    Ok(Some((last, tenants.collect())))
 }
 
 /// What is to be written.
@@ -263,25 +300,21 @@ impl Night<'_> {
 
     async fn tenants(&mut self) -> Result<(), EngineError> {
         let days = self.days();
-        let mut after: Option<TenantId> = None;
         let mut page = Page::default();
-        loop {
-            let cards = self.engine.tenants(after.as_ref(), PAGE_TENANTS).await?;
-            let Some(last) = cards.last() else { return self.write(page).await };
-            let known = self.engine.snapshot_book().of_tenants(after.as_ref(), &last.id, days).await?;
-            let mut known: BTreeMap<TenantId, TenantSnapshots> =
-                known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
-            for card in &cards {
-                let meters = known.remove(&card.id).map(|known| known.meters).unwrap_or_default();
-                self.tenant(&card.id, meters, &mut page).await?;
+        let mut ahead = ReadAhead::of(self.engine, None, days);
+        while let Some((last, tenants)) = ahead.next().await? {
+            // The next ones are read while these are worked on.
+            ahead = ReadAhead::of(self.engine, Some(last), days);
+            for (id, meters) in tenants {
+                self.tenant(&id, &meters, &mut page).await?;
             }
             if page.latest.len() >= WRITE_ROWS {
                 self.write(std::mem::take(&mut page)).await?;
             }
-            after = Some(last.id.clone());
             // What is read is there at once, often enough: others have their turn all the same.
             tokio::task::yield_now().await;
         }
+        self.write(page).await
     }
 
     async fn write(&mut self, page: Page) -> Result<(), EngineError> {
@@ -293,8 +326,8 @@ impl Night<'_> {
         Ok(())
     }
 
-    async fn tenant(&mut self, id: &TenantId, meters: Vec<MeterSnapshots>, page: &mut Page) -> Result<(), EngineError> {
-        let Some((outlook, histories)) = self.look_at(id, &meters).await? else { return Ok(()) };
+    async fn tenant(&mut self, id: &TenantId, meters: &[MeterSnapshots], page: &mut Page) -> Result<(), EngineError> {
+        let Some((outlook, histories)) = self.look_at(id, meters).await? else { return Ok(()) };
         self.foreseen.tenants += 1;
         for meter in &outlook.meters {
             let recorded = histories.get(&meter.meter.key);
