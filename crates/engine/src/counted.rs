@@ -52,7 +52,8 @@ impl Engine {
     }
 
     /// Writes down what a tenant used on days that are over, as history has it now; again writes the same. A day of which
-    /// history has nothing stands at 0, unless there is a row of it. What a collector found stays. Gives how many rows there are
+    /// history has nothing stands at 0, unless there is a row of it. What a collector found, or
+    /// somebody pushed, stays. Gives how many rows there are
     /// to be of these days. Durable when it returns.
     ///
     /// # Errors
@@ -137,15 +138,19 @@ fn taken(day: Day, used: Option<i64>, known: Option<&Taken>, observed_at: Instan
     // Corrections may have taken away more than was used.
     let value = used.map(|used| used.max(0));
     match (known, value) {
-        (Some(known), _) if known.source == SnapshotSource::Collector => None,
+        (Some(known), _) if known.source != SnapshotSource::Ledger => None,
         (Some(_), None) => None,
-        (Some(known), Some(value)) => Some(Taken { value, observed_at, ..*known }),
+        // How another value was split at a reset is not known.
+        (Some(known), Some(value)) => {
+            let after_reset = known.after_reset.filter(|_| value == known.value);
+            Some(Taken { value, after_reset, observed_at, ..*known })
+        }
         (None, value) => Some(Taken {
             day,
             value: value.unwrap_or(0),
             after_reset: None,
             observed_at,
-            source: SnapshotSource::Pushed,
+            source: SnapshotSource::Ledger,
         }),
     }
 }

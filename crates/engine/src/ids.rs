@@ -88,6 +88,10 @@ impl IdKeys {
         payload.write_u8(tag);
         payload.write_i64(amount);
         payload.write_u8(adjustment.window.map_or(0xff, |kind| kind.index() as u8));
+        if let Some(day) = adjustment.on {
+            payload.write_u8(0xfe);
+            payload.write_i32(day.number());
+        }
         Binding { id: self.id(tenant, id), fingerprint: payload.finish() }
     }
 

@@ -224,11 +224,12 @@ impl Settings {
                     .into()
             ));
         }
-        let history_kept = kept::check(HistoryKept {
-            minutes_ms: duration("TIDEGATE_LEDGER_HISTORY_MINUTES", &args.history_minutes, 2 * day_ms)?,
-            quarters_ms: duration("TIDEGATE_LEDGER_HISTORY_QUARTERS", &args.history_quarters, 95 * day_ms)?,
-            days_ms: retention.history_ms,
-        })
+        let set = |name, text: &Option<String>| given(text.as_deref()).map(|_| duration(name, text, 0)).transpose();
+        let history_kept = kept::of(
+            set("TIDEGATE_LEDGER_HISTORY_MINUTES", &args.history_minutes)?,
+            set("TIDEGATE_LEDGER_HISTORY_QUARTERS", &args.history_quarters)?,
+            retention.history_ms,
+        )
         .map_err(WrongSetting)?;
         let drain_ms = duration("TIDEGATE_DRAIN_TIMEOUT", &args.drain_timeout, 30_000)?;
         let outage_after_ms = duration("TIDEGATE_LEDGER_OUTAGE_AFTER", &args.outage_after, 1_000)?;

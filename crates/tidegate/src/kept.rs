@@ -9,11 +9,21 @@ const QUARTERS_MIN_MS: i64 = 2 * DAY_MS;
 /// Days to which late events can still come are closed again, a day later at the latest.
 const DAYS_MIN_MS: i64 = LATE_MAX_MS + 2 * DAY_MS;
 
-/// Checks them.
+/// Two days by minutes, 95 by quarters of an hour; no longer than the next coarser ones, where nobody set them.
+const MINUTES_MS: i64 = 2 * DAY_MS;
+const QUARTERS_MS: i64 = 95 * DAY_MS;
+
+/// How long history is kept by what was set.
 ///
 /// # Errors
-/// A sentence that says what to change.
-pub fn check(kept: HistoryKept) -> Result<HistoryKept, String> {
+/// A sentence that says what to change, where settings don't fit each other.
+pub fn of(minutes_ms: Option<i64>, quarters_ms: Option<i64>, days_ms: i64) -> Result<HistoryKept, String> {
+    let quarters_ms = quarters_ms.unwrap_or(QUARTERS_MS.min(days_ms));
+    let minutes_ms = minutes_ms.unwrap_or(MINUTES_MS.min(quarters_ms));
+    check(HistoryKept { minutes_ms, quarters_ms, days_ms })
+}
+
+fn check(kept: HistoryKept) -> Result<HistoryKept, String> {
     let (minutes, quarters, days) =
         ("TIDEGATE_LEDGER_HISTORY_MINUTES", "TIDEGATE_LEDGER_HISTORY_QUARTERS", "TIDEGATE_LEDGER_HISTORY");
     for ((finer, finer_ms), (coarser, coarser_ms)) in [
@@ -42,6 +52,15 @@ pub fn check(kept: HistoryKept) -> Result<HistoryKept, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_set_fits_what_somebody_did() {
+        let days = |kept: HistoryKept| [kept.minutes_ms, kept.quarters_ms, kept.days_ms].map(|ms| ms / DAY_MS);
+        assert_eq!(of(None, None, 400 * DAY_MS).map(days), Ok([2, 95, 400]));
+        assert_eq!(of(None, None, 90 * DAY_MS).map(days), Ok([2, 90, 90]));
+        assert_eq!(of(None, Some(2 * DAY_MS), 400 * DAY_MS).map(days), Ok([2, 2, 400]));
+        assert!(of(None, Some(95 * DAY_MS), 90 * DAY_MS).is_err(), "what was set is not changed in silence");
+    }
 
     #[test]
     fn settings_that_do_not_fit_each_other_are_refused_by_name() {

@@ -7,7 +7,7 @@ use super::{
     values::{first, get},
 };
 use domain::id::TenantId;
-use engine::ports::{Line, Seq};
+use engine::ports::{LedgerError, Line, Seq};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
@@ -16,9 +16,10 @@ use tokio_postgres::types::Type;
 const WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Entries after `after`, in order. None that come after a transaction which does not end.
+/// Entries after `after`, in order. None that come after a transaction which does not end: where that leaves fewer than
+/// there may be, it is an error, so that nobody takes them for all.
 pub(super) async fn after(conn: &mut Conn, after: Seq, limit: usize, settled: &mut i64) -> Done<Vec<Line>> {
-    settle(conn, settled).await?;
+    let waiting = settle(conn, settled).await?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let sql = "SELECT position, tenant, seq, at_ms, body FROM tidegate.entries
@@ -29,15 +30,19 @@ pub(super) async fn after(conn: &mut Conn, after: Seq, limit: usize, settled: &m
         let entry = read_entry(&tenant, get(row, 2)?, get(row, 3)?, get(row, 4)?)?;
         Ok((get::<i64>(row, 0)? as Seq, tenant, entry))
     };
+    if waiting > 0 && rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Err(LedgerError::Overloaded { waiting }.into());
+    }
     rows.iter().map(line).collect()
 }
 
-/// Moves `settled` on to a place at or before which no entry can appear any more.
-async fn settle(conn: &mut Conn, settled: &mut i64) -> Done<()> {
+/// Moves `settled` on to a place at or before which no entry can appear any more. Gives how many transactions did not
+/// end while they were waited for: then it is not as far as it could be.
+async fn settle(conn: &mut Conn, settled: &mut i64) -> Done<usize> {
     let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tidegate.entries_position_seq";
     let reached: i64 = first(&conn.rows(sql, &[]).await?)?.unwrap_or(0);
     if reached == *settled {
-        return Ok(());
+        return Ok(0);
     }
     // Sequences run ahead of what is committed, so this one falls where a replica has taken over: nothing is known then.
     if reached < *settled {
@@ -49,14 +54,14 @@ async fn settle(conn: &mut Conn, settled: &mut i64) -> Done<()> {
     while !writers.is_empty() {
         if began.elapsed() >= WAIT {
             tracing::warn!("a transaction on the journal does not end; what came after it is not read yet");
-            return Ok(());
+            return Ok(writers.len());
         }
         sleep(LOOK_EVERY).await;
         let still = self::writers(conn).await?;
         writers.retain(|writer| still.contains(writer));
     }
     *settled = reached;
-    Ok(())
+    Ok(0)
 }
 
 async fn writers(conn: &mut Conn) -> Done<Vec<String>> {

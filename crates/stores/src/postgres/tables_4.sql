@@ -29,6 +29,8 @@ INSERT INTO tidegate.history_state (kept_from_ms)
     SELECT CASE WHEN cut.first IS NULL THEN '{0,0,0}'::bigint[] ELSE ARRAY[
         (cut.first / 60000 + 1) * 60000, (cut.first / 900000 + 1) * 900000, (cut.first / 86400000 + 1) * 86400000] END
     FROM (
-        SELECT max((SELECT at_ms FROM tidegate.entries e WHERE e.tenant = o.tenant ORDER BY seq LIMIT 1)) AS first
+        SELECT max(coalesce(
+            (SELECT at_ms FROM tidegate.entries e WHERE e.tenant = o.tenant ORDER BY seq LIMIT 1),
+            (extract(epoch FROM now()) * 1000)::bigint)) AS first
         FROM tidegate.openings o WHERE o.user_id = ''
     ) AS cut;

@@ -43,7 +43,7 @@ async fn days_that_were_brought_along_are_rows_and_again_the_same() {
     import(&world, "c", "2026-03-08", 5, None).await;
     // Today is not over: its own night closes it, with what is counted until then.
     import(&world, "d", "2026-03-10", 1, None).await;
-    let days = ["2026-03-05 9 Pushed", "2026-03-06 0 Pushed", "2026-03-07 0 Pushed", "2026-03-08 5 Pushed"];
+    let days = ["2026-03-05 9 Ledger", "2026-03-06 0 Ledger", "2026-03-07 0 Ledger", "2026-03-08 5 Ledger"];
     for _ in 0..2 {
         let answer = world.admin("POST", COUNTED, asked("2026-03-05", "2026-03-08")).await;
         let bounds = ("2025-12-11", "2026-03-09");
@@ -56,7 +56,7 @@ async fn days_that_were_brought_along_are_rows_and_again_the_same() {
     let answer = world.admin("POST", COUNTED, asked("2020-01-01", "2026-03-10")).await;
     assert_eq!(answer.body["values"], 89);
     let all = kept(&world).await;
-    assert_eq!((all.len(), &*all[all.len() - 5], &*all[88]), (89, "2026-03-05 10 Pushed", "2026-03-09 0 Pushed"));
+    assert_eq!((all.len(), &*all[all.len() - 5], &*all[88]), (89, "2026-03-05 10 Ledger", "2026-03-09 0 Ledger"));
     let forecast = world.get("/api/v1/usage-forecast?tenant_id=acme").await;
     let metrics = forecast.body["metrics"].as_array().unwrap();
     let messages = metrics.iter().find(|metric| metric["metric"] == "messages").unwrap();
@@ -65,23 +65,37 @@ async fn days_that_were_brought_along_are_rows_and_again_the_same() {
 }
 
 #[tokio::test]
-async fn what_a_collector_found_stays_and_what_the_ledger_counted_is_counted_anew() {
+async fn what_others_told_stays_and_what_the_ledger_counted_is_counted_anew() {
     let world = World::with_tenants().await;
     let row = |text: &str, value, source| {
         let day = Day::parse(text).unwrap();
         let taken = Taken { day, value, after_reset: None, observed_at: world.engine.now(), source };
         Snapshot { tenant: TenantId::new("acme").unwrap(), meter: MeterKey::new("messages").unwrap(), taken }
     };
-    let rows = vec![
-        row("2026-03-05", 40, SnapshotSource::Collector),
-        row("2026-03-06", 0, SnapshotSource::Ledger),
-        row("2026-03-07", 30, SnapshotSource::Pushed),
-    ];
+    // How the new value would be split at a reset is not known.
+    let mut split = row("2026-03-06", 2, SnapshotSource::Ledger);
+    split.taken.after_reset = Some(2);
+    let rows =
+        vec![row("2026-03-05", 40, SnapshotSource::Collector), split, row("2026-03-07", 30, SnapshotSource::Pushed)];
     world.engine.put_snapshots(rows).await.unwrap();
     import(&world, "a", "2026-03-05", 7, None).await;
     import(&world, "b", "2026-03-06", 8, None).await;
+    import(&world, "c", "2026-03-07", 3, None).await;
     assert_eq!(world.admin("POST", COUNTED, asked("2026-03-05", "2026-03-07")).await.status, 200);
     assert_eq!(kept(&world).await, ["2026-03-05 40 Collector", "2026-03-06 8 Ledger", "2026-03-07 30 Pushed"]);
+    let acme = TenantId::new("acme").unwrap();
+    let kept = world.engine.snapshots(&acme, Days::ALL).await.unwrap();
+    assert!(kept.iter().flat_map(|meter| &meter.days).all(|taken| taken.after_reset.is_none()), "{kept:?}");
+}
+
+#[tokio::test]
+async fn the_day_is_part_of_what_an_id_is_bound_to() {
+    let world = World::with_tenants().await;
+    let add = |on: &str| json!({ "id": "x", "meter": "messages", "add": 5, "reason": "brought along", "on": on });
+    let path = "/api/v1/tenants/acme/adjustments";
+    assert!(world.admin("POST", path, add("2026-03-05")).await.status < 300);
+    assert_eq!(world.admin("POST", path, add("2026-03-06")).await.status, 409);
+    assert!(world.admin("POST", path, add("2026-03-05")).await.status < 300);
 }
 
 #[tokio::test]
@@ -92,7 +106,7 @@ async fn days_of_every_zone_are_those_of_the_calendar() {
         assert_eq!(world.admin("PUT", "/api/v1/tenants/acme", put).await.status, 200);
         import(&world, "a", "2026-03-05", 7, None).await;
         assert_eq!(world.admin("POST", COUNTED, asked("2026-03-04", "2026-03-06")).await.status, 200);
-        let days = ["2026-03-04 0 Pushed", "2026-03-05 7 Pushed", "2026-03-06 0 Pushed"];
+        let days = ["2026-03-04 0 Ledger", "2026-03-05 7 Ledger", "2026-03-06 0 Ledger"];
         assert_eq!(kept(&world).await, days, "{zone}");
         for cut in ["UTC", zone] {
             let path = format!(
@@ -160,5 +174,5 @@ async fn while_history_is_behind_nothing_is_written() {
     assert!(kept(&world).await.is_empty());
     while world.engine.fold_history(HistoryKept::default()).await.unwrap().more {}
     assert_eq!(world.admin("POST", COUNTED, asked("2026-03-05", "2026-03-06")).await.status, 200);
-    assert_eq!(kept(&world).await, ["2026-03-05 7 Pushed", "2026-03-06 0 Pushed"]);
+    assert_eq!(kept(&world).await, ["2026-03-05 7 Ledger", "2026-03-06 0 Ledger"]);
 }
