@@ -153,7 +153,13 @@ async fn main() {
     for night in ["first", "second"] {
         let begun = Moment::now();
         match foresee_all(&engine).await {
-            Ok(foreseen) => println!("{night} night, {days} days of history: {:?}, {foreseen:?}", begun.elapsed()),
+            Ok(foreseen) => {
+                let (took, series) = (begun.elapsed(), tenants * METERS);
+                let each = took.as_secs_f64() * 1e6 / series as f64;
+                println!(
+                    "{night} night, {tenants} tenants of {METERS} meters with {days} days: {took:?}, {each:.1} us a meter, {foreseen:?}"
+                )
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -11,7 +11,7 @@ use engine::CountedDays;
 use wire::v1::counted::{CountedAnswer, CountedRequest};
 
 /// Writes down, for forecasts, what a tenant used on days that are over, as history has it now: after days were brought along. Of
-/// meters that add up; again writes the same. A day without use stands at 0. What a collector found stays as it is.
+/// meters that add up; again writes the same. A day without use stands at 0. What a collector found, or was pushed, stays as it is.
 #[utoipa::path(
     post, path = "/api/v1/snapshots/counted", tag = "foresight", operation_id = "closeCounted",
     request_body = CountedRequest,

@@ -5,7 +5,7 @@ use super::{
     errors::{OrDamaged, damaged_row},
     fleet,
     ledger::SqliteLedger,
-    queue::Work,
+    queue::{Work, in_steps},
 };
 use domain::{
     day::Day,
@@ -295,13 +295,7 @@ impl DropLatest {
 
 impl Work for DropLatest {
     fn slice(&mut self, conn: &mut Connection, until: Moment) -> Result<bool, LedgerError> {
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).or_unwritable()?;
-        let mut more = true;
-        while more && Moment::now() < until {
-            more = self.step(&transaction).or_unwritable()?;
-        }
-        transaction.commit().or_unwritable()?;
-        Ok(!more)
+        in_steps(conn, until, |conn| self.step(conn)).map(|more| !more).or_unwritable()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Totals of closed windows that are past their time, dropped account by account.
 
-use super::schema;
+use super::{queue::in_steps, schema};
 use domain::time::{DAY_MS, Instant};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::time::Instant as Moment;
 
 /// Totals of windows that ended before this instant were dropped (or are about to be), in `meta`.
@@ -31,15 +31,14 @@ impl DropHistory {
 
     /// Drops some, in a transaction of its own; true if there may be more.
     pub(super) fn slice(&mut self, conn: &mut Connection, until: Moment) -> rusqlite::Result<bool> {
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let known = schema::number(&transaction, HISTORY_FROM_MS)?;
-        schema::set_number(&transaction, HISTORY_FROM_MS, known.max(self.from.ms()))?;
-        let mut more = true;
-        while more && Moment::now() < until {
-            more = self.step(&transaction)?;
-        }
-        transaction.commit()?;
-        Ok(more)
+        let mut is_noted = false;
+        in_steps(conn, until, |conn| {
+            if !std::mem::replace(&mut is_noted, true) {
+                let known = schema::number(conn, HISTORY_FROM_MS)?;
+                schema::set_number(conn, HISTORY_FROM_MS, known.max(self.from.ms()))?;
+            }
+            self.step(conn)
+        })
     }
 
     fn step(&mut self, conn: &Connection) -> rusqlite::Result<bool> {

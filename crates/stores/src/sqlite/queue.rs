@@ -65,6 +65,21 @@ pub(super) trait Work: Send {
     }
 }
 
+/// Takes steps in one transaction until there are no more, or it is late; true if there may be more.
+pub(super) fn in_steps(
+    conn: &mut rusqlite::Connection,
+    until: std::time::Instant,
+    mut step: impl FnMut(&rusqlite::Connection) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<bool> {
+    let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let mut more = true;
+    while more && std::time::Instant::now() < until {
+        more = step(&transaction)?;
+    }
+    transaction.commit()?;
+    Ok(more)
+}
+
 /// Runs of denials that a queued checkpoint will write.
 pub(super) type Frozen = Arc<Vec<(DenialId, denials::RunFold)>>;
 

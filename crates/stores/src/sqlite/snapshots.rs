@@ -4,7 +4,7 @@
 use super::{
     errors::{OrDamaged, damaged_row},
     ledger::SqliteLedger,
-    queue::Work,
+    queue::{Work, in_steps},
 };
 use crate::{
     codec,
@@ -260,13 +260,7 @@ impl Drop {
 
 impl Work for Drop {
     fn slice(&mut self, conn: &mut Connection, until: Moment) -> Result<bool, LedgerError> {
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).or_unwritable()?;
-        let mut more = true;
-        while more && Moment::now() < until {
-            more = self.step(&transaction).or_unwritable()?;
-        }
-        transaction.commit().or_unwritable()?;
-        Ok(!more)
+        in_steps(conn, until, |conn| self.step(conn)).map(|more| !more).or_unwritable()
     }
 }
 
