@@ -78,7 +78,8 @@ fn profile_of(entry: &Entry) -> Option<&Profile> {
     })
 }
 
-fn uses(entry: &Entry) -> Vec<Charge> {
+/// What an entry charges of counters.
+pub fn uses(entry: &Entry) -> Vec<Charge> {
     let used = |effect: &Effect| match effect {
         Effect::Use { meter, amount, .. } => Some(Charge { meter: meter.clone(), amount: *amount }),
         _ => None,

@@ -3,6 +3,7 @@
 use crate::harness::{ADMIN_KEY, Node, PATIENCE, Place, binary, run_command};
 use http::Method;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 const CATALOG: &str = r#"
 [meters.calls]
@@ -31,16 +32,14 @@ fn snapshot(node: &Node, args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// The database of somebody's app.
-fn sqlite(file: &std::path::Path, statements: &str) {
+fn sqlite(file: &Path, statements: &str) {
     let program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
     let status = std::process::Command::new("python3").args(["-c", program]).arg(file).arg(statements).status();
     assert!(status.unwrap().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_is_refused_is_named_and_makes_the_day_partial() {
-    let place =
-        Place::new(&CATALOG.replace("count(*) AS value FROM products GROUP BY tenant_id", "value FROM products"));
+/// A node with two tenants, and the path of an app's database that it may ask.
+async fn with_an_app(place: &Place) -> (Node, PathBuf) {
     let app = place.ledger().with_file_name("app.db");
     let mut serve = place.serve();
     serve.arg("--test-clock").env("TIDEGATE_SOURCE_APP", &app).env("TIDEGATE_SNAPSHOTS_SQLITE", app.parent().unwrap());
@@ -48,6 +47,14 @@ async fn a_value_that_is_refused_is_named_and_makes_the_day_partial() {
     for tenant in ["acme", "bloom"] {
         node.put_tenant(tenant, json!({ "plan": "free" })).await;
     }
+    (node, app)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_refused_is_named_and_makes_the_day_partial() {
+    let place =
+        Place::new(&CATALOG.replace("count(*) AS value FROM products GROUP BY tenant_id", "value FROM products"));
+    let (node, app) = with_an_app(&place).await;
     node.api(Method::POST, "/api/v1/test/clock", Some(json!({ "advance": "1d" }))).await;
     sqlite(&app, "CREATE TABLE products(tenant_id, value)");
     for (row, refused) in [
@@ -76,13 +83,7 @@ async fn figure(node: &Node, name: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_is_closed_by_the_command_and_by_the_schedule() {
     let place = Place::new(CATALOG);
-    let app = place.ledger().with_file_name("app.db");
-    let mut serve = place.serve();
-    serve.arg("--test-clock").env("TIDEGATE_SOURCE_APP", &app).env("TIDEGATE_SNAPSHOTS_SQLITE", app.parent().unwrap());
-    let node = Node::start(serve);
-    for tenant in ["acme", "bloom"] {
-        node.put_tenant(tenant, json!({ "plan": "free" })).await;
-    }
+    let (node, app) = with_an_app(&place).await;
     let event = json!({ "id": "1", "source": "test", "subject": "acme", "type": "calls", "data": { "value": 7 } });
     assert_eq!(node.api(Method::POST, "/api/v1/events", Some(event)).await.status, 204);
     let clock = json!({ "advance": "1d" });

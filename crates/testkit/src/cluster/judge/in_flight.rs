@@ -5,6 +5,7 @@ use crate::{
     auditor::{
         Asked, Book, Who,
         holds::Settles,
+        journal::uses,
         sessions::{Charged, session_in},
     },
     cluster::{attempts::Attempt, database::Written, script::Ask},
@@ -67,15 +68,6 @@ pub(super) fn ends(entry: &Entry) -> impl Iterator<Item = &SessionEnd> {
         Effect::SessionClosed(end) => Some(&**end),
         _ => None,
     })
-}
-
-/// What an entry charges of counters.
-fn uses(entry: &Entry) -> Vec<Charge> {
-    let used = |effect: &Effect| match effect {
-        Effect::Use { meter, amount, .. } => Some(Charge { meter: meter.clone(), amount: *amount }),
-        _ => None,
-    };
-    entry.effects.iter().filter_map(used).collect()
 }
 
 /// What of the use of a meter counts in the open window of each kind.
