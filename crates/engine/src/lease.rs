@@ -13,7 +13,6 @@ use domain::{
     entry::Entry,
     id::{TenantId, UserId},
     op::{Op, Outcome},
-    time::Instant,
 };
 use std::sync::{
     Arc,
@@ -23,7 +22,8 @@ use std::sync::{
 /// For how long nodes that were in each other's way are believed to be so still.
 const CONTENDED_MS: i64 = 5_000;
 
-/// What a node remembers of a tenant that other nodes charge as well, whatever becomes of the book.
+/// What a node remembers of a tenant that other nodes charge as well, whatever becomes of the book. Its times are by the
+/// clock that does not jump.
 #[derive(Debug)]
 pub(crate) struct Contention {
     lost_at_ms: AtomicI64,
@@ -49,19 +49,19 @@ impl Default for Contention {
 
 impl Contention {
     /// What was decided here was in vain: another node was quicker.
-    pub(crate) fn lost(&self, now: Instant, lost_within_ms: i64) {
-        let before_ms = self.lost_at_ms.swap(now.ms(), Ordering::Relaxed);
-        if now.ms().saturating_sub(before_ms) <= lost_within_ms {
-            self.is_met(now);
+    pub(crate) fn lost(&self, now_ms: i64, lost_within_ms: i64) {
+        let before_ms = self.lost_at_ms.swap(now_ms, Ordering::Relaxed);
+        if now_ms.saturating_sub(before_ms) <= lost_within_ms {
+            self.is_met(now_ms);
         }
     }
 
-    fn is_met(&self, now: Instant) {
-        self.until_ms.store(now.ms() + CONTENDED_MS, Ordering::Relaxed);
+    fn is_met(&self, now_ms: i64) {
+        self.until_ms.store(now_ms + CONTENDED_MS, Ordering::Relaxed);
     }
 
-    fn wants_lease(&self, now: Instant) -> bool {
-        now.ms() < self.until_ms.load(Ordering::Relaxed) && self.readers.load(Ordering::Relaxed) == 0
+    fn wants_lease(&self, now_ms: i64) -> bool {
+        now_ms < self.until_ms.load(Ordering::Relaxed) && self.readers.load(Ordering::Relaxed) == 0
     }
 
     /// Whether a lease of this node may be set aside still.
@@ -121,8 +121,8 @@ pub(crate) enum Way {
 
 impl Engine {
     /// What a lease of this node asks of who comes. Nothing but what is done under it is done while it lasts.
-    pub(crate) fn way(&self, cell: &Cell, book: &mut Book, whom: Whom<'_>, asked_at: Instant, now: Instant) -> Way {
-        let Book { lease: Some(lease), basis, seq, confirmed_at, .. } = book else { return Way::Free };
+    pub(crate) fn way(&self, cell: &Cell, book: &mut Book, whom: Whom<'_>, asked_ms: i64, now_ms: i64) -> Way {
+        let Book { lease: Some(lease), basis, seq, confirmed_ms, .. } = book else { return Way::Free };
         if !basis.is_durable(*seq) {
             // It is not granted yet, and perhaps never will be.
             return Way::Wait(basis.settled(*seq));
@@ -133,10 +133,10 @@ impl Engine {
         let is_used = lease.last != leased_seq(lease.epoch, 0);
         let sees_too_little = match whom.look {
             Look::Memory | Look::Recent | Look::Held => false,
-            Look::Now => *confirmed_at <= asked_at || is_used,
-            Look::Loaded => *confirmed_at < asked_at || is_used,
+            Look::Now => *confirmed_ms <= asked_ms || is_used,
+            Look::Loaded => *confirmed_ms < asked_ms || is_used,
         };
-        let is_over = !(0..self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms()));
+        let is_over = !(0..self.options.leases.lasts_ms).contains(&(now_ms - lease.since_ms));
         lease.closing |= sees_too_little || is_over || !whom.under_lease;
         if !lease.closing {
             return Way::Free;
@@ -146,7 +146,7 @@ impl Engine {
         }
         if let Some(reload) = &cell.reload {
             if lease.basis.has_others() {
-                reload.contention.is_met(now);
+                reload.contention.is_met(now_ms);
             }
             // Who only looks writes nothing that others would have to wait for.
             reload.contention.hold.store(matches!(whom.look, Look::Memory | Look::Held), Ordering::Release);
@@ -154,13 +154,13 @@ impl Engine {
         Way::Reload
     }
 
-    /// What was begun under a lease at `at` was committed: the lease was there then.
-    pub(crate) fn note_lasted(&self, tenant: &TenantId, at: Instant) {
+    /// What was begun under a lease at `at_ms` was committed: the lease was there then.
+    pub(crate) fn note_lasted(&self, tenant: &TenantId, at_ms: i64) {
         let Some(cell) = self.live.known(tenant) else { return };
         if let Place::Open(book) = &mut *cell.place.lock()
             && let Some(lease) = &mut book.lease
         {
-            lease.lasted_at = lease.lasted_at.max(at);
+            lease.lasted_ms = lease.lasted_ms.max(at_ms);
         }
     }
 
@@ -190,11 +190,10 @@ impl Engine {
 
     /// Whether a lease is in use, or another will be soon.
     fn is_leasing(&self, cell: &Cell) -> bool {
-        let now = self.now();
-        let is_wanted = cell.reload.as_ref().is_some_and(|reload| reload.contention.wants_lease(now));
+        let now_ms = self.steady_ms();
+        let is_wanted = cell.reload.as_ref().is_some_and(|reload| reload.contention.wants_lease(now_ms));
         let Place::Open(book) = &*cell.place.lock() else { return is_wanted };
-        let is_fresh =
-            |lease: &LiveLease| (0..2 * self.options.leases.lasts_ms).contains(&(now.ms() - lease.since.ms()));
+        let is_fresh = |lease: &LiveLease| (0..2 * self.options.leases.lasts_ms).contains(&(now_ms - lease.since_ms));
         book.lease.as_ref().map_or(is_wanted, |lease| is_fresh(lease))
     }
 }
@@ -219,7 +218,7 @@ impl Open<'_> {
         let Book { tenant, users, lease, .. } = &mut *self.book;
         let Some(lease) = lease else { return false };
         let user = user.and_then(|user| users.get(user)).map(|live| &live.user);
-        let age_ms = self.now.ms() - lease.lasted_at.ms();
+        let age_ms = self.engine.steady_ms() - lease.lasted_ms;
         (0..=self.engine.options.recent_ms).contains(&age_ms)
             && tenant.is_covered(lease.epoch, user, op, self.now, self.catalog)
     }
@@ -260,14 +259,14 @@ impl Open<'_> {
     pub(crate) fn take_lease(&mut self, op: &Op, entry: &mut Entry, epoch: Seq) {
         let Some(reload) = &self.cell.reload else { return };
         let contention = &reload.contention;
-        if self.is_leased() || !contention.wants_lease(self.now) {
+        if self.is_leased() || !contention.wants_lease(self.engine.steady_ms()) {
             return;
         }
         let before = contention.own.load(Ordering::Relaxed);
         let terms = self.engine.options.leases.terms;
         if self.book.tenant.grant(entry, epoch, (before != 0).then_some(before), op, &terms, self.catalog) {
             // Its own it is when the grant is committed: another node may have come first to the same position.
-            self.book.lease = Some(Box::new(LiveLease::new(epoch, self.now)));
+            self.book.lease = Some(Box::new(LiveLease::new(epoch, self.engine.steady_ms())));
             if !contention.is_listed.swap(true, Ordering::AcqRel) {
                 self.engine.live.list_leased(self.cell);
             }

@@ -7,7 +7,6 @@ use domain::{
     demand::PendingDenials,
     id::{TenantId, UserId},
     tenant::{Tenant, User},
-    time::Instant,
 };
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -51,8 +50,9 @@ pub(crate) struct Book {
     pub(crate) user_drops: u64,
     /// Said to be stale when another node has changed the tenant.
     pub(crate) basis: Arc<Basis>,
-    /// When this was known to be all that is committed. Means something only where other nodes write as well.
-    pub(crate) confirmed_at: Instant,
+    /// When this was known to be all that is committed, by the clock that does not jump. Means something only where
+    /// other nodes write as well.
+    pub(crate) confirmed_ms: i64,
     /// What is set aside for this node: it charges under it, while it lasts.
     pub(crate) lease: Option<Box<LiveLease>>,
 }
@@ -65,17 +65,18 @@ pub(crate) struct LiveLease {
     pub(crate) basis: Arc<Basis>,
     /// What stands for the last entry that was made under it.
     pub(crate) last: Seq,
-    pub(crate) since: Instant,
-    /// When it is known to have been there last.
-    pub(crate) lasted_at: Instant,
+    /// When it was taken, by the clock that does not jump.
+    pub(crate) since_ms: i64,
+    /// When it is known to have been there last, by the same clock.
+    pub(crate) lasted_ms: i64,
     /// Nothing more is made under it: the tenant is loaded anew when what was is committed.
     pub(crate) closing: bool,
 }
 
 impl LiveLease {
-    pub(crate) fn new(epoch: u64, since: Instant) -> Self {
+    pub(crate) fn new(epoch: u64, since_ms: i64) -> Self {
         let last = leased_seq(epoch, 0);
-        Self { epoch, basis: Arc::new(Basis::at(last)), last, since, lasted_at: since, closing: false }
+        Self { epoch, basis: Arc::new(Basis::at(last)), last, since_ms, lasted_ms: since_ms, closing: false }
     }
 }
 
@@ -83,7 +84,7 @@ impl Book {
     pub(crate) fn new(tenant: Tenant, seq: Seq) -> Self {
         Self {
             basis: Arc::new(Basis::at(seq)),
-            confirmed_at: Instant::EPOCH,
+            confirmed_ms: i64::MIN,
             lease: None,
             tenant,
             seq,

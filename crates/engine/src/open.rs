@@ -133,7 +133,7 @@ impl Engine {
         mut work: impl FnMut(&mut Open<'_>) -> Result<(T, Commit), EngineError>,
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
-            let (began, judged_by) = (self.now(), self.catalog.load().version);
+            let (began_ms, judged_by) = (self.steady_ms(), self.catalog.load().version);
             let mut wrote = Wrote::Nothing;
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
@@ -146,10 +146,10 @@ impl Engine {
                     match commit.wait().await {
                         Ok(()) => {
                             if says_something {
-                                self.confirm(whom.tenant, began);
+                                self.confirm(whom.tenant, began_ms);
                             }
                             if wrote == Wrote::UnderLease {
-                                self.note_lasted(whom.tenant, began);
+                                self.note_lasted(whom.tenant, began_ms);
                             }
                             return Ok((value, Commit::Done));
                         }
@@ -199,7 +199,7 @@ impl Engine {
         work: impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let Whom { tenant, .. } = whom;
-        let (mut whom, asked_at) = (whom, self.now());
+        let (mut whom, asked_ms) = (whom, self.steady_ms());
         let mut _reader = None;
         let mut work = Some(work);
         loop {
@@ -212,7 +212,7 @@ impl Engine {
                     self.live.cell(tenant)
                 }
             };
-            match self.attempt(&cell, whom, asked_at, epoch, &mut work)? {
+            match self.attempt(&cell, whom, asked_ms, epoch, &mut work)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::LookAgain => {}
                 // If it is in vain, the next look finds out.
@@ -241,7 +241,7 @@ impl Engine {
         &self,
         cell: &Arc<Cell>,
         whom: Whom<'_>,
-        asked_at: Instant,
+        asked_ms: i64,
         epoch: u64,
         work: &mut Option<impl FnOnce(&mut Open<'_>) -> Result<T, EngineError>>,
     ) -> Result<Attempt<T>, EngineError> {
@@ -250,14 +250,14 @@ impl Engine {
             return Err(error.clone().into());
         }
         let mut place = cell.place.lock();
-        let now = self.clock.now();
-        if self.is_outdated(&place, whom.look, now, asked_at) {
+        let (now, steady_ms) = (self.clock.now(), self.steady_ms());
+        if self.is_outdated(&place, whom.look, steady_ms, asked_ms) {
             self.drop_book(cell, &mut place);
         }
         let way = match &mut *place {
             Place::Empty => return Ok(Attempt::LoadTenant),
             Place::Gone => return Ok(Attempt::LookAgain),
-            Place::Open(book) => self.way(cell, book, whom, asked_at, now),
+            Place::Open(book) => self.way(cell, book, whom, asked_ms, steady_ms),
         };
         match way {
             Way::Free => {}
@@ -279,7 +279,7 @@ impl Engine {
         };
         let (in_force, catalog) = (&**in_force, pinned.as_deref().unwrap_or(&in_force));
         let Some(work) = work.take() else { return Ok(Attempt::LookAgain) };
-        let is_recent = self.is_recent(book, now, asked_at);
+        let is_recent = self.is_recent(book, steady_ms, asked_ms);
         let done =
             work(&mut Open { engine: self, cell, book, catalog, in_force, now, is_recent, wrote: Wrote::Nothing });
         drop(place);

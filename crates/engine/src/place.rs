@@ -83,7 +83,7 @@ impl Engine {
         wait: bool,
     ) -> Result<Appended, EngineError> {
         let mut book = Box::new(Book::new(tenant, 0));
-        book.confirmed_at = self.clock.now();
+        book.confirmed_ms = self.steady_ms();
         self.live.list_dirty(cell, &mut book);
         let basis = book.basis.clone();
         let in_force = book.tenant.profile.catalog_pin.map(|_| self.catalog.load().version);

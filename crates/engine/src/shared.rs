@@ -19,8 +19,9 @@ const CLOCK_OFF_MAX_MS: i64 = 1000;
 const FOLD_LOADED: usize = 512;
 
 impl Engine {
-    /// Whether what is in a place is too old for this look at it.
-    pub(crate) fn is_outdated(&self, place: &Place, look: Look, now: Instant, asked_at: Instant) -> bool {
+    /// Whether what is in a place is too old for this look at it. All by the clock that does not jump: one that is set
+    /// back would make what is old look new.
+    pub(crate) fn is_outdated(&self, place: &Place, look: Look, now_ms: i64, asked_ms: i64) -> bool {
         let Place::Open(book) = place else { return false };
         if book.lease.is_some() {
             // How old it may be, the way to it says.
@@ -28,20 +29,20 @@ impl Engine {
         }
         let too_old = match look {
             Look::Memory | Look::Held => false,
-            Look::Recent => !self.is_recent(book, now, asked_at),
-            Look::Now => book.confirmed_at <= asked_at,
-            Look::Loaded => book.confirmed_at < asked_at,
+            Look::Recent => !self.is_recent(book, now_ms, asked_ms),
+            Look::Now => book.confirmed_ms <= asked_ms,
+            Look::Loaded => book.confirmed_ms < asked_ms,
         };
         self.ledger.shared().is_some() && (book.basis.is_stale() || too_old)
     }
 
-    /// Whether a book may be believed without a commit by who asked at `asked_at`. Always, where no other node writes.
-    pub(crate) fn is_recent(&self, book: &Book, now: Instant, asked_at: Instant) -> bool {
-        let age_ms = now.ms() - book.confirmed_at.ms();
+    /// Whether a book may be believed without a commit by who asked at `asked_ms`. Always, where no other node writes.
+    pub(crate) fn is_recent(&self, book: &Book, now_ms: i64, asked_ms: i64) -> bool {
+        let age_ms = now_ms.saturating_sub(book.confirmed_ms);
         self.ledger.shared().is_none()
             || (0..=self.options.recent_ms).contains(&age_ms)
             // However long it took to load it.
-            || book.confirmed_at >= asked_at
+            || book.confirmed_ms >= asked_ms
     }
 
     /// Takes a book out of its place. Denials that wait in it to be written down are kept for the next.
@@ -98,14 +99,14 @@ impl Engine {
         if !matches!(*cell.place.lock(), Place::Empty) {
             return Ok(());
         }
-        let began = self.now();
+        let began_ms = self.steady_ms();
         // What was known stays known if this fails.
         let hold = reload.contention.take_hold() || whom.look == Look::Held;
         let Loaded { fold, after } = shared.load(&cell.id, hold).await?;
         let mut book = self.book_of(&cell.id, fold, &after).await?;
         reload.known.lock().take();
         if let Some(book) = &mut book {
-            book.confirmed_at = began;
+            book.confirmed_ms = began_ms;
             book.tenant.pending.merge(std::mem::take(&mut *reload.left.lock()));
             if !book.tenant.pending.is_empty() {
                 self.live.list_demanding(cell, book);
@@ -134,15 +135,15 @@ impl Engine {
     /// Another node was quicker.
     pub(crate) fn note_lost(&self, tenant: &TenantId) {
         if let Some(reload) = self.live.known(tenant).as_ref().and_then(|cell| cell.reload.as_ref()) {
-            reload.contention.lost(self.now(), self.options.leases.lost_within_ms);
+            reload.contention.lost(self.steady_ms(), self.options.leases.lost_within_ms);
         }
     }
 
-    /// What was committed on a book shows that it was all there was, at `at`.
-    pub(crate) fn confirm(&self, tenant: &TenantId, at: Instant) {
+    /// What was committed on a book shows that it was all there was, at `at_ms` by the clock that does not jump.
+    pub(crate) fn confirm(&self, tenant: &TenantId, at_ms: i64) {
         let Some(cell) = self.live.known(tenant) else { return };
         if let Place::Open(book) = &mut *cell.place.lock() {
-            book.confirmed_at = book.confirmed_at.max(at);
+            book.confirmed_ms = book.confirmed_ms.max(at_ms);
         }
     }
 

@@ -58,23 +58,31 @@ impl Judge<'_> {
             let told = answer.state.as_ref().map(|state| state.session.id);
             return if opened == told { Ok(()) } else { Err(format!("{opened:?} was opened, and {told:?} is told")) };
         }
-        if answer.state.is_some() {
+        let decision = answer.decision.as_ref().ok_or("an open is decided")?;
+        if decision.allowed {
             if let Some(id) = &ask.id {
                 self.once(id, false)?;
             }
             return self.stands(answer);
         }
-        let decision = answer.decision.as_ref().ok_or("an open is decided")?;
         self.is_explained(answer.denial_id)?;
         if ask.id.as_ref().is_some_and(|id| self.place(id).is_some_and(|place| self.was_known(place.seq))) {
             return Err("it had been opened under this id, and is refused".to_owned());
         }
+        let beside = answer.state.as_ref().map(|state| state.session.id);
+        if beside.is_some() && decision.charged {
+            // What it ran until then is charged, though nothing more is begun in it.
+            return self.stands(answer);
+        }
         self.at_some_time(decision.at, |book, catalog| {
-            let code = book.session_code(&ask.user, &ask.meter, None, catalog);
+            let code = book.session_code(&ask.user, &ask.meter, beside, catalog);
             if code == Code::Allowed || code != decision.code() {
                 return Some(format!("{:?} should be {code:?}", decision.code()));
             }
-            decision_differs(book, &ask.user, decision)
+            match beside {
+                Some(id) if !book.may_finish(id, catalog) => Some(format!("{id:?} is not finishing")),
+                _ => decision_differs(book, &ask.user, decision),
+            }
         })
     }
 

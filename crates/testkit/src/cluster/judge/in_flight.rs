@@ -205,8 +205,13 @@ impl Replay {
             }
             (_, None) => return Err(format!("{session:?} is not open")),
             (_, Some(touched_ms)) => {
-                self.went_on(book, (attempt, session), (written, touched_ms), catalog)?;
-                self.bind(attempt, None)?;
+                let code = self.went_on(book, (attempt, session), (written, touched_ms), catalog)?;
+                let id = match &attempt.ask {
+                    // An id is bound to the session that is open already, if what is begun in it is not refused.
+                    Ask::Open(ask) if code == Code::Allowed => ask.id.as_ref(),
+                    _ => None,
+                };
+                self.bind(attempt, id)?;
             }
         }
         let (user, meter, touches) = (session.user.clone(), session.meter.clone(), Vec::new());
@@ -217,13 +222,14 @@ impl Replay {
         self.add_demand(book, attempt, tenant, entry)
     }
 
+    /// A session is charged, and goes on or ends; tells what is decided about what is begun in it.
     fn went_on(
         &mut self,
         book: &mut Book,
         (attempt, session): (&Attempt, &Session),
         (written, touched_ms): (&Written, i64),
         catalog: &Catalog,
-    ) -> Result<(), String> {
+    ) -> Result<Code, String> {
         let (entry, id) = (&written.entry, session.id);
         let touches = &self.sessions.get(&id).ok_or("nobody opened it")?.touches;
         let last = touches.last().map(|touch| (touch.at_ms, touch.accrued_ms));
@@ -248,8 +254,9 @@ impl Replay {
             return Err(format!("{limited:?}, may finish: {finishes}, and it ends with {end:?}"));
         }
         match end {
-            Some(end) => self.ended(book, end),
-            None => book.goes_on(sessions(entry).last().unwrap_or(session), catalog),
+            Some(end) => self.ended(book, end)?,
+            None => book.goes_on(sessions(entry).last().unwrap_or(session), catalog)?,
         }
+        Ok(limited)
     }
 }

@@ -13,9 +13,7 @@ use std::ops::RangeInclusive;
 /// may believe without asking, and the answer.
 pub(super) fn states(case: &Case<'_>, attempt: &Attempt, end: &End, replay: &Replay) -> RangeInclusive<usize> {
     let plan = &case.cluster.plan;
-    // By a clock that jumps, a little may look like nothing.
-    let believed_ms = plan.options.recent_ms + 2 * plan.jitter_ms;
-    let from_ms = attempt.at_ms - believed_ms;
+    let from_ms = attempt.at_ms - plan.options.recent_ms;
     let first = replay.written.partition_point(|written| written.at_ms < from_ms);
     let last = replay.written.partition_point(|written| written.tick <= end.tick);
     first..=last.max(first)
