@@ -218,8 +218,7 @@ impl Replay {
         let life = self.sessions.entry(session.id).or_insert(Life { user, meter, ended: None, touches });
         let (at_ms, accrued_ms) = (entry.at.ms(), session.accrued_ms);
         life.touches.push(Touch { at_ms, accrued_ms, sender: written.sender, steady_ms: written.decided.steady_ms });
-        let tenant = attempt.ask.tenant().ok_or("sessions are a tenant's")?;
-        self.add_demand(book, attempt, tenant, entry)
+        self.add_demand(book, attempt, entry)
     }
 
     /// A session is charged, and goes on or ends; tells what is decided about what is begun in it.

@@ -108,11 +108,16 @@ impl Replay {
             Some(book) => book,
             None => born(attempt, entry, catalog)?,
         };
-        let creates = self.written.is_empty();
+        let (creates, seq) = (self.written.is_empty(), self.written.len() + 1);
+        for effect in &entry.effects {
+            if let Effect::Denials(run) = effect {
+                self.runs.entry(denial_id(tenant, &run.key)).or_insert(seq);
+            }
+        }
         if creates && !matches!(attempt.ask, Ask::Put(..)) {
             // The entry that makes the tenant comes before what was asked.
         } else if is_demand(entry) {
-            self.note_demand(&mut book, attempt, tenant, entry, catalog)?;
+            self.note_demand(&mut book, attempt, entry, catalog)?;
         } else if self.lapse(&mut book, attempt, entry)? {
             // Nobody asked for it.
         } else if let Ask::Open(_) | Ask::Touch(..) = attempt.ask {
@@ -133,7 +138,6 @@ impl Replay {
         &mut self,
         book: &mut Book,
         attempt: &Attempt,
-        tenant: &TenantId,
         entry: &Entry,
         catalog: &Catalog,
     ) -> Result<(), String> {
@@ -148,41 +152,27 @@ impl Replay {
         if verdict == Some(Code::Allowed) && !has_shadow(entry) {
             return Err("it is counted as refused, and should not have been".to_owned());
         }
-        self.add_demand(book, attempt, tenant, entry)
+        self.add_demand(book, attempt, entry)
     }
 
     /// Adds unmet demand that an entry writes down.
-    pub(super) fn add_demand(
-        &mut self,
-        book: &mut Book,
-        attempt: &Attempt,
-        tenant: &TenantId,
-        entry: &Entry,
-    ) -> Result<(), String> {
-        let seq = self.written.len() + 1;
+    pub(super) fn add_demand(&mut self, book: &mut Book, attempt: &Attempt, entry: &Entry) -> Result<(), String> {
         let told = attempt.end.as_ref().is_some_and(|_| !attempt.is_open());
         for effect in &entry.effects {
-            match effect {
-                Effect::Denials(run) => {
-                    self.runs.entry(denial_id(tenant, &run.key)).or_insert(seq);
-                }
-                Effect::Denied { meter, amount, open, closed } => {
-                    *self.denied.entry((entry.user.clone(), meter.clone())).or_default() += amount;
-                    if !told {
-                        *self.uncertain.entry((entry.user.clone(), meter.clone())).or_default() += amount;
-                    }
-                    let late = closed.iter().find(|closed| closed.kind == WindowKind::Period);
-                    let start_ms = match (open.has(WindowKind::Period), late) {
-                        (true, _) => book.windows[WindowKind::Period.index()].0,
-                        (_, Some(closed)) => closed.window.start.ms(),
-                        _ => return Err("unmet demand is in no period".to_owned()),
-                    };
-                    let accounts = [None, entry.user.clone()];
-                    for account in &accounts[..1 + usize::from(entry.user.is_some())] {
-                        *book.denied.entry((account.clone(), meter.clone(), start_ms)).or_default() += amount;
-                    }
-                }
-                _ => {}
+            let Effect::Denied { meter, amount, open, closed } = effect else { continue };
+            *self.denied.entry((entry.user.clone(), meter.clone())).or_default() += amount;
+            if !told {
+                *self.uncertain.entry((entry.user.clone(), meter.clone())).or_default() += amount;
+            }
+            let late = closed.iter().find(|closed| closed.kind == WindowKind::Period);
+            let start_ms = match (open.has(WindowKind::Period), late) {
+                (true, _) => book.windows[WindowKind::Period.index()].0,
+                (_, Some(closed)) => closed.window.start.ms(),
+                _ => return Err("unmet demand is in no period".to_owned()),
+            };
+            let accounts = [None, entry.user.clone()];
+            for account in &accounts[..1 + usize::from(entry.user.is_some())] {
+                *book.denied.entry((account.clone(), meter.clone(), start_ms)).or_default() += amount;
             }
         }
         Ok(())
@@ -225,12 +215,6 @@ impl Replay {
                     return Err(format!("it is charged, and should have been refused with {code:?}"));
                 };
                 self.taken.insert(attempt.number, taken);
-                for effect in &entry.effects {
-                    if let Effect::Denials(run) = effect {
-                        let seq = self.written.len() + 1;
-                        self.runs.entry(denial_id(&check.tenant, &run.key)).or_insert(seq);
-                    }
-                }
                 self.bind(attempt, check.id.as_ref())?;
                 check.cause
             }
