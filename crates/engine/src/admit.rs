@@ -5,7 +5,7 @@ use crate::{
     ids::denial_id,
     open::{Look, Open, Whom},
     outage::{Bound, Sent},
-    ports::{Basis, Commit, Decided, LedgerError, Seq},
+    ports::{Commit, Decided, LedgerError, Seq},
     repeat::Once,
     requests::{Ack, Admission, Charged, Check, EngineError, TakenHold},
 };
@@ -17,7 +17,6 @@ use domain::{
     id::{TenantId, UserId},
     op::{Charge, Dimensions, Fact, Movement, Op, OpError, Outcome, Receipt, Spend},
 };
-use std::sync::Arc;
 
 /// What was decided, and where the charge stands.
 struct Made {
@@ -292,11 +291,18 @@ fn decide(
         open.engine.ledger.ready()?;
     }
     // What passes in its stead, should nobody know what became of it, is bound to the same id.
-    let bound = bound.filter(|_| check.consume && open.book.tenant.may_pass(&check.charges, open.catalog));
-    let as_bound = bound.map(|bound| Op::Spend(spend_of(check, Some(bound.binding)), check.cause));
+    let may_pass = check.consume && bound.is_some() && open.book.tenant.may_pass(&check.charges, open.catalog);
+    let as_bound = bound.filter(|_| may_pass).map(|bound| Op::Spend(spend_of(check, Some(bound.binding)), check.cause));
     let op = as_bound.as_ref().unwrap_or(op);
+    let note_sent = |open: &Open<'_>, outcome: &Outcome| {
+        let charged = outcome.decision.as_ref().filter(|made| made.charged);
+        if let (Some(bound), Some(decision)) = (bound, charged) {
+            let decision = may_pass.then(|| decision.clone());
+            *bound.sent.lock() = Sent { queued: Some(open.book.decided()), decision, receipt: outcome.receipt.clone() };
+        }
+    };
     if check.consume && open.is_leased() {
-        return decide_under(open, check, op, bound);
+        return decide_under(open, check, op, note_sent);
     }
     let mut outcome = open.apply(check.user.as_ref(), op)?;
     let counted = match (open.engine.ledger.shared(), &outcome.decision, &outcome.denial) {
@@ -330,7 +336,7 @@ fn decide(
             // Where a commit may be in vain, nobody is told before it.
             let wait = ack == Ack::Disk || open.engine.ledger.shared().is_some();
             let appended = open.append(vec![entry], fold, wait)?;
-            note_sent(bound, open.book.decided(), &outcome);
+            note_sent(open, &outcome);
             (appended.last, appended.commit)
         }
         _ => (open.book.seq, open.settled()),
@@ -339,26 +345,18 @@ fn decide(
     Ok((Made { outcome, counted, epoch, seq, leased, catalog_pin }, commit))
 }
 
-/// What is known of an operation that is on its way to the ledger.
-fn note_sent(bound: Option<&Bound>, queued: (Arc<Basis>, Seq), outcome: &Outcome) {
-    if let (Some(bound), Some(decision)) = (bound, outcome.decision.as_ref().filter(|made| made.charged)) {
-        let (decision, receipt) = (Some(decision.clone()), outcome.receipt.clone());
-        *bound.sent.lock() = Sent { queued: Some(queued), decision, receipt };
-    }
-}
-
 fn decide_under(
     open: &mut Open<'_>,
     check: &Check,
     op: &Op,
-    bound: Option<&Bound>,
+    note_sent: impl Fn(&Open<'_>, &Outcome),
 ) -> Result<(Made, Commit), EngineError> {
     let mut outcome = open.apply_under(check.user.as_ref(), op)?;
     let epoch = open.engine.epoch();
     let (seq, commit) = match outcome.entry.take() {
         Some(entry) => {
             let appended = open.append_under(vec![entry])?;
-            note_sent(bound, open.book.decided(), &outcome);
+            note_sent(open, &outcome);
             (appended.last, appended.commit)
         }
         None if !open.is_covered(check.user.as_ref(), op) => {

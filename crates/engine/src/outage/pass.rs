@@ -34,7 +34,7 @@ pub(crate) struct Bound {
 pub(crate) struct Sent {
     /// On what it was decided, and where its entry is to be.
     pub(crate) queued: Option<(Arc<Basis>, Seq)>,
-    /// What was decided.
+    /// What was decided, if it may pass on that.
     pub(crate) decision: Option<Decision>,
     /// What was charged.
     pub(crate) receipt: Option<Box<Receipt>>,
@@ -97,12 +97,17 @@ impl Engine {
             Either::Right((_, asked)) => (Some(asked), None),
         };
         let sent = bound.sent.lock().clone();
+        let may_be_taken = sent.queued.is_some();
         match (self.pass(desk, check, binding, sent).await?, asked) {
             (Answered::Here(admission), _) => Ok(*admission),
             (Answered::Before, asked) => {
                 // It may stand in line for the tenant: whoever waits behind it must not wait for somebody who sleeps.
                 drop(asked);
-                self.repeated(desk, check, binding).await
+                match self.repeated(desk, check, binding).await {
+                    // Something else passed under its id while this was on its way: the ledger may have taken this first.
+                    Err(EngineError::IdempotencyConflict { .. }) if may_be_taken => Err(no_answer().into()),
+                    repeated => repeated,
+                }
             }
             (Answered::Nowhere, Some(asked)) => asked.await,
             (Answered::Nowhere, None) => {
