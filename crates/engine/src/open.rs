@@ -134,10 +134,13 @@ impl Engine {
     ) -> Result<(T, Commit), EngineError> {
         for _ in 0..TRIES_MAX {
             let (began_ms, judged_by) = (self.steady_ms(), self.catalog.load().version);
-            let mut wrote = Wrote::Nothing;
+            let (mut wrote, mut seen) = (Wrote::Nothing, None);
             let once = |open: &mut Open<'_>| {
                 let done = work(open);
                 wrote = open.wrote;
+                if let Err(EngineError::Op(_)) = &done {
+                    seen = Some(open.settled());
+                }
                 done
             };
             let error = match self.with_tenant(whom, once).await {
@@ -164,7 +167,14 @@ impl Engine {
                         whom = whom.look(Look::Now);
                         continue;
                     }
-                    None => return Err(error),
+                    // Nor is it told of what is not committed that something has no meaning.
+                    None => match seen {
+                        None => return Err(error),
+                        Some(seen) => match seen.wait().await {
+                            Ok(()) => return Err(error),
+                            Err(in_vain) => in_vain,
+                        },
+                    },
                 },
             };
             match error {

@@ -68,11 +68,6 @@ impl Book {
         self.grants.iter().map(|grant| (grant.id, grant.left))
     }
 
-    /// Whether there is a grant under this name whose end has not come.
-    pub fn has_open_grant(&self, id: GrantId) -> bool {
-        self.grants.iter().any(|grant| grant.id == id && grant.is_open(self.now_ms))
-    }
-
     /// What is left of the grants on a meter.
     pub fn left_of_grants(&self, meter: &MeterKey) -> i64 {
         let open = self.grants.iter().filter(|grant| grant.meter == *meter && grant.is_open(self.now_ms));

@@ -138,8 +138,7 @@ impl Judge<'_> {
                 was_so(&|book, catalog| book.settle(*id, how, book.now_ms(), catalog) == Settles::Exceeded)
             }
             (OpError::UnknownGrant, Ask::Revoke(_, id)) => {
-                // One whose end has come is forgotten when the next is given, which may be under way.
-                was_so(&|book, _| !book.has_open_grant(*id))
+                was_so(&|book, _| book.grants().all(|(known, _)| known != *id))
             }
             (OpError::GrantOver, Ask::Grant(_, grant, _)) => {
                 grant.expires_at.is_some_and(|end| was_so(&|book, _| end.ms() <= book.now_ms()))
