@@ -27,6 +27,10 @@ use std::{
 };
 use stores::sqlite::{SqliteLedger, SqliteOptions};
 
+// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TENANTS: u64 = 1_000;
 const LOOPS: [u64; 2] = [1, 32];
 const CATALOG: &str = r#"

@@ -496,7 +496,7 @@ pub trait Ledger: Send + Sync {
     /// As when it was opened first.
     fn reopen(&self) -> Result<(), LedgerError>;
 
-    /// Tenants with a fold, in order of id, after `after`.
+    /// Tenants in order of id, after `after`: those with a fold; where other nodes write as well, all with an entry.
     fn tenants<'a>(
         &'a self,
         after: Option<&'a TenantId>,

@@ -15,6 +15,10 @@ use std::{sync::Arc, time::Instant as Moment};
 use stores::sqlite::{SqliteLedger, SqliteOptions};
 use workers::foresight::foresee_all;
 
+// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const METERS: usize = 9;
 const TODAY: &str = "2026-03-10";
 /// Tenants that are made at once.

@@ -93,9 +93,9 @@ pub(super) async fn find(conn: &mut Conn, tenant: &TenantId, id: u128) -> Done<O
     Ok(first::<i64>(&rows)?.map(|seq| seq as Seq))
 }
 
-/// Tenants with a fold.
+/// Tenants with an entry.
 pub(super) async fn tenants(conn: &mut Conn, after: Option<TenantId>, limit: usize) -> Done<Vec<TenantId>> {
-    let sql = "SELECT tenant FROM tidegate.folds WHERE tenant > $1 ORDER BY tenant LIMIT $2";
+    let sql = "SELECT tenant FROM tidegate.tenants WHERE tenant > $1 ORDER BY tenant LIMIT $2";
     let after = after.as_ref().map_or("", TenantId::as_str);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = conn.rows(sql, &[(&after, Type::TEXT), (&limit, Type::INT8)]).await?;

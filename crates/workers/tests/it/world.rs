@@ -1,5 +1,6 @@
-//! An engine on a ledger in memory, with a clock that is told, and a catalog.
+//! An engine on a ledger, with a clock that is told, and a catalog.
 
+use crate::servers::Postgres;
 use domain::{
     day::Day,
     id::{MeterKey, PlanKey, TenantId},
@@ -18,7 +19,12 @@ use std::{
         atomic::{AtomicI64, Ordering},
     },
 };
-use stores::memory::MemoryLedger;
+use stores::{
+    memory::MemoryLedger,
+    postgres::{PostgresLedger, PostgresOptions},
+    sqlite::{SqliteLedger, SqliteOptions},
+};
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use wire::v1::snapshots::{SnapshotAsked, SnapshotLine, SnapshotSummary};
 use workers::{collect::Allowed, snapshot::close};
@@ -31,10 +37,35 @@ impl Clock for Told {
     }
 }
 
+/// Where the ledger is.
+#[derive(Debug, Clone, Copy)]
+pub enum Store {
+    Memory,
+    Sqlite,
+    Postgres,
+}
+
+/// Runs tests that take a [`Store`] on every one of them.
+macro_rules! on_every_store {
+    ($($name:ident)*) => {
+        mod in_memory { $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+            super::$name(crate::world::Store::Memory).await;
+        })* }
+        mod on_sqlite { $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+            super::$name(crate::world::Store::Sqlite).await;
+        })* }
+        mod on_postgres { $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+            super::$name(crate::world::Store::Postgres).await;
+        })* }
+    };
+}
+pub(crate) use on_every_store;
+
 pub struct World {
     pub engine: Arc<Engine>,
     clock: Arc<Told>,
     pub allowed: Allowed,
+    _folder: TempDir,
 }
 
 /// An instant, written `2026-03-05 10:30`.
@@ -50,12 +81,24 @@ pub fn day(text: &str) -> Day {
 }
 
 impl World {
+    /// In memory.
     pub async fn new(catalog: &str, now: &str) -> Self {
+        Self::on(Store::Memory, catalog, now).await
+    }
+
+    pub async fn on(store: Store, catalog: &str, now: &str) -> Self {
         let clock = Arc::new(Told(AtomicI64::new(at(now).ms())));
-        let ledger: Arc<dyn Ledger> = MemoryLedger::new([7; 32]);
+        let folder = tempfile::tempdir().unwrap();
+        let ledger: Arc<dyn Ledger> = match store {
+            Store::Memory => MemoryLedger::new([7; 32]),
+            Store::Sqlite => SqliteLedger::open(&folder.path().join("ledger.db"), SqliteOptions::default()).unwrap(),
+            Store::Postgres => {
+                PostgresLedger::open(&Postgres::new().await.url, PostgresOptions::default()).await.unwrap()
+            }
+        };
         let loaded = wire::catalog::load(catalog, "tidegate.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
         let engine = Engine::open(ledger, clock.clone(), loaded.catalog, catalog).await.unwrap();
-        Self { engine, clock, allowed: Allowed::default() }
+        Self { engine, clock, allowed: Allowed::default(), _folder: folder }
     }
 
     /// The same where sources lie in a directory.
@@ -74,6 +117,14 @@ pub fn tenant(name: &str) -> TenantId {
     TenantId::new(name).unwrap()
 }
 
+fn event(name: &str, meter: &str, movement: Movement, time: Option<Instant>) -> Event {
+    static NUMBER: AtomicI64 = AtomicI64::new(0);
+    let id = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+    let (movements, dimensions) = (vec![(MeterKey::trusted(meter), movement)], Dimensions::default());
+    let fact = Fact { movements, time, dimensions, binding: None };
+    Event { tenant: tenant(name), user: None, id: OpId { source: "test".into(), id: id.into() }, fact }
+}
+
 impl World {
     /// A tenant on the plan `free`, whose billing periods are anchored at an instant.
     pub async fn put_tenant(&self, name: &str, anchor: Option<&str>) {
@@ -84,17 +135,17 @@ impl World {
 
     /// Something happened, now or at an instant.
     pub async fn happened(&self, name: &str, meter: &str, movement: Movement, when: Option<&str>) {
-        static NUMBER: AtomicI64 = AtomicI64::new(0);
-        let id = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
-        let fact = Fact {
-            movements: vec![(MeterKey::trusted(meter), movement)],
-            time: when.map(at),
-            dimensions: Dimensions::default(),
-            binding: None,
-        };
-        let id = OpId { source: "test".into(), id: id.into() };
-        let event = Event { tenant: tenant(name), user: None, id, fact };
+        let event = event(name, meter, movement, when.map(at));
         assert_eq!(self.engine.record(vec![event]).await.unwrap(), [EventOutcome::Accepted]);
+    }
+
+    /// Something happened so many times, now.
+    pub async fn happened_often(&self, name: &str, meter: &str, movement: Movement, times: usize) {
+        for begun in (0..times).step_by(1_000) {
+            let events = (begun..times.min(begun + 1_000)).map(|_| event(name, meter, movement, None)).collect();
+            let outcomes = self.engine.record(events).await.unwrap();
+            assert!(outcomes.iter().all(|outcome| *outcome == EventOutcome::Accepted));
+        }
     }
 
     /// Folds all there is into history.
