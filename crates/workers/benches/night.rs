@@ -1,19 +1,28 @@
-//! A night: the forecasts of all tenants, from the daily history of nine meters each, on SQLite. The data are made here.
+//! A night: a day is closed and the forecasts of all tenants are made, from the daily history of nine meters each, on SQLite.
+//! The data are made here: every tenant used each of its meters on the day that is closed.
 //! `cargo bench -p workers --bench night`; `TENANTS=10000 DAYS=60` are how many, of how long.
 
 use domain::{
     day::Day,
     id::{MeterKey, PlanKey, TenantId},
-    op::ProfileChange,
+    op::{Dimensions, Fact, Movement, ProfileChange},
     time::{DAY_MS, Instant},
 };
 use engine::{
-    Engine,
+    Engine, HistoryKept,
     ports::{Clock, Days, Ledger, Snapshot, SnapshotSource, Taken},
+    requests::{Event, EventOutcome, OpId},
 };
-use std::{sync::Arc, time::Instant as Moment};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant as Moment,
+};
 use stores::sqlite::{SqliteLedger, SqliteOptions};
-use workers::foresight::foresee_all;
+use wire::v1::snapshots::SnapshotAsked;
+use workers::{collect::Allowed, foresight::foresee_all, snapshot::close};
 
 // As in the product.
 #[global_allocator]
@@ -26,12 +35,18 @@ const AT_ONCE: usize = 500;
 /// Tenants whose forecast is asked for.
 const ANSWERS: usize = 2_000;
 
-struct Fixed;
+/// A clock that is told. What is timed is timed by another.
+struct Told(AtomicI64);
 
-impl Clock for Fixed {
+impl Clock for Told {
     fn now(&self) -> Instant {
-        Instant::from_ms(i64::from(today().number()) * DAY_MS + 7_200_000)
+        Instant::from_ms(self.0.load(Ordering::Relaxed))
     }
+}
+
+/// An hour of a day.
+fn at(day: Day, hour: i64) -> Instant {
+    Instant::from_ms(i64::from(day.number()) * DAY_MS + hour * 3_600_000)
 }
 
 fn today() -> Day {
@@ -93,7 +108,7 @@ async fn fill(engine: &Arc<Engine>, ledger: &SqliteLedger, tenants: usize, days:
             day: date,
             value,
             after_reset: None,
-            observed_at: Fixed.now(),
+            observed_at: at(date + 1, 2),
             source: SnapshotSource::Collector,
         };
         let rows = (0..tenants).flat_map(|tenant| {
@@ -107,6 +122,37 @@ async fn fill(engine: &Arc<Engine>, ledger: &SqliteLedger, tenants: usize, days:
             println!("snapshots of one day, {} rows, written in {:?}", tenants * METERS, begun.elapsed());
         }
     }
+}
+
+/// Every tenant uses each of its meters.
+async fn use_all(engine: &Engine, tenants: usize, day: usize) {
+    for first in (0..tenants).step_by(AT_ONCE) {
+        let event = |tenant: usize| {
+            let movement = |meter: usize| match (meter, value(tenant, meter, day)) {
+                (0..5, level) => Movement::Set(level),
+                (_, used) => Movement::Add(used),
+            };
+            let movements =
+                (0..METERS).map(|meter| (MeterKey::trusted(&format!("m{meter}")), movement(meter))).collect();
+            let fact = Fact { movements, time: None, dimensions: Dimensions::default(), binding: None };
+            let id = OpId { source: "bench".into(), id: tenant.to_string().into() };
+            Event { tenant: name(tenant), user: None, id, fact }
+        };
+        let outcomes = engine.record((first..(first + AT_ONCE).min(tenants)).map(event).collect()).await;
+        let is_done = |outcomes: &Vec<EventOutcome>| outcomes.iter().all(|of| *of == EventOutcome::Accepted);
+        assert!(outcomes.is_ok_and(|outcomes| is_done(&outcomes)), "use could not be recorded");
+    }
+    while engine.fold_history(HistoryKept::default()).await.is_ok_and(|folded| folded.more) {}
+}
+
+async fn close_day(engine: &Arc<Engine>, day: Day, tenants: usize) {
+    let (lines, mut listener) = tokio::sync::mpsc::channel(1_000);
+    tokio::spawn(async move { while listener.recv().await.is_some() {} });
+    let asked = SnapshotAsked { day, tenant: None, dry_run: false, per_tenant: false };
+    let begun = Moment::now();
+    let summary = close(engine, &Allowed::default(), &asked, &lines).await;
+    assert_eq!((summary.complete, summary.values), (true, (tenants * METERS) as u64), "{summary:?}");
+    println!("a day of {tenants} tenants of {METERS} meters, that the ledger counted, closed in {:?}", begun.elapsed());
 }
 
 /// What is behind a tenant's forecast whose history was not in memory.
@@ -148,11 +194,17 @@ async fn main() {
         Ok(ledger) => ledger,
         Err(error) => panic!("{error}"),
     };
-    let engine = match Engine::open(ledger.clone(), Arc::new(Fixed), loaded.catalog, &text).await {
+    let (yesterday, begins) = (today() + -1, today() + -(days as i32 + 1));
+    let clock = Arc::new(Told(AtomicI64::new(at(begins, 0).ms())));
+    let engine = match Engine::open(ledger.clone(), clock.clone(), loaded.catalog, &text).await {
         Ok(engine) => engine,
         Err(error) => panic!("{error}"),
     };
     fill(&engine, &ledger, tenants, days).await;
+    clock.0.store(at(yesterday, 12).ms(), Ordering::Relaxed);
+    use_all(&engine, tenants, days - 1).await;
+    clock.0.store(at(today(), 3).ms(), Ordering::Relaxed);
+    close_day(&engine, yesterday, tenants).await;
     answers(&engine, &ledger, tenants).await;
     for night in ["first", "second"] {
         let begun = Moment::now();

@@ -4,6 +4,9 @@
 //! A week's seven days share the tenants: of each tenant one forecast of every limit is kept in a week, and is judged when its
 //! horizon has passed, not before. (What is reached early would be judged first otherwise, and teach that all is.)
 
+mod ahead;
+
+use ahead::ReadAhead;
 use domain::{
     catalog::MeterKind,
     day::Day,
@@ -13,7 +16,7 @@ use engine::{
     Engine,
     ports::{
         Days, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
-        LedgerError, MeterGrowth, MeterSnapshots, SettledForecast, TenantSnapshots,
+        MeterGrowth, MeterSnapshots, SettledForecast,
     },
     requests::EngineError,
 };
@@ -22,7 +25,6 @@ use forecast::{
     Score, Seen, Status, first_reached,
 };
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::{runtime::Handle, task::JoinHandle};
 
 /// The name under which nodes share the job.
 const JOB: &str = "foresight";
@@ -30,8 +32,6 @@ const JOB: &str = "foresight";
 const TURN: Duration = Duration::from_secs(60);
 /// How often a node looks whether a day was closed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Tenants read at once. Few: a read of the embedded ledger is done where it is asked for, and requests wait meanwhile.
-const PAGE_TENANTS: usize = 50;
 /// Forecasts written at once. Many: each write is a commit.
 const WRITE_ROWS: usize = 5_000;
 /// Forecasts that are judged at once.
@@ -196,38 +196,6 @@ struct Night<'a> {
     foreseen: Foreseen,
 }
 
-/// The last of some tenants, and what was recorded of each.
-type Tenants = (TenantId, Vec<(TenantId, Vec<MeterSnapshots>)>);
-
-/// The next tenants, read on a thread that may wait: an embedded ledger is read where it is asked.
-struct ReadAhead(JoinHandle<Result<Option<Tenants>, EngineError>>);
-
-impl ReadAhead {
-    fn of(engine: &Arc<Engine>, after: Option<TenantId>, days: Days) -> Self {
-        let (engine, runtime) = (engine.clone(), Handle::current());
-        Self(tokio::task::spawn_blocking(move || runtime.block_on(tenants_after(&engine, after, days))))
-    }
-
-    /// `None` where there are no more.
-    async fn next(self) -> Result<Option<Tenants>, EngineError> {
-        let lost = |_| Err(LedgerError::Damaged("tenants could not be read ahead".into()).into());
-        self.0.await.unwrap_or_else(lost)
-    }
-}
-
-async fn tenants_after(engine: &Engine, after: Option<TenantId>, days: Days) -> Result<Option<Tenants>, EngineError> {
-    let cards = engine.tenants(after.as_ref(), PAGE_TENANTS).await?;
-    let Some(last) = cards.last().map(|card| card.id.clone()) else { return Ok(None) };
-    let known = engine.snapshot_book().of_tenants(after.as_ref(), &last, days).await?;
-    let mut known: BTreeMap<TenantId, TenantSnapshots> =
-        known.into_iter().map(|known| (known.tenant.clone(), known)).collect();
-    let tenants = cards.into_iter().map(|card| {
-        let meters = known.remove(&card.id).map(|known| known.meters).unwrap_or_default();
-        (card.id, meters)
-    });
-    Ok(Some((last, tenants.collect())))
-}
-
 /// What is to be written.
 #[derive(Default)]
 struct Page {
@@ -301,10 +269,8 @@ impl Night<'_> {
     async fn tenants(&mut self) -> Result<(), EngineError> {
         let days = self.days();
         let mut page = Page::default();
-        let mut ahead = ReadAhead::of(self.engine, None, days);
-        while let Some((last, tenants)) = ahead.next().await? {
-            // The next ones are read while these are worked on.
-            ahead = ReadAhead::of(self.engine, Some(last), days);
+        let mut ahead = ReadAhead::of(self.engine, days);
+        while let Some(tenants) = ahead.next().await? {
             for (id, meters) in tenants {
                 self.tenant(&id, &meters, &mut page).await?;
             }

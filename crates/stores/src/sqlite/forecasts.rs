@@ -52,12 +52,15 @@ fn dates(row: &Row<'_>, first: usize) -> rusqlite::Result<ForecastDates> {
     Ok(ForecastDates { earliest: day(first)?, likely: day(first + 1)?, latest: day(first + 2)? })
 }
 
-/// Writes the latest forecast of a meter over the one before.
+/// Writes the latest forecast of a meter over the one before. (Most keep their place, and the index is as it was.)
 pub(super) fn put_latest(conn: &Connection, row: &LatestForecast) -> rusqlite::Result<()> {
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO forecasts(tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest,
-                                          growth, made_at_ms, place)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO forecasts(tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest,
+                               growth, made_at_ms, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT(tenant, meter) DO UPDATE
+         SET plan = excluded.plan, limit_name = excluded.limit_name, status = excluded.status, used = excluded.used,
+             max = excluded.max, earliest = excluded.earliest, likely = excluded.likely, latest = excluded.latest,
+             growth = excluded.growth, made_at_ms = excluded.made_at_ms, place = excluded.place",
     )?
     .execute(params![
         row.tenant.as_str(),

@@ -9,7 +9,7 @@ use domain::{
     op::{OpError, ProfileChange},
     session::CloseReason,
     share::{Share, ShareMode},
-    time::WindowKind,
+    time::{Instant, WindowKind},
 };
 use engine::{
     Engine, EngineOptions, LeaseOptions,
@@ -17,7 +17,10 @@ use engine::{
     requests::{Check, EngineError, HoldAsk},
     session::{SessionAsk, SessionTouch, Touched},
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 use stores::postgres::PostgresLedger;
 use testkit::{
     catalog::{Draft, limit, meter},
@@ -33,6 +36,18 @@ fn catalog() -> Catalog {
     ];
     let draft = Draft::default().meter("tokens", MeterKind::Counter).meter("talk", MeterKind::Duration);
     draft.plan("free", &[], limits).done()
+}
+
+/// A node's clock: what time it says is off by so much; what passes does not jump.
+struct Off(Arc<SimClock>, AtomicI64);
+
+impl Clock for Off {
+    fn now(&self) -> Instant {
+        self.0.now().plus_ms(self.1.load(Ordering::SeqCst))
+    }
+    fn steady_ms(&self) -> i64 {
+        self.0.now().ms()
+    }
 }
 
 struct Nodes {
@@ -219,4 +234,33 @@ async fn grants_and_holds_and_shares_beside_leases_let_exactly_as_many_pass() {
         leased += page.iter().filter(|(.., entry)| entry.under().is_some()).count();
     }
     assert!(leased > 0, "nothing was charged under a lease");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_makes_nothing_look_newer_than_it_is() {
+    let clock = Arc::new(SimClock::at("2027-03-02T12:00:00Z"));
+    let off = Arc::new(Off(clock.clone(), AtomicI64::new(900)));
+    let ledgers = postgres(2).await;
+    let here = Engine::open(ledgers[0].clone(), off.clone(), catalog(), "first").await.unwrap();
+    let there = Engine::open(ledgers[1].clone(), clock.clone(), catalog(), "first").await.unwrap();
+    there.put_tenant(&tenant("acme"), &to_plan("free"), "test").await.unwrap();
+    let ask = Check { consume: false, ..spend("acme", vec![charge("tokens", 1)]) };
+    let mut used = 0;
+    for back_ms in [1_800, 600, -900, 1_500] {
+        clock.advance_ms(1_000);
+        let (_, usage) = here.usage(&tenant("acme"), None).await.unwrap();
+        assert_eq!(of_meter(&usage, "tokens").used, used);
+        admit(&there, &spend("acme", vec![charge("tokens", 5)])).await.unwrap();
+        used += 5;
+        off.1.fetch_sub(back_ms, Ordering::SeqCst);
+        let (_, usage) = here.usage(&tenant("acme"), None).await.unwrap();
+        assert_eq!(of_meter(&usage, "tokens").used, used, "set back by {back_ms} ms, right after");
+        // What is only asked may be as old as 200 ms, whatever time it seems to be.
+        admit(&there, &spend("acme", vec![charge("tokens", 5)])).await.unwrap();
+        used += 5;
+        clock.advance_ms(EngineOptions::default().recent_ms + 1);
+        off.1.fetch_sub(100, Ordering::SeqCst);
+        let asked = admit(&here, &ask).await.unwrap();
+        assert_eq!(asked.decision.limits[0].used, used, "set back by {back_ms} ms, and later");
+    }
 }
