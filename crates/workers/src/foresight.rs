@@ -16,7 +16,7 @@ use engine::{
     Engine,
     ports::{
         Days, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
-        MeterGrowth, MeterSnapshots, SettledForecast,
+        LedgerError, MeterGrowth, MeterSnapshots, SettledForecast,
     },
     requests::EngineError,
 };
@@ -25,6 +25,7 @@ use forecast::{
     Score, Seen, Status, first_reached,
 };
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 
 /// The name under which nodes share the job.
 const JOB: &str = "foresight";
@@ -203,6 +204,38 @@ struct Page {
     kept: Vec<KeptForecast>,
 }
 
+impl Page {
+    async fn write(self, engine: &Engine) -> Result<(), EngineError> {
+        let Some(book) = engine.forecast_book() else { return Ok(()) };
+        book.put_latest(self.latest).await?;
+        if !self.kept.is_empty() {
+            book.keep(self.kept).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A page that is written while the next one is worked on.
+#[derive(Default)]
+struct Writing(Option<JoinHandle<Result<(), EngineError>>>);
+
+impl Writing {
+    async fn next(&mut self, engine: &Arc<Engine>, page: Page) -> Result<(), EngineError> {
+        self.done().await?;
+        let engine = engine.clone();
+        self.0 = Some(tokio::spawn(async move { page.write(&engine).await }));
+        Ok(())
+    }
+
+    async fn done(&mut self) -> Result<(), EngineError> {
+        let lost = |_| Err(LedgerError::Unwritable("forecasts could not be written".into()).into());
+        match self.0.take() {
+            Some(writing) => writing.await.unwrap_or_else(lost),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Night<'_> {
     /// The days that are looked at.
     fn days(&self) -> Days {
@@ -268,28 +301,22 @@ impl Night<'_> {
 
     async fn tenants(&mut self) -> Result<(), EngineError> {
         let days = self.days();
-        let mut page = Page::default();
+        let (mut page, mut writing) = (Page::default(), Writing::default());
         let mut ahead = ReadAhead::of(self.engine, days);
         while let Some(tenants) = ahead.next().await? {
             for (id, meters) in tenants {
                 self.tenant(&id, &meters, &mut page).await?;
             }
             if page.latest.len() >= WRITE_ROWS {
-                self.write(std::mem::take(&mut page)).await?;
+                self.foreseen.kept += page.kept.len() as u64;
+                writing.next(self.engine, std::mem::take(&mut page)).await?;
             }
             // What is read is there at once, often enough: others have their turn all the same.
             tokio::task::yield_now().await;
         }
-        self.write(page).await
-    }
-
-    async fn write(&mut self, page: Page) -> Result<(), EngineError> {
         self.foreseen.kept += page.kept.len() as u64;
-        self.book.put_latest(page.latest).await?;
-        if !page.kept.is_empty() {
-            self.book.keep(page.kept).await?;
-        }
-        Ok(())
+        writing.next(self.engine, page).await?;
+        writing.done().await
     }
 
     async fn tenant(&mut self, id: &TenantId, meters: &[MeterSnapshots], page: &mut Page) -> Result<(), EngineError> {

@@ -75,21 +75,25 @@ pub(super) fn put(conn: &Connection, row: &Snapshot) -> rusqlite::Result<()> {
 
 /// Reads and checks a row of [`COLUMNS`].
 pub(super) fn read<'a>(row: &'a Row<'_>) -> Result<(&'a str, &'a str, Taken), LedgerError> {
+    read_of(row, Day::from_number(row.get(0).or_damaged()?), 1)
+}
+
+/// Reads and checks a row of a day whose other columns begin with this one.
+fn read_of<'a>(row: &'a Row<'_>, day: Day, first: usize) -> Result<(&'a str, &'a str, Taken), LedgerError> {
     let text = |index: usize| {
         let value = row.get_ref(index).or_damaged()?;
         value.as_str().map_err(|_| damaged_row("a snapshot", "a name is no text"))
     };
-    let (tenant, meter) = (text(1)?, text(2)?);
-    let day = Day::from_number(row.get(0).or_damaged()?);
+    let (tenant, meter) = (text(first)?, text(first + 1)?);
     let what = || format!("the snapshot of {meter:?} of {tenant:?} on {day}");
     let taken = Taken {
         day,
-        value: row.get(3).or_damaged()?,
-        after_reset: row.get(4).or_damaged()?,
-        observed_at: Instant::from_ms(row.get(5).or_damaged()?),
-        source: source(row.get(6).or_damaged()?).ok_or_else(|| damaged_row(what(), "its source is unknown"))?,
+        value: row.get(first + 2).or_damaged()?,
+        after_reset: row.get(first + 3).or_damaged()?,
+        observed_at: Instant::from_ms(row.get(first + 4).or_damaged()?),
+        source: source(row.get(first + 5).or_damaged()?).ok_or_else(|| damaged_row(what(), "its source is unknown"))?,
     };
-    let sum = row.get_ref(7).or_damaged()?;
+    let sum = row.get_ref(first + 6).or_damaged()?;
     match sum.as_blob() {
         Ok(sum) if sum == checksum(tenant, meter, &taken) => Ok((tenant, meter, taken)),
         _ => Err(damaged_row(what(), "the checksum does not match")),
@@ -106,14 +110,14 @@ fn present(conn: &Connection, days: Days) -> Result<std::ops::RangeInclusive<i32
 
 /// All meters of a tenant.
 pub(super) fn of_tenant(conn: &Connection, tenant: &TenantId, days: Days) -> Result<Vec<MeterSnapshots>, LedgerError> {
-    let sql = "SELECT day, tenant, meter, value, after_reset, observed_at_ms, source, checksum FROM snapshots
+    let sql = "SELECT tenant, meter, value, after_reset, observed_at_ms, source, checksum FROM snapshots
                WHERE day = ?1 AND tenant = ?2 ORDER BY meter";
     let mut gathering = Gathering::default();
     let mut statement = conn.prepare_cached(sql).or_damaged()?;
     for day in present(conn, days)? {
         let mut rows = statement.query(params![day, tenant.as_str()]).or_damaged()?;
         while let Some(row) = rows.next().or_damaged()? {
-            let (tenant, meter, taken) = read(row)?;
+            let (tenant, meter, taken) = read_of(row, Day::from_number(day), 0)?;
             gathering.add(tenant, meter, taken);
         }
     }
@@ -127,14 +131,14 @@ pub(super) fn of_tenants(
     through: &TenantId,
     days: Days,
 ) -> Result<Vec<TenantSnapshots>, LedgerError> {
-    let sql = "SELECT day, tenant, meter, value, after_reset, observed_at_ms, source, checksum FROM snapshots
+    let sql = "SELECT tenant, meter, value, after_reset, observed_at_ms, source, checksum FROM snapshots
                WHERE day = ?1 AND tenant > ?2 AND tenant <= ?3 ORDER BY tenant, meter";
     let mut gathering = Gathering::default();
     let mut statement = conn.prepare_cached(sql).or_damaged()?;
     for day in present(conn, days)? {
         let mut rows = statement.query(params![day, after, through.as_str()]).or_damaged()?;
         while let Some(row) = rows.next().or_damaged()? {
-            let (tenant, meter, taken) = read(row)?;
+            let (tenant, meter, taken) = read_of(row, Day::from_number(day), 0)?;
             gathering.add(tenant, meter, taken);
         }
     }
