@@ -173,6 +173,19 @@ async fn every_command_talks_to_the_node() {
     let other = node.api_as(token.trim(), Method::GET, "/api/v1/tenants/globex/usage", None).await.unwrap();
     assert!(other.status == 403 || other.status == 404, "{other:?}");
 
+    // What did not work ends with 1, and says what to do.
+    for (args, hint) in [
+        (&["usage", "nobody"][..], "Create it with PUT"),
+        (&["forecast", "nobody"], "Create it with PUT"),
+        (&["forecast", "--status", "worrying"], "must be one of unlimited, breached"),
+        (&["export", "nobody"], "Create it with PUT"),
+        (&["export", "--from", "yesterday"], "from"),
+        (&["simulate", "--plans", "nowhere.toml"], "tidegate init nowhere.toml"),
+    ] {
+        let (status, _, problem) = run_command(&mut command(&node, args));
+        assert!(status.code() == Some(1) && problem.contains(hint), "{args:?}: {status}, {problem}");
+    }
+
     let (status, _, problem) = run_command(command(&node, &["keys", "list"]).env("TIDEGATE_API_KEY", "tg_wrong"));
     assert_eq!(status.code(), Some(1));
     assert!(problem.contains("TIDEGATE_API_KEY"), "{problem}");
