@@ -267,7 +267,7 @@ fn record_pass(open: &mut Open<'_>, chunk: &mut [Waiting]) -> Result<(Pass, Comm
     }
     unsure.into_iter().for_each(|place| chunk[place].ask = Some(0));
     if entries.is_empty() {
-        return Ok((Pass::Done(passed), Commit::Done));
+        return Ok((Pass::Done(passed), open.settled()));
     }
     let appended = match open.is_leased() {
         true => open.append_under(entries)?,

@@ -15,8 +15,8 @@ use domain::{
 use engine::{
     Engine,
     ports::{
-        Days, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
-        LedgerError, MeterGrowth, MeterSnapshots, SettledForecast,
+        Days, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast, LedgerError,
+        MeterGrowth, MeterSnapshots, SettledForecast,
     },
     requests::EngineError,
 };
@@ -160,10 +160,11 @@ pub async fn is_due(engine: &Engine) -> Result<bool, EngineError> {
     let yesterday = Day::of(engine.now()) + -1;
     let runs = engine.snapshot_book().runs(Days { first: yesterday, last: yesterday }).await?;
     let Some(run) = runs.last() else { return Ok(false) };
-    // A night goes through all tenants, and drops what it did not write: so any row tells.
-    let newest = book.fleet(&FleetQuery { limit: 1, ..FleetQuery::default() }).await?;
+    // A night writes all tenants in their order, and drops what it did not write: so the last row tells, also of one that
+    // was broken off.
+    let last = book.last().await?;
     let has_meters = !engine.catalog().meters.is_empty();
-    Ok(newest.first().map_or(run.tenants_done > 0 && has_meters, |row| row.made_at < run.ended_at))
+    Ok(last.map_or(run.tenants_done > 0 && has_meters, |row| row.made_at < run.ended_at))
 }
 
 /// Makes, keeps and judges the forecasts of all tenants.
@@ -178,11 +179,6 @@ pub async fn foresee_all(engine: &Arc<Engine>) -> Result<Foreseen, EngineError> 
     let mut night = Night { engine, book, lessons, through, learning: BTreeMap::new(), foreseen: Foreseen::default() };
     night.judge_what_is_due().await?;
     night.tenants().await?;
-    let growth = night.learning.iter().map(|(meter, learning)| {
-        let (tenants, growth_millionths) = learning.sums();
-        MeterGrowth { meter: meter.clone(), tenants, growth_millionths }
-    });
-    book.put_growth(growth.collect()).await?;
     book.drop_latest_before(started_at).await?;
     Ok(night.foreseen)
 }
@@ -304,16 +300,22 @@ impl Night<'_> {
         let (mut page, mut writing) = (Page::default(), Writing::default());
         let mut ahead = ReadAhead::of(self.engine, days);
         while let Some(tenants) = ahead.next().await? {
-            for (id, meters) in tenants {
-                self.tenant(&id, &meters, &mut page).await?;
-            }
             if page.latest.len() >= WRITE_ROWS {
                 self.foreseen.kept += page.kept.len() as u64;
                 writing.next(self.engine, std::mem::take(&mut page)).await?;
             }
+            for (id, meters) in tenants {
+                self.tenant(&id, &meters, &mut page).await?;
+            }
             // What is read is there at once, often enough: others have their turn all the same.
             tokio::task::yield_now().await;
         }
+        // Before the last tenants are written: what is not through is due again.
+        let growth = self.learning.iter().map(|(meter, learning)| {
+            let (tenants, growth_millionths) = learning.sums();
+            MeterGrowth { meter: meter.clone(), tenants, growth_millionths }
+        });
+        self.book.put_growth(growth.collect()).await?;
         self.foreseen.kept += page.kept.len() as u64;
         writing.next(self.engine, page).await?;
         writing.done().await

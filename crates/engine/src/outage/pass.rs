@@ -98,7 +98,12 @@ impl Engine {
         };
         let sent = bound.sent.lock().clone();
         let may_be_taken = sent.queued.is_some();
-        match (self.pass(desk, check, binding, sent).await?, asked) {
+        let passed = match self.pass(desk, check, binding, sent).await {
+            // It may rest on what is on its way, or on a catalog that is behind: the ledger says.
+            Err(EngineError::Op(_)) => Answered::Nowhere,
+            passed => passed?,
+        };
+        match (passed, asked) {
             (Answered::Here(admission), _) => Ok(*admission),
             (Answered::Before, asked) => {
                 // It may stand in line for the tenant: whoever waits behind it must not wait for somebody who sleeps.
@@ -225,6 +230,10 @@ impl Engine {
         let (passing, holds) = self.judge(&mut state, check, &spend, sent)?;
         match passing {
             Passing::Closed(_) => Ok(Said::Closed),
+            // It was sent when it could not pass, and bears no id that would make both one.
+            Passing::Through(..) if check.consume && sent.queued.is_some() && sent.decision.is_none() => {
+                Ok(Said::Closed)
+            }
             // It may have been accepted, now or before, here or on another node: only the ledger could tell.
             Passing::Refused(..) if check.consume && (check.id.is_some() || sent.queued.is_some()) => Ok(Said::Closed),
             Passing::Refused(decision, counted) => {

@@ -191,6 +191,9 @@ pub trait Forecasts: Send + Sync {
     /// Forecasts of all tenants, in order of their places.
     fn fleet<'a>(&'a self, query: &'a FleetQuery) -> BoxFuture<'a, Result<Vec<LatestForecast>, LedgerError>>;
 
+    /// The last of the latest forecasts in order of tenant and meter, the order in which a night writes them.
+    fn last<'a>(&'a self) -> BoxFuture<'a, Result<Option<LatestForecast>, LedgerError>>;
+
     /// Drops latest forecasts that were made before an instant: of tenants, or meters, that are there no more.
     fn drop_latest_before<'a>(&'a self, made_at: Instant) -> BoxFuture<'a, Result<(), LedgerError>>;
 

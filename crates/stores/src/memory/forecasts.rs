@@ -57,6 +57,10 @@ impl Forecasts for MemoryForecasts {
         })
     }
 
+    fn last<'a>(&'a self) -> BoxFuture<'a, Result<Option<LatestForecast>, LedgerError>> {
+        self.with(|book| book.latest.values().next_back().cloned())
+    }
+
     fn drop_latest_before<'a>(&'a self, made_at: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {
         self.with(move |book| book.latest.retain(|_, row| row.made_at >= made_at))
     }

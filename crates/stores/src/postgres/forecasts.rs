@@ -125,6 +125,12 @@ async fn fleet(conn: &mut Conn, query: &FleetQuery) -> Done<Vec<LatestForecast>>
     conn.rows(FLEET, params).await?.iter().map(latest).collect()
 }
 
+async fn last(conn: &mut Conn) -> Done<Option<LatestForecast>> {
+    let sql = "SELECT tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest, growth, made_at_ms
+               FROM tidegate.forecasts ORDER BY tenant DESC, meter DESC LIMIT 1";
+    conn.rows(sql, &[]).await?.first().map(latest).transpose()
+}
+
 async fn drop_latest_before(conn: &mut Conn, made_at: Instant) -> Done<()> {
     let sql = "WITH dropped AS (
                    DELETE FROM tidegate.forecasts WHERE ctid = ANY(ARRAY(
@@ -306,6 +312,10 @@ impl Forecasts for PostgresLedger {
     fn fleet<'a>(&'a self, query: &'a FleetQuery) -> BoxFuture<'a, Result<Vec<LatestForecast>, LedgerError>> {
         let query = query.clone();
         self.with(move |mut conn: Conn| async move { fleet(&mut conn, &query).await })
+    }
+
+    fn last<'a>(&'a self) -> BoxFuture<'a, Result<Option<LatestForecast>, LedgerError>> {
+        self.with(|mut conn: Conn| async move { last(&mut conn).await })
     }
 
     fn drop_latest_before<'a>(&'a self, made_at: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {

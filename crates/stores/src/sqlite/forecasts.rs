@@ -16,7 +16,7 @@ use engine::ports::{
     BoxFuture, FleetQuery, ForecastDates, ForecastScore, Forecasts, KeptForecast, KeptMeasure, LatestForecast,
     LedgerError, MeterGrowth, SCORE_COUNTS, SettledForecast,
 };
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use std::time::Instant as Moment;
 
 /// Rows written or dropped before the time is looked at.
@@ -95,6 +95,12 @@ pub(super) fn latest(row: &Row<'_>) -> rusqlite::Result<LatestForecast> {
         growth_per_day_thousandths: row.get(10)?,
         made_at: Instant::from_ms(row.get(11)?),
     })
+}
+
+fn last(conn: &Connection) -> Result<Option<LatestForecast>, LedgerError> {
+    let sql = "SELECT tenant, meter, plan, limit_name, status, used, max, earliest, likely, latest, growth, made_at_ms
+               FROM forecasts ORDER BY tenant DESC, meter DESC LIMIT 1";
+    conn.prepare_cached(sql).or_damaged()?.query_row([], latest).optional().or_damaged()
 }
 
 /// Writes a kept forecast over the one of its name.
@@ -309,6 +315,10 @@ impl Forecasts for SqliteLedger {
 
     fn fleet<'a>(&'a self, query: &'a FleetQuery) -> BoxFuture<'a, Result<Vec<LatestForecast>, LedgerError>> {
         self.read(move |_, conn| fleet::page(conn, query))
+    }
+
+    fn last<'a>(&'a self) -> BoxFuture<'a, Result<Option<LatestForecast>, LedgerError>> {
+        self.read(|_, conn| last(conn))
     }
 
     fn drop_latest_before<'a>(&'a self, made_at: Instant) -> BoxFuture<'a, Result<(), LedgerError>> {

@@ -56,7 +56,9 @@ pub(crate) fn the_fleet_is_in_order_of_the_day_and_paged(ledger: &dyn Ledger) {
         latest("bloom", "calls", "pro", Some(9)),
         latest("cask-1", "calls", "free", None),
     ];
+    assert_eq!(wait(book.last()).unwrap(), None);
     wait(book.put_latest(rows.clone())).unwrap();
+    assert_eq!(wait(book.last()).unwrap(), Some(latest("cask-1", "calls", "free", None)));
     let found = wait(book.fleet(&all)).unwrap();
     let order = [("bloom", "users"), ("acme", "users"), ("bloom", "calls"), ("acme", "calls"), ("cask-1", "calls")];
     assert_eq!(places(&found), order);

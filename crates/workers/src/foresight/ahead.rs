@@ -10,7 +10,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+};
 
 /// Tenants read at once. Few: a read of the embedded ledger is done where it is asked for, and requests wait meanwhile.
 const PAGE_TENANTS: usize = 50;
@@ -42,23 +45,33 @@ impl<'a> ReadAhead<'a> {
             self.ask_for_more().await?;
         }
         let Some(page) = self.pages.pop_front() else { return Ok(None) };
-        let lost = |_| Err(LedgerError::Damaged("tenants could not be read ahead".into()).into());
         page.await.unwrap_or_else(lost).map(Some)
     }
 
     async fn ask_for_more(&mut self) -> Result<(), EngineError> {
-        let cards = self.engine.tenants(self.last.as_ref(), PAGE_TENANTS).await?;
-        let Some(last) = cards.last().map(|card| card.id.clone()) else {
+        let (engine, after) = (self.engine.clone(), self.last.clone());
+        let listed = on_a_thread(async move { engine.tenants(after.as_ref(), PAGE_TENANTS).await });
+        let ids: Vec<TenantId> = listed.await.unwrap_or_else(lost)?.into_iter().map(|card| card.id).collect();
+        let Some(last) = ids.last().cloned() else {
             self.is_last = true;
             return Ok(());
         };
-        let ids = cards.into_iter().map(|card| card.id).collect();
-        let (engine, after, days, runtime) =
-            (self.engine.clone(), self.last.replace(last), self.days, Handle::current());
-        let read = move || runtime.block_on(recorded(&engine, after, ids, days));
-        self.pages.push_back(tokio::task::spawn_blocking(read));
+        let (engine, after, days) = (self.engine.clone(), self.last.replace(last), self.days);
+        self.pages.push_back(on_a_thread(async move { recorded(&engine, after, ids, days).await }));
         Ok(())
     }
+}
+
+/// Reads on a thread that may wait.
+fn on_a_thread<T: Send + 'static>(
+    read: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+) -> JoinHandle<Result<T, EngineError>> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(read))
+}
+
+fn lost<T>(_: JoinError) -> Result<T, EngineError> {
+    Err(LedgerError::Damaged("tenants could not be read ahead".into()).into())
 }
 
 /// What was recorded of these tenants, which are the next after one.

@@ -176,6 +176,23 @@ async fn it_is_due_after_a_day_was_closed_and_not_again() {
     assert!(!is_due(&world.engine).await.unwrap());
 }
 
+#[tokio::test]
+async fn a_night_that_was_broken_off_is_due_still() {
+    let world = World::new(&["acme", "bloom", "cask"]).await;
+    world.close(day(8), &[("acme", "products", 45), ("bloom", "products", 5)]).await;
+    let ended_at = world.engine.now().plus_ms(1);
+    let run = SnapshotRun { day: day(8), started_at: ended_at, ended_at, tenants_done: 3, tenants_failed: 0 };
+    world.ledger.snapshots().put_run(run).await.unwrap();
+    let book = world.ledger.forecasts().unwrap();
+    for (name, is_due_then) in [("acme", true), ("bloom", true), ("cask", false)] {
+        let rows = world.fleet().await.into_iter().filter(|row| row.tenant.as_str() == name);
+        let rows: Vec<_> = rows.map(|row| LatestForecast { made_at: ended_at.plus_ms(1), ..row }).collect();
+        assert!(!rows.is_empty());
+        book.put_latest(rows).await.unwrap();
+        assert_eq!(is_due(&world.engine).await.unwrap(), is_due_then, "after {name}");
+    }
+}
+
 /// On one thread: what a night does not let others do does not happen meanwhile.
 #[tokio::test]
 async fn others_have_their_turn_while_a_night_is_made() {
