@@ -122,6 +122,10 @@ impl Judge<'_> {
         if entry.at != decision.at {
             return Err(format!("the entry is dated {:?}", entry.at));
         }
+        let expected = self.replay.codes.get(&self.attempt.number).copied().unwrap_or(Code::Allowed);
+        if decision.code() != expected {
+            return Err(format!("{:?} should be {expected:?}", decision.code()));
+        }
         let book = self.replay.states[seq].as_ref().ok_or("there is no tenant")?;
         decision_differs(book, &state.session.user, decision).map_or(Ok(()), Err)
     }

@@ -206,6 +206,9 @@ impl Replay {
             (_, None) => return Err(format!("{session:?} is not open")),
             (_, Some(touched_ms)) => {
                 let code = self.went_on(book, (attempt, session), (written, touched_ms), catalog)?;
+                // Who only touches it is told of a limit when it ends there.
+                let is_told = matches!(attempt.ask, Ask::Open(_)) || ends(entry).any(|end| end.id == session.id);
+                self.codes.insert(attempt.number, if is_told { code } else { Code::Allowed });
                 let id = match &attempt.ask {
                     // An id is bound to the session that is open already, if what is begun in it is not refused.
                     Ask::Open(ask) if code == Code::Allowed => ask.id.as_ref(),

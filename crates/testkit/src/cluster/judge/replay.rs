@@ -48,6 +48,8 @@ pub(in crate::cluster) struct Replay {
     pub(super) runs: BTreeMap<DenialId, usize>,
     taken: BTreeMap<u64, Taken>,
     pub(super) sessions: BTreeMap<SessionId, Life>,
+    /// What is to be said to whoever went on with a session, by attempt.
+    pub(super) codes: BTreeMap<u64, Code>,
 }
 
 impl Replay {
@@ -64,6 +66,7 @@ impl Replay {
             runs: BTreeMap::new(),
             taken: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            codes: BTreeMap::new(),
         };
         for entry in written {
             let seq = replay.written.len() + 1;
