@@ -203,11 +203,11 @@ struct Page {
 impl Page {
     async fn write(self, engine: &Engine) -> Result<(), EngineError> {
         let Some(book) = engine.forecast_book() else { return Ok(()) };
-        book.put_latest(self.latest).await?;
         if !self.kept.is_empty() {
             book.keep(self.kept).await?;
         }
-        Ok(())
+        // Last: by these it is told how far a night came.
+        Ok(book.put_latest(self.latest).await?)
     }
 }
 

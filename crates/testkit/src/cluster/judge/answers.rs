@@ -183,8 +183,7 @@ impl Judge<'_> {
             (EngineError::Op(error), Ask::Settle(..) | Ask::Grant(..) | Ask::Revoke(..)) => self.has_no_meaning(error),
             (EngineError::UnknownTenant(_), _) => {
                 let first = self.replay.written.first();
-                let since = first
-                    .is_none_or(|first| first.at_ms + self.case.cluster.plan.options.recent_ms >= self.attempt.at_ms);
+                let since = first.is_none_or(|first| first.at_ms + self.recent_ms() >= self.attempt.at_ms);
                 if since { Ok(()) } else { Err("the tenant was there".to_owned()) }
             }
             (EngineError::Op(OpError::UnknownPlan(plan)), Ask::Put(..)) => {
@@ -194,6 +193,10 @@ impl Judge<'_> {
             }
             _ => Err(format!("{error} is no answer to this")),
         }
+    }
+
+    fn recent_ms(&self) -> i64 {
+        self.case.cluster.plan.options.recent_ms
     }
 
     pub(super) fn at_some_time(
@@ -276,9 +279,7 @@ impl Judge<'_> {
         if decision.denial.as_ref().is_some_and(|denial| denial.limit.is_some()) {
             return Err("nothing is refused for use that is seen from a lease".to_owned());
         }
-        let from_ms = self.attempt.at_ms
-            - self.case.cluster.plan.options.recent_ms
-            - self.case.cluster.plan.options.leases.lasts_ms;
+        let from_ms = self.attempt.at_ms - self.recent_ms() - self.case.cluster.plan.options.leases.lasts_ms;
         let first = self.replay.written.partition_point(|written| written.at_ms < from_ms);
         let last = self.replay.written.partition_point(|written| written.tick <= self.end.tick);
         let versions = self.attempt.catalog..=self.end.catalog;
